@@ -1,0 +1,187 @@
+package yonder
+
+import (
+	"context"
+	"reflect"
+	"sync/atomic"
+
+	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/mux"
+)
+
+// A Handler does a call: it sends it, or serves it. [Client.Call] and [Server.Call]
+// are Handlers. The results are in the call when it returns nil; streams among them
+// go on after that. A call must not be used by two handlers at once.
+type Handler func(ctx context.Context, call *Call) error
+
+// An Interceptor wraps a Handler with what many calls have in common: logging,
+// authentication, retries, measuring. The same type serves both ends and calls of
+// every kind. Interceptors are set in [Server.Interceptors] and
+// [Dialer.Interceptors]; the first one is the outermost.
+type Interceptor func(next Handler) Handler
+
+// chain wraps h in interceptors.
+func chain(interceptors []Interceptor, h Handler) Handler {
+	for i := len(interceptors) - 1; i >= 0; i-- {
+		h = interceptors[i](h)
+	}
+	return h
+}
+
+// A Call is a procedure's name, arguments and results on their way.
+type Call struct {
+	// Procedure is the name.
+	Procedure string
+	// Metadata goes with the call; nil: none. An interceptor of the caller's may replace it
+	// and, if it made the map itself, change it.
+	Metadata Metadata
+	// Reply is the metadata of the answer; nil: none.
+	Reply Metadata
+	// OneWay says that the caller wants no results and does not wait: on the caller's
+	// side the Handler returns when the call is sent, and nobody hears of a failure.
+	OneWay bool
+
+	// On the caller's side: how arguments and results travel, and where they are.
+	plan     *fn.Func
+	ref      *ref
+	args     []any // values, or pointers to them
+	indirect bool  // args are pointers
+	into     []any // pointers to where the results go
+
+	// On the callee's side: what is called, with what it was given, and the results.
+	proc     *procedure
+	resolved *resolution
+	source   argSource
+	in       []reflect.Value
+	out      []reflect.Value
+	result   any // instead of out: a pointer to the only result
+
+	protocol string
+	conn     any
+	peer     func() *Client
+
+	// In the same process only.
+	context localContext
+	over    *atomic.Bool // callbacks are not valid any more
+
+	argv  [2]any
+	intov [2]any
+}
+
+// argSource is where the arguments of a call come from on the callee's side, if they
+// are not values already.
+type argSource interface {
+	// arguments decodes what the procedure takes.
+	arguments(call *Call) ([]reflect.Value, error)
+	// argument decodes the only argument of a procedure that takes one plain value.
+	argument(call *Call, into any) error
+}
+
+// NewCall returns a call of a procedure with these arguments, for a client's or a
+// server's Call. [Call.Into] says where the results go.
+func NewCall(procedure string, args ...any) *Call {
+	return &Call{Procedure: procedure, args: args}
+}
+
+// Into has the results stored in what the pointers point to, and returns the call.
+// There must be one pointer a result. It panics if one is no pointer, or nil.
+func (c *Call) Into(results ...any) *Call {
+	for _, r := range results {
+		if v := reflect.ValueOf(r); v.Kind() != reflect.Pointer || v.IsNil() {
+			panic("yonder: Call.Into: the results' places must be pointers that are not nil")
+		}
+	}
+	c.into = results
+	return c
+}
+
+// Info returns what a handler is told about the call.
+func (c *Call) Info() CallInfo {
+	return CallInfo{Procedure: c.Procedure, Metadata: c.Metadata, Protocol: c.protocol, Conn: c.conn}
+}
+
+// Args returns the arguments without the context. On the callee's side they are
+// decoded on first use; if they cannot be, it returns nil, and so will the handler
+// an error. What is returned must not be changed.
+func (c *Call) Args() []any {
+	if c.source != nil {
+		if err := c.decode(); err != nil {
+			return nil
+		}
+	}
+	if c.in != nil {
+		return interfaces(c.in)
+	}
+	if !c.indirect {
+		return c.args
+	}
+	values := make([]any, len(c.args))
+	for i, p := range c.args {
+		values[i] = reflect.ValueOf(p).Elem().Interface()
+	}
+	return values
+}
+
+// Results returns the results without the error, once a Handler has returned nil.
+func (c *Call) Results() []any {
+	switch {
+	case c.result != nil:
+		return []any{reflect.ValueOf(c.result).Elem().Interface()}
+	case c.out != nil:
+		return interfaces(c.out)
+	}
+	values := make([]any, len(c.into))
+	for i, p := range c.into {
+		values[i] = reflect.ValueOf(p).Elem().Interface()
+	}
+	return values
+}
+
+func interfaces(values []reflect.Value) []any {
+	list := make([]any, len(values))
+	for i, v := range values {
+		list[i] = v.Interface()
+	}
+	return list
+}
+
+// decode has the arguments decoded, once.
+func (c *Call) decode() error {
+	if c.in != nil || c.source == nil {
+		return nil
+	}
+	in, err := c.source.arguments(c)
+	if err != nil {
+		return err
+	}
+	c.in, c.source = in, nil
+	return nil
+}
+
+// describe finds how a call travels that no function describes.
+func (c *Call) describe() error {
+	if c.plan != nil {
+		return nil
+	}
+	args := make([]reflect.Type, len(c.args))
+	for i, a := range c.args {
+		args[i] = reflect.TypeOf(a)
+	}
+	results := make([]reflect.Type, len(c.into))
+	for i, p := range c.into {
+		results[i] = reflect.TypeOf(p).Elem()
+	}
+	plan, err := fn.Dynamic(args, results)
+	if err != nil {
+		return Errorf(InvalidArgument, "yonder: call %q: %w", c.Procedure, err)
+	}
+	c.plan = plan
+	return nil
+}
+
+// ref is a procedure as a client knows it: its name, and the signature that the client
+// calls it by.
+type ref struct {
+	mux.Ref
+	resolved atomic.Pointer[resolution] // in the same process: what it is
+}

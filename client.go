@@ -1,0 +1,525 @@
+package yonder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// A Dialer connects to servers. Its zero value is ready to use. Its fields must not
+// be changed once it is used.
+type Dialer struct {
+	// NetDial makes the connection; nil: a net.Dialer does. A *tls.Dialer's DialContext fits.
+	NetDial func(ctx context.Context, network, address string) (net.Conn, error)
+	// DialTimeout bounds one attempt to connect. Zero means 10 seconds.
+	DialTimeout time.Duration
+	// Timeout bounds the calls of bound functions that take no context and return no
+	// stream. Zero: no bound.
+	Timeout time.Duration
+	// Server has what the other end may call. Nil: nothing.
+	Server *Server
+	// Codec encodes the values, both ways. Nil means [CBOR].
+	Codec Codec
+	// Interceptors wrap every call; the first is the outermost. Nil: none.
+	Interceptors []Interceptor
+	// Errors lists errors that cross connections; see [Server.Errors].
+	Errors map[string]error
+	// Logger takes what an operator should know. Nil: slog.Default().
+	Logger *slog.Logger
+	// Limits bound what the other end may cost.
+	Limits Limits
+}
+
+// Dial connects to a server: see [Dialer.Dial].
+func Dial(ctx context.Context, address string) (*Client, error) {
+	return new(Dialer).Dial(ctx, address)
+}
+
+// NewClient returns a client over a connection: see [Dialer.NewClient].
+func NewClient(conn io.ReadWriteCloser) *Client { return new(Dialer).NewClient(conn) }
+
+// Dial connects to a server at "host:port", "tcp://host:port" or "unix:///path". ctx
+// bounds only the first attempt, whose failure Dial returns. When the connection is
+// lost later, the calls in flight fail with [Unavailable], and the next call connects
+// again: at once after a loss, and after a failed attempt not before a pause of 20
+// milliseconds to 2 seconds, growing and random. A call fails when one attempt has
+// failed while it waited.
+func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
+	network, addr, err := splitAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	c := d.client()
+	c.dial = func(ctx context.Context) (io.ReadWriteCloser, error) {
+		if d.NetDial != nil {
+			return d.NetDial(ctx, network, addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	if _, err := c.connect(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// NewClient returns a client over any connection whose other end serves it, such as
+// one end of a pipe. It owns conn from then on. It cannot connect again.
+func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
+	c := d.client()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attachLocked(conn)
+	return c
+}
+
+func (d *Dialer) client() *Client {
+	c := newClient(d.Interceptors)
+	c.Timeout = d.Timeout
+	c.config = linkConfig{
+		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR, JSON}, client: c,
+		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
+	}
+	if d.Codec != nil {
+		c.config.codecs = append([]Codec{d.Codec}, c.config.codecs...)
+	}
+	if c.config.logger == nil {
+		c.config.logger = slog.Default()
+	}
+	c.dialTimeout = orDefault(d.DialTimeout, 10*time.Second, time.Millisecond, 1<<62)
+	return c
+}
+
+func newClient(interceptors []Interceptor) *Client {
+	c := &Client{refs: make(map[refKey]*ref)}
+	c.handler = chain(interceptors, c.send)
+	c.life, c.end = context.WithCancel(context.Background())
+	return c
+}
+
+// newPeer returns the client that calls the other end of an accepted connection.
+func newPeer(l *link) *Client {
+	c := newClient(nil)
+	c.borrowed = true
+	c.current = l
+	c.live.Store(l)
+	return c
+}
+
+// Local returns a client of a server in the same process. Its calls encode nothing:
+// arguments and results are passed on as they are, and what they point to is shared.
+// All else is as over a connection: interceptors, contexts, errors, streams, panics,
+// and a caller that gives up returns at once.
+func Local(s *Server) *Client {
+	c := newClient(nil)
+	c.local = s
+	return c
+}
+
+// A Client calls the procedures of another process. Its methods may be used by
+// several goroutines at once; so may the functions it has bound.
+type Client struct {
+	// Timeout bounds the calls of bound functions that take no context and return no
+	// stream. Zero: no bound. It must not be changed once functions are called.
+	Timeout time.Duration
+
+	handler     Handler // the interceptors around send
+	local       *Server // of Local
+	borrowed    bool    // the connection is not the client's to close
+	config      linkConfig
+	dial        func(ctx context.Context) (io.ReadWriteCloser, error) // nil: there is one connection only
+	dialTimeout time.Duration
+	life        context.Context // ends with Close
+	end         context.CancelFunc
+	live        atomic.Pointer[link] // current, for calls that need no lock
+	running     sync.WaitGroup       // goroutines
+
+	mu       sync.Mutex
+	current  *link
+	attempt  *attempt // to connect; nil: none is under way
+	failures int      // attempts that failed since the last that did not
+	closed   bool
+	refs     map[refKey]*ref
+	bound    []*ref // what Check checks
+}
+
+type refKey struct{ name, signature string }
+
+// attempt is an attempt to connect.
+type attempt struct {
+	done chan struct{} // closed when link or err is set
+	link *link
+	err  error
+}
+
+// Call makes a call: it is the [Handler] that bound functions use.
+func (c *Client) Call(ctx context.Context, call *Call) error {
+	if call.Metadata == nil {
+		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
+	}
+	err := c.handler(ctx, call)
+	if call.Reply != nil {
+		if into, ok := ctx.Value(replyKey{}).(*Metadata); ok {
+			*into = call.Reply
+		}
+	}
+	return err
+}
+
+// send is the innermost Handler of the caller's side.
+func (c *Client) send(ctx context.Context, call *Call) error {
+	if call.ref == nil {
+		if err := call.describe(); err != nil {
+			return err
+		}
+		var err error
+		if call.ref, err = c.ref(call.Procedure, call.plan); err != nil {
+			return err
+		}
+	}
+	if c.local != nil {
+		return c.callLocal(ctx, call)
+	}
+	for again := 0; ; again++ {
+		l := c.live.Load()
+		if l == nil {
+			var err error
+			if l, err = c.connect(ctx); err != nil {
+				if ctx.Err() != nil {
+					return contextFailure(ctx, quoted(call))
+				}
+				return Errorf(CodeOf(err), "yonder: %s: %w", quoted(call), err)
+			}
+		}
+		sent, err := l.exchange(ctx, call)
+		if sent || err == nil || c.dial == nil || again == 2 || CodeOf(err) != Unavailable {
+			return err
+		}
+		c.detach(l) // it was lost just now, and the peer has not seen the call
+	}
+}
+
+// connect returns a connection, making one if there is none.
+func (c *Client) connect(ctx context.Context) (*link, error) {
+	for {
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return nil, Errorf(Unavailable, "%w", ErrClientClosed)
+		}
+		if l := c.current; l != nil && (l.mux.Err() == nil || c.dial == nil) {
+			c.mu.Unlock()
+			return l, nil
+		}
+		a := c.attempt
+		if a == nil {
+			a = &attempt{done: make(chan struct{})}
+			c.attempt = a
+			pause := backoff(c.failures)
+			c.running.Go(func() { c.try(a, pause) }) // ends with the attempt, which Close ends
+		}
+		c.mu.Unlock()
+		select {
+		case <-a.done:
+			if a.err != nil {
+				return nil, a.err
+			}
+			return a.link, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// backoff returns how long to wait after so many failed attempts.
+func backoff(failures int) time.Duration {
+	if failures == 0 {
+		return 0
+	}
+	most := min(20*time.Millisecond<<min(failures-1, 10), 2*time.Second)
+	return most/2 + rand.N(most/2)
+}
+
+// try makes one attempt to connect.
+func (c *Client) try(a *attempt, pause time.Duration) {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	var conn io.ReadWriteCloser
+	var err error
+	select {
+	case <-t.C:
+		ctx, cancel := context.WithTimeout(c.life, c.dialTimeout)
+		conn, err = c.dial(ctx)
+		cancel()
+	case <-c.life.Done():
+		err = c.life.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attempt = nil
+	switch {
+	case c.closed:
+		if err == nil {
+			conn.Close()
+		}
+		a.err = Errorf(Unavailable, "%w", ErrClientClosed)
+	case err != nil:
+		c.failures++
+		a.err = Errorf(Unavailable, "yonder: cannot connect: %w", err)
+	default:
+		c.failures = 0
+		a.link = c.attachLocked(conn)
+	}
+	close(a.done)
+}
+
+// attachLocked makes conn the connection that calls use.
+func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
+	l := newLink(conn, c.config)
+	c.current = l
+	c.live.Store(l)
+	c.running.Go(func() { // ends with the connection
+		l.run()
+		if c.dial != nil {
+			c.detach(l)
+		}
+	})
+	return l
+}
+
+// detach has the next call connect again.
+func (c *Client) detach(l *link) { c.live.CompareAndSwap(l, nil) }
+
+// Close closes the connection. Calls in flight fail with [Unavailable] and
+// [ErrClientClosed]. It waits for the client's goroutines. Closing the client of
+// [PeerFrom] does nothing: its connection is another's.
+func (c *Client) Close() error {
+	if c.borrowed {
+		return nil
+	}
+	c.mu.Lock()
+	c.closed = true
+	l := c.current
+	c.mu.Unlock()
+	c.end()
+	if l != nil {
+		l.mux.Close()
+	}
+	c.running.Wait()
+	return nil
+}
+
+// ref returns the procedure of this name, called by this signature.
+func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
+	key := refKey{name, plan.Signature().String()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.refs[key]; r != nil {
+		return r, nil
+	}
+	if len(c.refs) >= maxRefs {
+		return nil, Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs)
+	}
+	r := &ref{Ref: mux.Ref{Number: uint32(len(c.refs)), Name: name, Signature: key.signature}}
+	c.refs[key] = r
+	return r, nil
+}
+
+// maxRefs is how many procedures, told apart by name and signature, a client calls.
+const maxRefs = 1 << 20
+
+// Bind makes the func variable that f points to call a procedure. The function's last
+// result must be an error; arguments and results must fit the procedure's, which the
+// first call finds out, or Check. Bind panics if f is not a pointer to such a
+// variable: a mistake in the program. The network is only ever an error of a call.
+func (c *Client) Bind(name string, f any) {
+	v := reflect.ValueOf(f)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Func {
+		panic(fmt.Sprintf("yonder: bind %q: %T is not a pointer to a func variable; use &f, where f is declared as var f func(...) (..., error)", name, f))
+	}
+	bound, err := c.bind(name, v.Elem().Type())
+	if err != nil {
+		panic(fmt.Sprintf("yonder: bind %q: %v", name, err))
+	}
+	v.Elem().Set(bound)
+}
+
+// BindService binds each exported field of the struct that service points to, which
+// must be a func, to the procedure "name.Field". A tag `yonder:"x"` makes that
+// "name.x"; the tag "-" leaves the field alone. It panics where Bind does.
+func (c *Client) BindService(name string, service any) {
+	v := reflect.ValueOf(service)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
+		panic(fmt.Sprintf("yonder: bind service %q: %T is not a pointer to a struct of funcs", name, service))
+	}
+	v = v.Elem()
+	found := false
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		method := field.Name
+		if tag := field.Tag.Get("yonder"); tag != "" {
+			method = tag
+		}
+		if !field.IsExported() || method == "-" {
+			continue
+		}
+		if field.Type.Kind() != reflect.Func {
+			panic(fmt.Sprintf("yonder: bind service %q: field %s is %v, not a func; tag it `yonder:\"-\"` to leave it alone", name, field.Name, field.Type))
+		}
+		bound, err := c.bind(name+"."+method, field.Type)
+		if err != nil {
+			panic(fmt.Sprintf("yonder: bind service %q: field %s: %v", name, field.Name, err))
+		}
+		v.Field(i).Set(bound)
+		found = true
+	}
+	if !found {
+		panic(fmt.Sprintf("yonder: bind service %q: %T has no exported func field", name, service))
+	}
+}
+
+// bind returns a function of type t that calls a procedure.
+func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
+	plan, err := fn.Caller(t)
+	if err != nil {
+		return reflect.Value{}, err
+	}
+	r, err := c.boundRef(name, plan)
+	if err != nil {
+		return reflect.Value{}, err
+	}
+	streams := hasStreams(plan.Results)
+	return plan.Make(func(ctx context.Context, args, results []any) error {
+		if ctx == nil {
+			ctx = context.Background()
+			if c.Timeout > 0 && !streams {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, c.Timeout)
+				defer cancel()
+			}
+		}
+		return c.Call(ctx, &Call{Procedure: name, plan: plan, ref: r, args: args, into: results})
+	}), nil
+}
+
+// boundRef is ref, and has Check check it.
+func (c *Client) boundRef(name string, plan *fn.Func) (*ref, error) {
+	r, err := c.ref(name, plan)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bound = append(c.bound, r)
+	return r, nil
+}
+
+// Check asks the other end whether it has all that has been bound, with signatures
+// that fit, and returns what is wrong, joined. Nothing is run.
+func (c *Client) Check(ctx context.Context) error {
+	c.mu.Lock()
+	bound := c.bound
+	c.mu.Unlock()
+	var errs []error
+	for i, r := range bound {
+		if len(errs) > 0 && ctx.Err() != nil {
+			break
+		}
+		if !contains(bound[:i], r) {
+			errs = append(errs, c.check(ctx, r))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func contains(refs []*ref, r *ref) bool {
+	for _, other := range refs {
+		if other == r {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Client) check(ctx context.Context, r *ref) error {
+	if c.local != nil {
+		_, err := c.resolveLocal(r)
+		return err
+	}
+	l, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	call := &Call{Procedure: r.Name, plan: &fn.Func{Plain: true}, ref: r}
+	_, err = l.request(ctx, call, mux.Request{Ref: &r.Ref, Flags: wire.Check})
+	return err
+}
+
+// Procedures lists what the other end has registered, unless it hides that.
+func (c *Client) Procedures(ctx context.Context) ([]ProcedureInfo, error) {
+	return Invoke[[]ProcedureInfo](ctx, c, proceduresName)
+}
+
+// Notify calls a procedure without waiting for it: it returns when the call is on its
+// way. Nobody hears whether it succeeds.
+func (c *Client) Notify(ctx context.Context, name string, args ...any) error {
+	call := NewCall(name, args...)
+	call.OneWay = true
+	return c.Call(ctx, call)
+}
+
+// Invoke calls a procedure that has one result, once. The types of args are what the
+// caller's view of its signature is made of. A procedure without a result is called
+// by c.Call(ctx, NewCall(name, args...)).
+func Invoke[T any](ctx context.Context, c *Client, name string, args ...any) (T, error) {
+	var result T
+	err := c.Call(ctx, NewCall(name, args...).Into(&result))
+	if err != nil {
+		result = *new(T)
+	}
+	return result, err
+}
+
+// Remote returns a function that calls a procedure of one argument and one result,
+// on a path that takes no reflection in the call. Req and Resp must be plain values.
+// It panics where [Client.Bind] does.
+func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req Req) (Resp, error) {
+	plan, err := fn.Caller(reflect.TypeFor[func(context.Context, Req) (Resp, error)]())
+	if err == nil && !plan.Plain {
+		err = errors.New("it has streams, readers or functions, which Remote does not take; use Bind")
+	}
+	var r *ref
+	if err == nil {
+		r, err = c.boundRef(name, plan)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("yonder: remote %q: %v", name, err))
+	}
+	return func(ctx context.Context, req Req) (Resp, error) {
+		v := &struct {
+			call Call
+			req  Req
+			resp Resp
+		}{req: req}
+		call := &v.call
+		call.Procedure, call.plan, call.ref, call.indirect = name, plan, r, true
+		call.argv[0], call.intov[0] = &v.req, &v.resp
+		call.args, call.into = call.argv[:1], call.intov[:1]
+		if err := c.Call(ctx, call); err != nil {
+			return *new(Resp), err
+		}
+		return v.resp, nil
+	}
+}

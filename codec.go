@@ -1,0 +1,194 @@
+package yonder
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"reflect"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// A Codec turns values into bytes and back. Implementations are safe for concurrent
+// use, and keep what they return apart from what they are given.
+type Codec interface {
+	// Name is how the two ends of a connection agree on it, such as "cbor".
+	Name() string
+	// Encode appends v. What is appended to buf when it fails is dropped.
+	Encode(buf *bytes.Buffer, v any) error
+	// Decode reads one value from the front of data into what v points to, and returns
+	// the bytes behind it. It must withstand any data.
+	Decode(data []byte, v any) (rest []byte, err error)
+}
+
+// CBOR is the default codec: RFC 8949, by github.com/fxamacker/cbor/v2. Structs are
+// maps with the fields' names, by the rules and tags of encoding/json, so that fields
+// can be added. Strings that are not UTF-8 cross as they are.
+var CBOR Codec = newCBOR()
+
+// JSON is the codec that people can read, by encoding/json. NaN, infinities, and
+// strings that are not UTF-8, cannot cross in it.
+var JSON Codec = jsonCodec{}
+
+// maxNesting is how deeply values may be nested, in levels.
+const maxNesting = 10000
+
+type cborCodec struct {
+	enc cbor.UserBufferEncMode
+	dec cbor.DecMode
+	// anyKeys is for maps behind an interface whose keys are not strings.
+	anyKeys cbor.DecMode
+}
+
+func newCBOR() cborCodec {
+	enc := must(cbor.EncOptions{
+		Time:                    cbor.TimeRFC3339Nano,
+		TimeTag:                 cbor.EncTagRequired,
+		TextMarshaler:           cbor.TextMarshalerTextString,
+		JSONMarshalerTranscoder: toCBOR{},
+	}.UserBufferEncMode())
+	options := decOptions
+	options.TextUnmarshaler = cbor.TextUnmarshalerTextString
+	options.JSONUnmarshalerTranscoder = toJSON{}
+	dec := must(options.DecMode())
+	options.DefaultMapType = nil
+	return cborCodec{enc, dec, must(options.DecMode())}
+}
+
+var decOptions = cbor.DecOptions{
+	MaxNestedLevels:  maxNesting + 8,
+	MaxArrayElements: 1<<31 - 1, // a message's size is the limit
+	MaxMapPairs:      1<<31 - 1,
+	IntDec:           cbor.IntDecConvertSignedOrBigInt,
+	DefaultMapType:   reflect.TypeFor[map[string]any](),
+	UTF8:             cbor.UTF8DecodeInvalid,
+}
+
+// plainCBOR decodes into interfaces.
+var plainCBOR = must(decOptions.DecMode())
+
+// must returns a mode whose options are constants.
+func must[T any](mode T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return mode
+}
+
+func (cborCodec) Name() string { return "cbor" }
+
+func (c cborCodec) Encode(buf *bytes.Buffer, v any) error { return c.enc.MarshalToBuffer(v, buf) }
+
+func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
+	rest, err := c.dec.UnmarshalFirst(data, v)
+	if err == nil {
+		return rest, nil
+	}
+	if e, ok := errors.AsType[*cbor.UnmarshalTypeError](err); ok && e.GoType == "string" {
+		reflect.ValueOf(v).Elem().SetZero()
+		if rest, again := c.anyKeys.UnmarshalFirst(data, v); again == nil {
+			return rest, nil
+		}
+	}
+	return rest, err
+}
+
+// cutBytes implements [bytesCutter]: it reads the head of a byte string of definite
+// length. RFC 8949, section 3.
+func (cborCodec) cutBytes(data []byte) (b, rest []byte, ok bool) {
+	const byteString = 2 << 5
+	if len(data) == 0 || data[0]&0xe0 != byteString {
+		return nil, nil, false
+	}
+	n, head := uint64(data[0]&0x1f), 1
+	if n >= 24 {
+		size := 1 << (n - 24)
+		if n > 27 || len(data) < 1+size {
+			return nil, nil, false
+		}
+		head += size
+		n = 0
+		for _, c := range data[1:head] {
+			n = n<<8 | uint64(c)
+		}
+	}
+	if n > uint64(len(data)-head) {
+		return nil, nil, false
+	}
+	end := head + int(n)
+	return data[head:end:end], data[end:], true
+}
+
+// toCBOR and toJSON carry the types that only encode themselves as JSON.
+type (
+	toCBOR struct{}
+	toJSON struct{}
+)
+
+func (toCBOR) Transcode(dst io.Writer, src io.Reader) error {
+	d := json.NewDecoder(src)
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return err
+	}
+	return cbor.NewEncoder(dst).Encode(numbers(v))
+}
+
+// numbers replaces each json.Number by the number it is.
+func numbers(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if i, err := v.Int64(); err == nil {
+			return i
+		}
+		if f, err := v.Float64(); err == nil {
+			return f
+		}
+		return v.String()
+	case []any:
+		for i := range v {
+			v[i] = numbers(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = numbers(v[k])
+		}
+	}
+	return v
+}
+
+func (toJSON) Transcode(dst io.Writer, src io.Reader) error {
+	data, err := io.ReadAll(src)
+	if err != nil {
+		return err
+	}
+	var v any
+	if _, err := plainCBOR.UnmarshalFirst(data, &v); err != nil {
+		return err
+	}
+	return json.NewEncoder(dst).Encode(v)
+}
+
+type jsonCodec struct{}
+
+func (jsonCodec) Name() string { return "json" }
+
+func (jsonCodec) Encode(buf *bytes.Buffer, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	buf.Write(text)
+	buf.WriteByte('\n')
+	return nil
+}
+
+func (jsonCodec) Decode(data []byte, v any) ([]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimLeft(data[d.InputOffset():], " \t\r\n"), nil
+}

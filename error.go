@@ -1,0 +1,296 @@
+package yonder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"reflect"
+
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// An Error is an error with a [Code]. A handler returns one, as it is or wrapped, to
+// give its caller more than a text; the error of a bound function always is one.
+//
+// What an error wraps crosses a connection too: errors.Is finds the sentinels, and
+// errors.As the types, that both ends list in their Errors field, and without any
+// listing the ones of packages context, io, io/fs and net that DESIGN.md names.
+type Error struct {
+	// Code is what kind of failure it is. Zero counts as [Unknown].
+	Code Code
+	// Message is the text. If it is empty, the text is that of Err, or of the code.
+	Message string
+	// Details is any value that can be encoded, for programs; nil: none. On the
+	// caller's side it is a plain value: use [DetailsAs] to have it as a type.
+	Details any
+	// Err is what the error wraps; nil: nothing.
+	Err error
+
+	remote  bool
+	is      []error // sentinels that the error was on the other side
+	details []byte  // as they came
+	codec   Codec   // of details
+}
+
+// Errorf returns an [Error] with a text made as fmt.Errorf makes it, %w included.
+func Errorf(code Code, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Code: code, Message: err.Error(), Err: err}
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.Message != "":
+		return e.Message
+	case e.Err != nil:
+		return e.Err.Error()
+	}
+	return e.Code.String()
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether the error was target on the other side of the connection.
+func (e *Error) Is(target error) bool { return isAny(e.is, target) }
+
+// IsRemote reports whether the other side said so: whether err, or one that it
+// wraps, came over a connection from a procedure or from the peer's yonder. If not,
+// this side inferred the failure, as when the connection is lost.
+func IsRemote(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.remote
+}
+
+// DetailsAs returns the details of the first [Error] that err is or wraps as a T,
+// and whether it has any that fit.
+func DetailsAs[T any](err error) (T, bool) {
+	var v T
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return v, false
+	}
+	if d, ok := e.Details.(T); ok {
+		return d, true
+	}
+	if len(e.details) == 0 {
+		return v, false
+	}
+	_, err = e.codec.Decode(e.details, &v)
+	return v, err == nil
+}
+
+// Errors that a bound function's error can be told by, with errors.Is, and that are
+// the causes of a handler's context.
+var (
+	// ErrServerClosed is returned by Serve after Shutdown or Close, and is the cause of
+	// the contexts that Close cancels.
+	ErrServerClosed = errors.New("yonder: server closed")
+	// ErrConnectionLost is wrapped by the error of a call whose connection was lost, and
+	// is the cause of the contexts of the handlers it ran.
+	ErrConnectionLost = errors.New("yonder: connection lost")
+	// ErrClientClosed is wrapped by the error of a call on a closed client.
+	ErrClientClosed = errors.New("yonder: client closed")
+)
+
+// remoteError is an error without a code that another wraps on the other side.
+type remoteError struct {
+	text  string
+	is    []error
+	wraps []error
+}
+
+func (e *remoteError) Error() string { return e.text }
+
+func (e *remoteError) Unwrap() []error { return e.wraps }
+
+func (e *remoteError) Is(target error) bool { return isAny(e.is, target) }
+
+func isAny(sentinels []error, target error) bool {
+	for _, s := range sentinels {
+		if s == target {
+			return true
+		}
+	}
+	return false
+}
+
+// builtinErrors are the sentinels that both ends know without listing them.
+var builtinErrors = map[string]error{
+	"context.Canceled":         context.Canceled,
+	"context.DeadlineExceeded": context.DeadlineExceeded,
+	"io.EOF":                   io.EOF,
+	"io.ErrUnexpectedEOF":      io.ErrUnexpectedEOF,
+	"io.ErrClosedPipe":         io.ErrClosedPipe,
+	"fs.ErrInvalid":            fs.ErrInvalid,
+	"fs.ErrPermission":         fs.ErrPermission,
+	"fs.ErrExist":              fs.ErrExist,
+	"fs.ErrNotExist":           fs.ErrNotExist,
+	"fs.ErrClosed":             fs.ErrClosed,
+	"net.ErrClosed":            net.ErrClosed,
+	"errors.ErrUnsupported":    errors.ErrUnsupported,
+}
+
+// errorTable is what one end has listed.
+type errorTable struct {
+	sentinels map[string]error
+	types     map[string]reflect.Type
+	names     map[reflect.Type]string // of types
+}
+
+// newErrorTable returns the table of an Errors field. A zero value, which a nil
+// pointer is, stands for its type; any other error is a sentinel.
+func newErrorTable(listed map[string]error) *errorTable {
+	t := &errorTable{sentinels: builtinErrors}
+	if len(listed) == 0 {
+		return t
+	}
+	t.sentinels = make(map[string]error, len(builtinErrors)+len(listed))
+	for name, err := range builtinErrors {
+		t.sentinels[name] = err
+	}
+	t.types = make(map[string]reflect.Type)
+	t.names = make(map[reflect.Type]string)
+	for name, err := range listed {
+		if err == nil {
+			panic(fmt.Sprintf("yonder: Errors: %q is nil; give a sentinel, or a nil pointer or zero value of an error type", name))
+		}
+		if v := reflect.ValueOf(err); v.IsZero() {
+			t.types[name] = v.Type()
+			t.names[v.Type()] = name
+		} else {
+			t.sentinels[name] = err
+		}
+	}
+	return t
+}
+
+// record returns err as it crosses the connection.
+func (t *errorTable) record(err error, codec Codec) *wire.Error {
+	nodes := wire.MaxErrorNodes
+	e := t.node(err, codec, &nodes, wire.MaxErrorDepth)
+	if e.Code == 0 {
+		e.Code = uint8(CodeOf(err))
+	}
+	return e
+}
+
+// node returns err and what it wraps, as far as nodes and depth allow.
+func (t *errorTable) node(err error, codec Codec, nodes *int, depth int) *wire.Error {
+	*nodes--
+	n := &wire.Error{Message: err.Error()}
+	if e, ok := err.(*Error); ok {
+		n.Code = uint8(e.Code)
+		if n.Code == 0 {
+			n.Code = uint8(Unknown)
+		}
+		n.Details = e.encodeDetails(codec)
+	}
+	is, _ := err.(interface{ Is(error) bool })
+	comparable := reflect.TypeOf(err).Comparable()
+	for name, s := range t.sentinels {
+		if len(n.Names) < wire.MaxErrorNames && (comparable && err == s || is != nil && is.Is(s)) {
+			n.Names = append(n.Names, name)
+		}
+	}
+	if name, ok := t.names[reflect.TypeOf(err)]; ok {
+		var buf bytes.Buffer
+		if codec.Encode(&buf, err) == nil {
+			n.Type, n.Value = name, buf.Bytes()
+		}
+	}
+	switch u := err.(type) {
+	case interface{ Unwrap() error }:
+		if c := u.Unwrap(); c != nil && *nodes > 0 && depth > 1 {
+			n.Causes = append(n.Causes, t.node(c, codec, nodes, depth-1))
+		}
+	case interface{ Unwrap() []error }:
+		for _, c := range u.Unwrap() {
+			if c != nil && *nodes > 0 && depth > 1 {
+				n.Causes = append(n.Causes, t.node(c, codec, nodes, depth-1))
+			}
+		}
+	}
+	return n
+}
+
+func (e *Error) encodeDetails(codec Codec) []byte {
+	if e.Details == nil {
+		return nil
+	}
+	var buf bytes.Buffer
+	if codec.Encode(&buf, e.Details) != nil {
+		return nil
+	}
+	return buf.Bytes()
+}
+
+// decode returns the error that a record describes.
+func (t *errorTable) decode(record []byte, codec Codec) error {
+	n, err := wire.ParseError(record)
+	if err != nil {
+		return Errorf(Internal, "yonder: the peer answered with an error that cannot be read: %w", err)
+	}
+	if n.Code == 0 {
+		n.Code = uint8(Unknown)
+	}
+	return t.build(n, codec)
+}
+
+func (t *errorTable) build(n *wire.Error, codec Codec) error {
+	var is, wraps []error
+	for _, name := range n.Names {
+		if s, ok := t.sentinels[name]; ok {
+			is = append(is, s)
+		}
+	}
+	if typ, ok := t.types[n.Type]; ok {
+		if err := decodeError(typ, n.Value, codec); err != nil {
+			wraps = append(wraps, err)
+		}
+	}
+	for _, c := range n.Causes {
+		wraps = append(wraps, t.build(c, codec))
+	}
+	if n.Code == 0 {
+		if len(is) == 1 && len(wraps) == 0 && is[0].Error() == n.Message {
+			return is[0]
+		}
+		return &remoteError{text: n.Message, is: is, wraps: wraps}
+	}
+	e := &Error{Code: Code(n.Code), Message: n.Message, remote: true, is: is}
+	if len(n.Details) > 0 {
+		e.details, e.codec = n.Details, codec
+		if _, err := codec.Decode(n.Details, &e.Details); err != nil {
+			e.Details = nil
+		}
+	}
+	switch len(wraps) {
+	case 0:
+	case 1:
+		e.Err = wraps[0]
+	default:
+		e.Err = &remoteError{text: n.Message, wraps: wraps}
+	}
+	return e
+}
+
+// decodeError returns a listed error type's value, or nil if it cannot be read.
+func decodeError(typ reflect.Type, value []byte, codec Codec) error {
+	v := reflect.New(typ)
+	if typ.Kind() == reflect.Pointer {
+		v = reflect.New(typ.Elem())
+	}
+	if _, err := codec.Decode(value, v.Interface()); err != nil {
+		return nil
+	}
+	if typ.Kind() != reflect.Pointer {
+		v = v.Elem()
+	}
+	err, _ := v.Interface().(error)
+	return err
+}

@@ -1,0 +1,571 @@
+package mux
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// A Ref names a procedure to the peer. Its number is the caller's choice, the same
+// on every connection, and small.
+type Ref struct {
+	Number    uint32
+	Name      string
+	Signature string
+}
+
+// A Name is a procedure as the peer has named it.
+type Name struct {
+	Name      string
+	Signature string
+	// Resolved is for the handler: what it found under the name.
+	Resolved atomic.Value
+}
+
+// A Request is a call to be made.
+type Request struct {
+	Ref *Ref // nil for a callback
+	// Flags may hold OneWay, Callback and Check. The others follow from the rest.
+	Flags wire.Flags
+	Call  uint32 // with Callback
+	Arg   uint8  // with Callback
+	// Deadline is when the callee should stop; zero: never.
+	Deadline time.Time
+	Meta     map[string]string
+	Body     *Message // the arguments; owned by the connection once given
+	// Tag is what the callbacks of this call find.
+	Tag any
+}
+
+// A Response is the answer to a call.
+type Response struct {
+	Failed bool // Body is an error record
+	Meta   map[string]string
+	Body   []byte
+	// Large is set if Body is the response's own; otherwise it is gone after Release.
+	Large bool
+
+	msg *Message
+}
+
+// outState says what the caller of a call waits for.
+type outState uint8
+
+const (
+	awaiting  outState = iota // the response
+	answered                  // nothing: it is there
+	abandoned                 // nothing: the caller has left
+)
+
+// Outgoing is a call that this side has made.
+type Outgoing struct {
+	Response
+	conn  *Conn
+	id    uint32
+	tag   any
+	ready chan struct{} // receives once the response or err is there
+
+	// Guarded by conn.mu.
+	state   outState
+	replied bool  // the response is complete
+	last    bool  // the response ends the call
+	ended   bool  // the slot is free again
+	err     error // why there is no response
+	arrives *assembly
+	sending *part // the request, if it is sent in parts
+	streams streams
+}
+
+// Start makes a call. It waits while the peer takes no more calls at a time, until
+// ctx ends. The connection owns the body from now on, whatever the outcome.
+func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
+	c.mu.Lock()
+	if err := c.admitLocked(q); err != nil {
+		c.mu.Unlock()
+		q.Body.Release()
+		return nil, err
+	}
+	slot, ok := c.slotLocked()
+	if !ok || len(c.waiters) > 0 {
+		if ok {
+			c.free = append(c.free, slot)
+		}
+		var err error
+		if slot, err = c.waitLocked(ctx); err != nil {
+			c.mu.Unlock()
+			q.Body.Release()
+			return nil, err
+		}
+	}
+	o, _ := c.spare.Get().(*Outgoing)
+	if o == nil {
+		o = &Outgoing{conn: c, ready: make(chan struct{}, 1)}
+	}
+	c.gens[slot]++
+	o.id = uint32(c.gens[slot])<<16 | uint32(slot)
+	o.streams = streams{conn: c, id: o.id, caller: true}
+	o.tag = q.Tag
+	c.slots[slot] = o
+	c.outgoing++
+	c.load.Add(1)
+
+	var scratch [64]byte
+	head := wire.RequestHead{Call: q.Call, Arg: q.Arg, Meta: q.Meta}
+	flags := q.Flags
+	if !q.Deadline.IsZero() {
+		flags |= wire.HasLimit
+		head.Limit = max(time.Until(q.Deadline), 0)
+	}
+	if len(q.Meta) > 0 {
+		flags |= wire.HasMeta
+	}
+	c.w.mu.Lock()
+	if q.Ref != nil {
+		head.Number = uint64(q.Ref.Number)
+		if c.declareLocked(q.Ref) {
+			c.w.frameLocked(wire.Header{Type: wire.Name, ID: q.Ref.Number}, nil, wire.AppendName(nil, q.Ref.Name, q.Ref.Signature))
+		}
+	}
+	h := wire.Header{Type: wire.Request, Flags: flags, ID: o.id}
+	front := wire.AppendRequest(scratch[:0], flags, &head)
+	if len(front)+q.Body.Len() <= wire.MaxBody {
+		c.w.frameLocked(h, front, q.Body.Bytes())
+		c.mu.Unlock()
+		c.w.kickAndUnlock(noBlock)
+		q.Body.Release()
+		return o, nil
+	}
+	head.Total = uint64(q.Body.Len())
+	front = wire.AppendRequest(nil, flags|wire.More, &head)
+	o.sending = c.w.partsLocked(h, front, 0, q.Body)
+	c.mu.Unlock()
+	c.w.kickAndUnlock(noBlock)
+	return o, nil
+}
+
+// admitLocked returns why a call cannot be made on this connection, ever.
+func (c *Conn) admitLocked(q *Request) error {
+	if err := c.refusalLocked(); err != nil {
+		return err
+	}
+	maxMeta := uint64(MinMeta)
+	if c.peer != nil {
+		maxMeta = min(c.peer.MaxMeta, maxHead)
+		if n := uint64(q.Body.Len()); n > c.peer.MaxMessage {
+			return &TooLargeError{What: "request", Size: n, Limit: c.peer.MaxMessage}
+		}
+		if q.Ref != nil && uint64(q.Ref.Number) >= c.peer.MaxNames {
+			return ErrTooManyNames
+		}
+	}
+	if n := uint64(wire.MetaSize(q.Meta)); n > maxMeta {
+		return &TooLargeError{What: "metadata", Size: n, Limit: maxMeta}
+	}
+	return nil
+}
+
+const (
+	// MinMeta is the metadata, in bytes, that every peer accepts.
+	MinMeta = 4 << 10
+	// maxHead is the most that is sent whatever the peer accepts: the head of a message
+	// must fit in its first frame.
+	maxHead = 32 << 10
+)
+
+// declareLocked reports whether the peer must be told the name.
+func (c *Conn) declareLocked(r *Ref) bool {
+	for int(r.Number) >= len(c.declared) {
+		c.declared = append(c.declared, false)
+	}
+	if c.declared[r.Number] {
+		return false
+	}
+	c.declared[r.Number] = true
+	return true
+}
+
+// slotLocked takes a slot if one is free.
+func (c *Conn) slotLocked() (uint16, bool) {
+	if n := len(c.free); n > 0 && c.outgoing < c.limit {
+		slot := c.free[n-1]
+		c.free = c.free[:n-1]
+		return slot, true
+	}
+	if n := len(c.slots); n < c.limit {
+		c.slots = append(c.slots, nil)
+		c.gens = append(c.gens, 0)
+		return uint16(n), true
+	}
+	return 0, false
+}
+
+// waitLocked waits for a slot, in the order of arrival.
+func (c *Conn) waitLocked(ctx context.Context) (uint16, error) {
+	w := &waiter{ready: make(chan struct{})}
+	c.waiters = append(c.waiters, w)
+	c.mu.Unlock()
+	var err error
+	select {
+	case <-w.ready:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	c.mu.Lock()
+	granted := true
+	for i, other := range c.waiters {
+		if other == w {
+			granted = false
+			c.waiters = append(c.waiters[:i], c.waiters[i+1:]...)
+			break
+		}
+	}
+	switch {
+	case w.refused:
+		return 0, c.refusalLocked()
+	case err != nil && granted:
+		c.freeLocked(w.slot)
+		return 0, err
+	case err != nil:
+		return 0, err
+	}
+	if err := c.refusalLocked(); err != nil {
+		c.freeLocked(w.slot)
+		return 0, err
+	}
+	return w.slot, nil
+}
+
+// grantLocked gives a slot to the call that has waited longest.
+func (c *Conn) grantLocked(slot uint16) {
+	w := c.waiters[0]
+	c.waiters = c.waiters[1:]
+	w.slot = slot
+	close(w.ready)
+}
+
+// freeLocked gives a slot back, or to a call that waits for one.
+func (c *Conn) freeLocked(slot uint16) {
+	if len(c.waiters) > 0 {
+		c.grantLocked(slot)
+	} else {
+		c.free = append(c.free, slot)
+	}
+}
+
+// failWaitersLocked sends the calls that wait for a slot away.
+func (c *Conn) failWaitersLocked() {
+	for _, w := range c.waiters {
+		w.refused = true
+		close(w.ready)
+	}
+	c.waiters = nil
+}
+
+// Wait waits for the response, until ctx ends; then the callee is told to stop,
+// and the call is over for its caller. The response is valid if the error is nil.
+func (o *Outgoing) Wait(ctx context.Context) error {
+	if done := ctx.Done(); done == nil {
+		<-o.ready
+	} else {
+		select {
+		case <-o.ready:
+		case <-done:
+			if o.Abandon(ctx.Err()) {
+				return ctx.Err()
+			}
+			<-o.ready
+		}
+	}
+	return o.err
+}
+
+// Abandon tells the callee that nobody waits for its answer, and ends the streams
+// of the call. It reports whether the response had not come yet.
+func (o *Outgoing) Abandon(cause error) bool {
+	c := o.conn
+	c.mu.Lock()
+	first := o.state == awaiting
+	if first {
+		o.state = abandoned
+	}
+	o.streams.failLocked(cause)
+	if o.ended || c.err != nil {
+		c.mu.Unlock()
+		return first
+	}
+	code := byte(wire.CodeCanceled)
+	if cause == context.DeadlineExceeded {
+		code = wire.CodeDeadline
+	}
+	c.w.mu.Lock()
+	if o.sending != nil && c.w.dropLocked(o.sending) == unheard {
+		// The peer has not heard of the call, and never will.
+		c.w.mu.Unlock()
+		c.endLocked(o)
+		c.mu.Unlock()
+		c.settle()
+		return first
+	}
+	c.w.frameLocked(wire.Header{Type: wire.Cancel, ID: o.id}, nil, []byte{code})
+	c.mu.Unlock()
+	c.w.kickAndUnlock(noBlock)
+	return first
+}
+
+// ReleaseBody lets go of the response's body.
+func (o *Outgoing) ReleaseBody() {
+	o.msg.Release()
+	o.msg, o.Body = nil, nil
+}
+
+// Forget lets the call go on without its caller, who wants no response.
+func (o *Outgoing) Forget() {
+	o.conn.mu.Lock()
+	defer o.conn.mu.Unlock()
+	if o.state == awaiting {
+		o.state = abandoned
+	}
+}
+
+// Release lets go of the response and of a call that has no streams. Only the
+// caller may use it, after Wait has returned nil or the error of the connection, and
+// nothing of the call after.
+func (o *Outgoing) Release() {
+	o.ReleaseBody()
+	c := o.conn
+	c.mu.Lock()
+	reusable := o.ended
+	c.mu.Unlock()
+	if reusable {
+		o.Response = Response{}
+		o.state, o.replied, o.last, o.ended = awaiting, false, false, false
+		o.err, o.arrives, o.sending, o.tag = nil, nil, nil, nil
+		c.spare.Put(o)
+	}
+}
+
+// Ended reports whether the callee has nothing more to send.
+func (o *Outgoing) Ended() bool {
+	o.conn.mu.Lock()
+	defer o.conn.mu.Unlock()
+	return o.ended
+}
+
+// ID returns the call's id, by which callbacks name it.
+func (o *Outgoing) ID() uint32 { return o.id }
+
+// answerLocked hands the response to the caller, if it still waits.
+func (o *Outgoing) answerLocked() {
+	if o.state == awaiting {
+		o.state = answered
+		o.ready <- struct{}{}
+	}
+}
+
+// failLocked ends a call without a response.
+func (c *Conn) failLocked(o *Outgoing, err error) {
+	if o.state == awaiting {
+		o.err = err
+	}
+	if o.arrives != nil {
+		o.arrives = nil
+		c.parted--
+	}
+	o.answerLocked()
+}
+
+// endLocked frees the slot of a call that the callee has ended.
+func (c *Conn) endLocked(o *Outgoing) {
+	slot := wire.Slot(o.id)
+	if c.slots[slot] != o {
+		return
+	}
+	c.slots[slot] = nil
+	o.ended = true
+	if o.arrives != nil {
+		o.arrives = nil
+		c.parted--
+	}
+	if o.sending != nil {
+		c.w.mu.Lock()
+		c.w.dropLocked(o.sending)
+		c.w.mu.Unlock()
+	}
+	o.streams.failLocked(ErrEnded)
+	o.streams.forgetLocked()
+	c.outgoing--
+	c.load.Add(-1)
+	c.freeLocked(uint16(slot))
+}
+
+// An Owner is what a Handler's call belongs to.
+type Owner interface {
+	// Cancel says that the answer is not wanted any more, and why: context.Canceled,
+	// context.DeadlineExceeded, or how the connection ended. It may come at any time
+	// before the call has ended, more than once, and must not wait.
+	Cancel(cause error)
+}
+
+// Incoming is a call that the peer has made.
+type Incoming struct {
+	Owner Owner
+
+	// Set before the call is served.
+	Flags wire.Flags
+	Head  wire.RequestHead
+	Name  *Name // nil for a callback
+	// Tag is that of the call whose argument a callback is; nil: the call has ended.
+	Tag any
+	// Deadline is when the caller stops waiting; zero: never.
+	Deadline time.Time
+	Body     []byte
+	// Large is set if Body is the request's own; otherwise it is gone after ReleaseBody.
+	Large bool
+
+	conn *Conn
+	id   uint32
+	msg  *Message
+
+	// Guarded by conn.mu.
+	arrives  *assembly
+	answered bool  // a response is queued
+	canceled bool  // the response is not wanted
+	ended    bool  // the last message is queued
+	left     bool  // the table has it no more
+	sending  *part // the response, if it is sent in parts
+	streams  streams
+}
+
+// Conn returns the connection that the call came over.
+func (in *Incoming) Conn() *Conn { return in.conn }
+
+// ID returns the call's id, by which callbacks name it.
+func (in *Incoming) ID() uint32 { return in.id }
+
+// ReleaseBody lets go of the body.
+func (in *Incoming) ReleaseBody() {
+	in.msg.Release()
+	in.msg, in.Body = nil, nil
+}
+
+// Reply answers the call, once. With last set that ends it; otherwise its streams
+// follow, and the last of them does. The connection owns body from now on. Reply
+// returns when the answer is queued or, if it is larger than a frame, written.
+func (in *Incoming) Reply(failed bool, meta map[string]string, body *Message, last bool) error {
+	c := in.conn
+	c.mu.Lock()
+	if in.answered || in.ended || c.err != nil {
+		err := c.err
+		c.mu.Unlock()
+		body.Release()
+		return err
+	}
+	if err := in.tooLargeLocked(meta, body); err != nil {
+		c.mu.Unlock()
+		body.Release()
+		return err
+	}
+	in.answered = true
+	flags := wire.Flags(0)
+	if in.canceled {
+		failed, last, meta = true, true, nil
+		body.Reset()
+		body.Write(wire.AppendError(nil, &wire.Error{Code: wire.CodeCanceled}))
+	} else if in.Flags&wire.OneWay != 0 && last {
+		failed, meta = false, nil
+		body.Reset()
+	}
+	if failed {
+		flags |= wire.Failed
+	}
+	if last {
+		flags |= wire.End
+	}
+	if len(meta) > 0 {
+		flags |= wire.HasMeta
+	}
+	h := wire.Header{Type: wire.Response, Flags: flags, ID: in.id}
+	head := wire.ResponseHead{Meta: meta}
+	var scratch [64]byte
+	front := wire.AppendResponse(scratch[:0], flags, &head)
+	if len(front)+body.Len() <= wire.MaxBody {
+		if last {
+			c.leaveLocked(in)
+		}
+		c.w.mu.Lock()
+		c.w.frameLocked(h, front, body.Bytes())
+		c.mu.Unlock()
+		c.w.kickAndUnlock(mayBlock)
+		body.Release()
+	} else {
+		head.Total = uint64(body.Len())
+		front = wire.AppendResponse(nil, flags|wire.More, &head)
+		in.ended = last
+		c.w.mu.Lock()
+		in.sending = c.w.partsLocked(h, front, 0, body)
+		p := in.sending
+		c.mu.Unlock()
+		c.w.kickAndUnlock(mayBlock)
+		<-p.done
+		c.mu.Lock()
+		in.sending = nil
+		if last {
+			c.leaveLocked(in)
+		}
+		c.mu.Unlock()
+	}
+	if last {
+		c.settle()
+	}
+	return nil
+}
+
+// tooLargeLocked returns why the peer would refuse the response.
+func (in *Incoming) tooLargeLocked(meta map[string]string, body *Message) error {
+	c := in.conn
+	if c.peer == nil {
+		return nil
+	}
+	if n := uint64(body.Len()); n > c.peer.MaxMessage {
+		return &TooLargeError{What: "response", Size: n, Limit: c.peer.MaxMessage}
+	}
+	if n, limit := uint64(wire.MetaSize(meta)), min(c.peer.MaxMeta, maxHead); n > limit {
+		return &TooLargeError{What: "response metadata", Size: n, Limit: limit}
+	}
+	return nil
+}
+
+// leaveLocked takes a call that has ended out of the table.
+func (c *Conn) leaveLocked(in *Incoming) {
+	slot := wire.Slot(in.id)
+	in.ended = true
+	if in.left {
+		return
+	}
+	in.left = true
+	if c.calls[slot] == in {
+		c.calls[slot] = nil
+	}
+	if in.arrives != nil {
+		in.arrives = nil
+		c.parted--
+	}
+	in.streams.failLocked(ErrEnded)
+	in.streams.forgetLocked()
+	c.incoming--
+	c.load.Add(-1)
+}
+
+// reject answers a call that will not be served. The read loop calls it.
+func (c *Conn) reject(in *Incoming, code uint8, text string) {
+	record := wire.AppendError(nil, &wire.Error{Code: code, Message: text})
+	c.mu.Lock()
+	c.leaveLocked(in)
+	c.w.mu.Lock()
+	c.w.frameLocked(wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: in.id}, nil, record)
+	c.mu.Unlock()
+	c.w.kickAndUnlock(noBlock)
+	c.settle()
+}

@@ -1,0 +1,462 @@
+// Package mux is one connection of the native protocol: calls both ways, their
+// streams and credit, cancellation, and the frames that carry them. It deals in
+// bytes; what a call means, and how values are encoded, is package yonder's
+// business.
+//
+// All that changes about the calls of a connection is guarded by Conn.mu. Each
+// stream has a lock of its own, and the writer has one. They nest in the order
+// Conn.mu, stream, writer.
+package mux
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// Config says what a connection accepts and who serves its calls.
+type Config struct {
+	// Dialer is set on the side that speaks first.
+	Dialer bool
+	// Read holds what has been read from the connection already.
+	Read []byte
+	// Local is what this side announces and enforces.
+	Local wire.Greeting
+	// MaxStreams is the number of streams that this side may be consuming at a time.
+	MaxStreams int
+	// Accept judges the peer's HELLO.
+	Accept func(*wire.Greeting) error
+	// Handler takes the calls that the peer makes.
+	Handler Handler
+	// Handshake is how long the peer may take to send HELLO.
+	Handshake time.Duration
+	// KeepAlive is how long a peer may be silent before it is asked for a sign of
+	// life, how long it has to give one, and how long a write may make no progress.
+	// Zero or less: for ever.
+	KeepAlive time.Duration
+	// GoneAway is called, once, when the peer wants no new calls.
+	GoneAway func()
+}
+
+// A Handler takes the calls that the peer makes.
+type Handler interface {
+	// NewCall returns the value that a call will be read into, with its Owner set.
+	// The read loop calls it, so it must not wait.
+	NewCall() *Incoming
+	// Serve answers a call, on a goroutine of its own.
+	Serve(*Incoming)
+}
+
+// Errors of a connection. Those that end calls are wrapped in one of the types
+// below.
+var (
+	// ErrClosed ends what a connection that was closed on this side still had.
+	ErrClosed = errors.New("connection closed")
+	// ErrTooManyNames refuses a call of one more procedure than the peer can be told of.
+	ErrTooManyNames = errors.New("the peer accepts no more procedure names on this connection")
+	// ErrStopped ends a stream that its consumer has left.
+	ErrStopped = errors.New("the consumer has stopped")
+	// ErrEnded ends a stream whose call has ended.
+	ErrEnded = errors.New("the call has ended")
+)
+
+// A LostError says that the connection was lost, and how.
+type LostError struct{ Err error }
+
+func (e *LostError) Error() string { return "connection lost: " + e.Err.Error() }
+
+// Unwrap returns how the connection was lost.
+func (e *LostError) Unwrap() error { return e.Err }
+
+// A ProtocolError says what a peer did that the protocol does not allow.
+type ProtocolError struct{ Reason string }
+
+func (e *ProtocolError) Error() string { return "protocol error: " + e.Reason }
+
+func violation(format string, args ...any) error {
+	return &ProtocolError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// A GoAwayError refuses a call on a connection that takes no new ones.
+type GoAwayError struct {
+	Code   uint8
+	Reason string
+}
+
+func (e *GoAwayError) Error() string { return e.Reason }
+
+// A TooLargeError refuses a message that is larger than the limit, both in bytes.
+type TooLargeError struct {
+	What        string
+	Size, Limit uint64
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("%s of %d bytes is larger than the limit of %d", e.What, e.Size, e.Limit)
+}
+
+// maxLinger is how long a connection that is ending may take to write its last
+// frames, and how long the peer of one that has sent GOAWAY may take to close it.
+const maxLinger = time.Second
+
+// Conn is one connection.
+type Conn struct {
+	cfg  Config
+	conn io.ReadWriteCloser
+	r    reader
+	w    writer
+	load atomic.Int32 // calls in flight, both ways
+	// reads counts reads that brought something, for the watchdog.
+	reads atomic.Uint32
+	done  chan struct{} // closed when the connection is over
+	spare sync.Pool     // *Outgoing, whose channels must not leave the connection
+
+	mu       sync.Mutex
+	err      error          // why the connection is over; nil while it is not
+	peer     *wire.Greeting // nil until HELLO has come
+	gone     *GoAwayError   // the peer wants no new calls
+	refusing *GoAwayError   // we want none
+	ending   bool           // the last frames are being written
+	watchdog *time.Timer
+	watch    watch
+
+	// Calls that we make. A slot is free, or taken until the callee has ended its call.
+	slots    []*Outgoing
+	gens     []uint16
+	free     []uint16
+	limit    int // slots that the peer lets us use
+	outgoing int // slots taken
+	waiters  []*waiter
+	declared []bool // by number: the peer has been told the name
+
+	// Calls that the peer makes.
+	calls    []*Incoming // by slot
+	incoming int         // calls not yet ended
+	names    []*Name     // by number
+	nameSize int         // bytes that names hold
+	parted   int         // messages that arrive in parts just now
+	streams  int         // streams that we consume, of calls of either direction
+}
+
+// watch is what the watchdog has seen when it last looked.
+type watch struct {
+	reads, writes uint32
+	silent        int // times in a row that nothing had been read
+	stuck         int // times in a row that a write had made no progress
+}
+
+// waiter is a call that waits for a slot.
+type waiter struct {
+	slot    uint16
+	ready   chan struct{} // closed when the slot is granted, or no call can begin any more
+	refused bool
+}
+
+// New returns a connection over conn. Nothing is sent or read before [Conn.Run].
+func New(conn io.ReadWriteCloser, cfg Config) *Conn {
+	c := &Conn{cfg: cfg, conn: conn, done: make(chan struct{}), limit: 1}
+	raw := newRawConn(conn)
+	c.r = reader{conn: conn, raw: raw, onRead: func() { c.reads.Add(1) }}
+	if n := len(cfg.Read); n > 0 {
+		copy(c.r.space(), cfg.Read)
+		c.r.w = n
+	}
+	c.w = writer{conn: conn, raw: raw, load: &c.load, failed: c.lost}
+	c.mu.Lock()
+	c.greetLocked()
+	c.mu.Unlock()
+	return c
+}
+
+// greetLocked queues the preface and HELLO, which go out with the first write.
+func (c *Conn) greetLocked() {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	c.w.buf = append(*writeBuffers.Get().(*[]byte), wire.Preface...)
+	c.w.frameLocked(wire.Header{Type: wire.Hello}, nil, wire.AppendHello(nil, &c.cfg.Local))
+}
+
+// Run reads the connection until it is over, and returns why: nil if it ended in
+// order, that is, was closed here, or by a peer that had no calls in flight.
+func (c *Conn) Run() error {
+	if c.cfg.Handshake > 0 {
+		c.mu.Lock()
+		if c.err == nil {
+			c.watchdog = time.AfterFunc(c.cfg.Handshake, c.tick)
+		}
+		c.mu.Unlock()
+	}
+	c.w.mu.Lock()
+	c.w.kickAndUnlock(noBlock)
+	err := c.read()
+	c.r.rest()
+	var bad *ProtocolError
+	if errors.As(err, &bad) {
+		c.abort(bad)
+	} else {
+		c.lost(err)
+	}
+	<-c.done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == ErrClosed {
+		return nil
+	}
+	return c.err
+}
+
+// Done returns a channel that is closed when the connection is over.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err returns why the connection takes no calls, or nil if it takes some.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refusalLocked()
+}
+
+// Peer returns the peer's HELLO, or nil if it has not come yet.
+func (c *Conn) Peer() *wire.Greeting {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peer
+}
+
+// NetConn returns the connection underneath.
+func (c *Conn) NetConn() io.ReadWriteCloser { return c.conn }
+
+// refusalLocked returns why no call can begin.
+func (c *Conn) refusalLocked() error {
+	switch {
+	case c.gone != nil:
+		return c.gone
+	case c.err != nil:
+		return c.err
+	case c.refusing != nil || c.ending:
+		return ErrClosed
+	}
+	return nil
+}
+
+// Close ends the connection at once. Calls in flight end with ErrClosed.
+func (c *Conn) Close() { c.end(ErrClosed) }
+
+// Shutdown tells the peer that no new calls are taken, lets those in flight end,
+// and then closes the connection. It does not wait; [Conn.Done] tells.
+func (c *Conn) Shutdown(reason *GoAwayError) {
+	c.mu.Lock()
+	if c.refusing != nil || c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.refusing = reason
+	c.failWaitersLocked()
+	c.w.mu.Lock()
+	c.mu.Unlock()
+	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, reason.Code, reason.Reason))
+	c.w.kickAndUnlock(noBlock)
+	c.settle()
+}
+
+// settle ends a connection that has nothing more to do: one side wants no new
+// calls and none is in flight. The side that was told closes it, and the side
+// that told waits for that a little, so that no call crosses the closing.
+func (c *Conn) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil || c.ending || c.incoming > 0 || c.outgoing > 0 {
+		return
+	}
+	switch {
+	case c.gone != nil:
+		c.endAfterWritesLocked(ErrClosed, maxLinger)
+	case c.refusing != nil:
+		if c.watchdog != nil {
+			c.watchdog.Stop()
+		}
+		c.watchdog = time.AfterFunc(maxLinger, c.Close)
+		c.ending = true
+	}
+}
+
+// endAfterWritesLocked ends the connection when all frames are written, or after a
+// while.
+func (c *Conn) endAfterWritesLocked(err error, linger time.Duration) {
+	if c.ending || c.err != nil {
+		return
+	}
+	c.ending = true
+	idle := c.w.idleC()
+	go func() { // ends after linger at the latest
+		t := time.NewTimer(linger)
+		defer t.Stop()
+		select {
+		case <-idle:
+		case <-t.C:
+		case <-c.done:
+		}
+		c.end(err)
+	}()
+}
+
+// abort ends the connection because of what the peer did, and tells it.
+func (c *Conn) abort(why *ProtocolError) {
+	c.mu.Lock()
+	c.w.mu.Lock()
+	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, wire.CodeInternal, why.Error()))
+	c.w.kickAndUnlock(handOver)
+	c.endAfterWritesLocked(why, maxLinger/4)
+	c.mu.Unlock()
+}
+
+// lost ends the connection because reading or writing failed.
+func (c *Conn) lost(err error) {
+	if errors.Is(err, io.EOF) {
+		c.mu.Lock()
+		orderly := c.incoming == 0 && c.outgoing == 0
+		c.mu.Unlock()
+		if orderly {
+			c.end(ErrClosed)
+			return
+		}
+	}
+	c.end(&LostError{Err: err})
+}
+
+// end ends the connection: closes it, and fails all that is in flight.
+func (c *Conn) end(err error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.err = err
+	if c.watchdog != nil {
+		c.watchdog.Stop()
+	}
+	c.failWaitersLocked()
+	var lost []*Outgoing
+	var canceled []*Incoming
+	for _, o := range c.slots {
+		if o != nil {
+			lost = append(lost, o)
+		}
+	}
+	for _, in := range c.calls {
+		if in != nil && !in.ended {
+			canceled = append(canceled, in)
+		}
+	}
+	for _, o := range lost {
+		c.failLocked(o, err)
+		o.streams.failLocked(err)
+	}
+	for _, in := range canceled {
+		in.streams.failLocked(err)
+	}
+	c.mu.Unlock()
+	c.w.close(err)
+	c.conn.Close()
+	for _, in := range canceled {
+		in.Owner.Cancel(err)
+	}
+	close(c.done)
+}
+
+// tick is the watchdog: it ends a connection whose peer has died, or does not
+// read.
+func (c *Conn) tick() {
+	c.mu.Lock()
+	if c.err != nil || c.ending {
+		c.mu.Unlock()
+		return
+	}
+	if c.peer == nil {
+		c.mu.Unlock()
+		c.abort(&ProtocolError{Reason: fmt.Sprintf("no HELLO within %v", c.cfg.Handshake)})
+		return
+	}
+	w := &c.watch
+	reads, writes := c.reads.Load(), c.w.writes.Load()
+	if w.silent++; reads != w.reads {
+		w.silent = 0
+	}
+	if w.stuck++; writes != w.writes || !c.w.busy() {
+		w.stuck = 0
+	}
+	w.reads, w.writes = reads, writes
+	silent, stuck := w.silent, w.stuck
+	c.watchdog.Reset(c.cfg.KeepAlive)
+	c.mu.Unlock()
+	switch {
+	case silent >= 2:
+		c.end(&LostError{Err: fmt.Errorf("no sign of life from the peer for %v", c.cfg.KeepAlive)})
+	case stuck >= 2:
+		c.end(&LostError{Err: fmt.Errorf("the peer has read nothing for %v", c.cfg.KeepAlive)})
+	case silent == 1:
+		c.w.frame(wire.Header{Type: wire.Ping}, make([]byte, 8), noBlock)
+	}
+}
+
+// greeted takes the peer's HELLO.
+func (c *Conn) greeted(g *wire.Greeting) error {
+	if c.cfg.Accept != nil {
+		if err := c.cfg.Accept(g); err != nil {
+			return violation("%v", err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.peer != nil {
+		return violation("a second HELLO")
+	}
+	c.peer = g
+	c.limit = int(g.MaxCalls)
+	for len(c.waiters) > 0 {
+		slot, ok := c.slotLocked()
+		if !ok {
+			break
+		}
+		c.grantLocked(slot)
+	}
+	more := int64(g.Window - wire.MinWindow)
+	for _, o := range c.slots {
+		if o != nil {
+			o.streams.creditLocked(more)
+		}
+	}
+	for _, in := range c.calls {
+		if in != nil {
+			in.streams.creditLocked(more)
+		}
+	}
+	if c.watchdog != nil {
+		c.watchdog.Stop()
+		if c.cfg.KeepAlive > 0 && c.err == nil && !c.ending {
+			c.watchdog.Reset(c.cfg.KeepAlive)
+		}
+	}
+	return nil
+}
+
+// windowLocked returns the credit that a stream to the peer begins with.
+func (c *Conn) windowLocked() int64 {
+	if c.peer == nil {
+		return wire.MinWindow
+	}
+	return int64(c.peer.Window)
+}
+
+// Addr returns the peer's address, or "" if the transport has none.
+func (c *Conn) Addr() string {
+	if nc, ok := c.conn.(net.Conn); ok && nc.RemoteAddr() != nil {
+		return nc.RemoteAddr().String()
+	}
+	return ""
+}

@@ -1,0 +1,15 @@
+//go:build !unix
+
+package mux
+
+import "io"
+
+// rawConn is for sockets that can be read and written without blocking; on this
+// system there are none, and reads and writes go through the connection.
+type rawConn struct{}
+
+func newRawConn(io.ReadWriteCloser) *rawConn { return nil }
+
+func (*rawConn) tryWrite([]byte) (int, error) { panic("mux: no raw connections here") }
+
+func (*rawConn) read(*reader) (int, error) { panic("mux: no raw connections here") }

@@ -1,0 +1,109 @@
+//go:build unix
+
+package mux
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// rawConn reads and writes a socket without blocking a goroutine where that
+// matters: a write that would block is given up instead, so that a caller can
+// write for itself and still return the moment its context ends; and a read
+// takes a buffer only once there is something to read, so that an idle
+// connection holds none.
+type rawConn struct {
+	conn syscall.RawConn
+
+	// For the one writer at a time.
+	out     []byte
+	wrote   int
+	werr    error
+	writeFn func(fd uintptr) bool
+
+	// For the one reader.
+	in     *reader
+	got    int
+	rerr   error
+	readFn func(fd uintptr) bool
+}
+
+// newRawConn returns nil where the transport is not a plain socket.
+func newRawConn(conn io.ReadWriteCloser) *rawConn {
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn: // exactly these: a type that wraps them may do more in Read and Write
+	default:
+		return nil
+	}
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	r := &rawConn{conn: raw}
+	r.writeFn, r.readFn = r.writeOnce, r.readOnce
+	return r
+}
+
+// tryWrite writes what the socket takes at once.
+func (r *rawConn) tryWrite(b []byte) (int, error) {
+	r.out, r.wrote, r.werr = b, 0, nil
+	err := r.conn.Write(r.writeFn)
+	r.out = nil
+	if err == nil {
+		err = r.werr
+	}
+	return r.wrote, err
+}
+
+func (r *rawConn) writeOnce(fd uintptr) bool {
+	for len(r.out) > 0 {
+		n, err := syscall.Write(int(fd), r.out)
+		if n > 0 {
+			r.wrote += n
+			r.out = r.out[n:]
+		}
+		switch err {
+		case nil, syscall.EINTR:
+		case syscall.EAGAIN:
+			return true
+		default:
+			r.werr = err
+			return true
+		}
+	}
+	return true
+}
+
+// read waits until there is something to read and reads it into the reader's
+// buffer, which it takes from the pool only then.
+func (r *rawConn) read(in *reader) (int, error) {
+	r.in, r.got, r.rerr = in, 0, nil
+	err := r.conn.Read(r.readFn)
+	r.in = nil
+	if err == nil {
+		err = r.rerr
+	}
+	if err == nil && r.got == 0 {
+		err = io.EOF
+	}
+	return r.got, err
+}
+
+func (r *rawConn) readOnce(fd uintptr) bool {
+	for {
+		n, err := syscall.Read(int(fd), r.in.space())
+		switch err {
+		case nil:
+			r.got = n
+			return true
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			r.in.rest()
+			return false
+		default:
+			r.rerr = err
+			return true
+		}
+	}
+}

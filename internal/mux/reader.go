@@ -1,0 +1,128 @@
+package mux
+
+import (
+	"io"
+	"sync"
+
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// readSize is the size of a read buffer: the largest frame, rounded up to whole
+// pages.
+const readSize = 72 << 10
+
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
+
+// reader buffers what comes from the connection, so that frames can be parsed in
+// place. It is used by the connection's read loop alone. While it waits for a
+// peer that says nothing it holds no buffer, if the transport can tell.
+type reader struct {
+	conn io.Reader
+	raw  *rawConn
+	buf  *[readSize]byte // nil: none is held
+	r, w int             // buf[r:w] is unread
+	// onRead is called after each read that brought something.
+	onRead func()
+}
+
+// space returns where the next bytes go. There is always some: a frame fits.
+func (r *reader) space() []byte {
+	if r.buf == nil {
+		r.buf = readBuffers.Get().(*[readSize]byte)
+	}
+	return r.buf[r.w:]
+}
+
+// rest gives the buffer back if it holds nothing.
+func (r *reader) rest() {
+	if r.buf != nil && r.r == r.w {
+		readBuffers.Put(r.buf)
+		r.buf, r.r, r.w = nil, 0, 0
+	}
+}
+
+// fill reads until n bytes, at most a frame, are buffered. It returns io.EOF if
+// the connection ends where it could, io.ErrUnexpectedEOF if it ends elsewhere.
+func (r *reader) fill(n int) error {
+	for r.w-r.r < n {
+		if r.r == r.w {
+			r.r, r.w = 0, 0
+		} else if r.r+n > readSize {
+			r.w = copy(r.buf[:], r.buf[r.r:r.w])
+			r.r = 0
+		}
+		var got int
+		var err error
+		if r.raw != nil {
+			got, err = r.raw.read(r)
+		} else {
+			got, err = r.conn.Read(r.space())
+		}
+		r.w += got
+		if got > 0 {
+			r.onRead()
+			continue // an error stays for the next read
+		}
+		if err == io.EOF && r.w > r.r {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next returns n buffered bytes and moves past them. They are valid until the
+// next fill.
+func (r *reader) next(n int) []byte {
+	b := r.buf[r.r : r.r+n : r.r+n]
+	r.r += n
+	return b
+}
+
+// readFull fills dst, from the buffer first and then past it, so that a large
+// message is not copied twice.
+func (r *reader) readFull(dst []byte) error {
+	if r.r < r.w {
+		n := copy(dst, r.buf[r.r:r.w])
+		r.r += n
+		dst = dst[n:]
+	}
+	for len(dst) > 0 {
+		n, err := r.conn.Read(dst)
+		if n > 0 {
+			r.onRead()
+			dst = dst[n:]
+			continue
+		}
+		if err == io.EOF {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skip moves past n bytes, at most a frame.
+func (r *reader) skip(n int) error {
+	if err := r.fill(n); err != nil {
+		return err
+	}
+	r.r += n
+	return nil
+}
+
+// peekHeader reads the header of the next frame without moving past it.
+func (r *reader) peekHeader() (wire.Header, int, error) {
+	if err := r.fill(wire.HeaderSize); err != nil {
+		return wire.Header{}, 0, err
+	}
+	h, n, err := wire.ParseHeader(r.buf[r.r:r.w])
+	if err != nil {
+		return h, 0, &ProtocolError{Reason: err.Error()}
+	}
+	return h, n, nil
+}

@@ -1,0 +1,496 @@
+package mux
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// streams are those of one side of a call. A stream is named by its channel: one
+// more than its position among the arguments, if the caller produces it, or among
+// the results, if the callee does. All is guarded by conn.mu.
+type streams struct {
+	conn   *Conn
+	id     uint32
+	caller bool // this side is the caller
+	recv   []*RecvStream
+	send   []*SendStream
+	err    error // why there will be no more
+}
+
+// flag is what the frames that this side sends need.
+func (s *streams) flag() wire.Flags {
+	if s.caller {
+		return 0
+	}
+	return wire.FromCallee
+}
+
+// failLocked ends all streams.
+func (s *streams) failLocked(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+	for _, r := range s.recv {
+		r.fail(err)
+	}
+	for _, p := range s.send {
+		p.Stop(err)
+	}
+}
+
+// allStopped reports whether the consumers of all streams have left.
+func (s *streams) allStopped() bool {
+	for _, p := range s.send {
+		if p.Err() == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *streams) creditLocked(n int64) {
+	for _, p := range s.send {
+		p.credit(n)
+	}
+}
+
+func (s *streams) sendLocked(channel uint8) *SendStream {
+	for _, p := range s.send {
+		if p.channel == channel {
+			return p
+		}
+	}
+	p := &SendStream{conn: s.conn, id: s.id, channel: channel, flag: s.flag(), room: s.conn.windowLocked(), wake: make(chan struct{}, 1)}
+	if s.err != nil {
+		p.err = s.err
+	}
+	s.send = append(s.send, p)
+	return p
+}
+
+// recvLocked returns the stream that the peer produces on a channel, which begins
+// when either side first mentions it.
+func (s *streams) recvLocked(channel uint8) (*RecvStream, error) {
+	for _, r := range s.recv {
+		if r.channel == channel {
+			return r, nil
+		}
+	}
+	c := s.conn
+	if c.streams >= c.cfg.MaxStreams {
+		return nil, &TooManyStreamsError{Limit: c.cfg.MaxStreams}
+	}
+	window := int64(c.cfg.Local.Window)
+	r := &RecvStream{conn: c, id: s.id, channel: channel, flag: s.flag(), window: window, granted: window, wake: make(chan struct{}, 1)}
+	if s.err != nil {
+		r.err = s.err
+	}
+	c.streams++
+	s.recv = append(s.recv, r)
+	return r, nil
+}
+
+// forgetLocked gives the places of the call's streams to others.
+func (s *streams) forgetLocked() {
+	s.conn.streams -= len(s.recv)
+	s.recv, s.send = nil, nil
+}
+
+// A TooManyStreamsError says that a connection carries as many streams as it may.
+type TooManyStreamsError struct{ Limit int }
+
+func (e *TooManyStreamsError) Error() string { return "too many streams on this connection" }
+
+// SendStream is what this side produces. One goroutine at a time may use it.
+type SendStream struct {
+	conn    *Conn
+	id      uint32
+	channel uint8
+	flag    wire.Flags
+	wake    chan struct{} // receives when one of the following has changed
+
+	mu   sync.Mutex
+	room int64 // bytes that may be sent
+	err  error // why nothing more is wanted
+}
+
+// Stop ends the stream from outside: Item and Write return err.
+func (p *SendStream) Stop(err error) {
+	p.mu.Lock()
+	if p.err == nil {
+		p.err = err
+	}
+	p.mu.Unlock()
+	signal(p.wake)
+}
+
+func (p *SendStream) credit(n int64) {
+	p.mu.Lock()
+	p.room += n
+	p.mu.Unlock()
+	signal(p.wake)
+}
+
+func signal(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits for credit and returns how much there is.
+func (p *SendStream) wait() (int64, error) {
+	for {
+		p.mu.Lock()
+		room, err := p.room, p.err
+		p.mu.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		if room > 0 {
+			return room, nil
+		}
+		<-p.wake
+	}
+}
+
+func (p *SendStream) spend(n int) {
+	p.mu.Lock()
+	p.room -= int64(n)
+	p.mu.Unlock()
+}
+
+// Item sends one value. It waits while the consumer has no room, and returns
+// ErrStopped once the consumer has left, or why the call has ended.
+func (p *SendStream) Item(value *Message) error {
+	if _, err := p.wait(); err != nil {
+		return err
+	}
+	c := p.conn
+	if size := value.Len(); 1+wire.BlobSize(size) <= wire.MaxBody {
+		p.spend(wire.BlobSize(size))
+		c.w.item(wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}, p.channel, value.Bytes(), handOver)
+		return nil
+	}
+	if peer := c.Peer(); peer != nil && uint64(value.Len()) > peer.MaxMessage {
+		return &TooLargeError{What: "stream value", Size: uint64(value.Len()), Limit: peer.MaxMessage}
+	}
+	p.spend(value.Len())
+	own := NewMessage()
+	own.Write(value.Bytes())
+	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
+	head := wire.AppendTotal([]byte{p.channel}, uint64(own.Len()))
+	c.w.mu.Lock()
+	sending := c.w.partsLocked(h, head, p.channel, own)
+	c.w.kickAndUnlock(handOver)
+	for {
+		select {
+		case <-sending.done:
+			return nil
+		case <-p.wake:
+		}
+		p.mu.Lock()
+		err := p.err
+		p.mu.Unlock()
+		if err != nil {
+			c.w.mu.Lock()
+			c.w.dropLocked(sending)
+			c.w.mu.Unlock()
+			return err
+		}
+	}
+}
+
+// Write sends bytes of a reader, with the same waits and errors as Item.
+func (p *SendStream) Write(b []byte) (n int, err error) {
+	for len(b) > 0 {
+		room, err := p.wait()
+		if err != nil {
+			return n, err
+		}
+		k := int(min(room, int64(len(b)), wire.MaxBody-1))
+		p.spend(k)
+		w := &p.conn.w
+		w.mu.Lock()
+		w.frameLocked(wire.Header{Type: wire.Data, Flags: p.flag, ID: p.id}, []byte{p.channel}, b[:k])
+		w.kickAndUnlock(handOver)
+		n += k
+		b = b[k:]
+	}
+	return n, nil
+}
+
+// Err returns why nothing more is wanted, or nil.
+func (p *SendStream) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// close ends the stream with an error record, or without one.
+func (p *SendStream) closeLocked(record []byte, flags wire.Flags) {
+	if len(record) > 0 {
+		flags |= wire.Failed
+		if len(record) > wire.MaxBody-1 {
+			record = wire.AppendError(nil, &wire.Error{Code: wire.CodeInternal, Message: "the error that ended the stream is too large to be sent"})
+		}
+	}
+	p.conn.w.frameLocked(wire.Header{Type: wire.Close, Flags: flags | p.flag, ID: p.id}, []byte{p.channel}, record)
+}
+
+// SendStream returns the stream that this side produces on a channel of the call.
+func (o *Outgoing) SendStream(channel uint8) *SendStream {
+	o.conn.mu.Lock()
+	defer o.conn.mu.Unlock()
+	return o.streams.sendLocked(channel)
+}
+
+// CloseStream ends a stream that the caller produces, with an error record if there
+// was an error.
+func (o *Outgoing) CloseStream(p *SendStream, record []byte) {
+	c := o.conn
+	c.mu.Lock()
+	if o.ended {
+		c.mu.Unlock()
+		return
+	}
+	c.w.mu.Lock()
+	c.mu.Unlock()
+	p.closeLocked(record, 0)
+	c.w.kickAndUnlock(handOver)
+}
+
+// RecvStream returns the stream that the callee produces on a channel of the call.
+func (o *Outgoing) RecvStream(channel uint8) (*RecvStream, error) {
+	o.conn.mu.Lock()
+	defer o.conn.mu.Unlock()
+	return o.streams.recvLocked(channel)
+}
+
+// SendStream returns the stream that this side produces on a channel of the call.
+func (in *Incoming) SendStream(channel uint8) *SendStream {
+	in.conn.mu.Lock()
+	defer in.conn.mu.Unlock()
+	return in.streams.sendLocked(channel)
+}
+
+// CloseStream ends a stream that the callee produces, with an error record if there
+// was an error, and with last set the call.
+func (in *Incoming) CloseStream(p *SendStream, record []byte, last bool) {
+	c := in.conn
+	c.mu.Lock()
+	if in.ended {
+		c.mu.Unlock()
+		return
+	}
+	flags := wire.Flags(0)
+	if last {
+		flags = wire.End
+		c.leaveLocked(in)
+	}
+	c.w.mu.Lock()
+	c.mu.Unlock()
+	p.closeLocked(record, flags)
+	c.w.kickAndUnlock(noBlock)
+	if last {
+		c.settle()
+	}
+}
+
+// RecvStream returns the stream that the caller produces on a channel of the call.
+func (in *Incoming) RecvStream(channel uint8) (*RecvStream, error) {
+	in.conn.mu.Lock()
+	defer in.conn.mu.Unlock()
+	return in.streams.recvLocked(channel)
+}
+
+// A segment is a piece of what has arrived: one large value, or the values of some
+// ITEM frames, or bytes.
+type segment struct {
+	data  []byte
+	large bool
+}
+
+// A RemoteError is an error record that the peer ended a stream with.
+type RemoteError struct{ Record []byte }
+
+func (e *RemoteError) Error() string { return "the peer ended the stream with an error" }
+
+// RecvStream is what this side consumes. One goroutine at a time may use it, except
+// that Stop may be called at any time.
+type RecvStream struct {
+	conn    *Conn
+	id      uint32
+	channel uint8
+	flag    wire.Flags
+	window  int64
+	wake    chan struct{} // receives when one of the following has changed
+
+	mu       sync.Mutex
+	queue    []segment
+	granted  int64 // credit given since the stream began
+	received int64 // of it, used by the peer
+	held     int64 // received and not yet granted again
+	err      error // how the stream ended: io.EOF in order
+	stopped  bool
+	arrives  *assembly // guarded by conn.mu
+
+	reading []byte // of a reader: what is left of the segment being read
+}
+
+// fail ends the stream from outside. What has arrived can still be read only if
+// the end is in order.
+func (r *RecvStream) fail(err error) {
+	r.mu.Lock()
+	if r.err == nil {
+		r.err = err
+		r.queue = nil
+	}
+	r.mu.Unlock()
+	signal(r.wake)
+}
+
+// finish takes the producer's CLOSE.
+func (r *RecvStream) finish(err error) {
+	r.mu.Lock()
+	if r.err == nil {
+		r.err = err
+	}
+	r.mu.Unlock()
+	signal(r.wake)
+}
+
+// take receives a copy of what a frame brought.
+func (r *RecvStream) take(data []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped || r.err != nil {
+		return nil // it was on its way when the stream ended
+	}
+	if err := r.chargeLocked(len(data)); err != nil {
+		return err
+	}
+	if n := len(r.queue); n == 0 || r.queue[n-1].large {
+		r.queue = append(r.queue, segment{data: append([]byte(nil), data...)})
+	} else {
+		r.queue[n-1].data = append(r.queue[n-1].data, data...)
+	}
+	signal(r.wake)
+	return nil
+}
+
+// deliver receives a large value, which has been charged.
+func (r *RecvStream) deliver(data []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped || r.err != nil {
+		return
+	}
+	r.queue = append(r.queue, segment{data, true})
+	signal(r.wake)
+}
+
+// charge counts a large value that is about to arrive.
+func (r *RecvStream) charge(cost int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped || r.err != nil {
+		return nil
+	}
+	return r.chargeLocked(cost)
+}
+
+// chargeLocked counts what the peer sends against its credit. It may begin a value
+// while it has any.
+func (r *RecvStream) chargeLocked(cost int) error {
+	if r.received >= r.granted {
+		return violation("a stream of call %#x has no credit left", r.id)
+	}
+	r.received += int64(cost)
+	return nil
+}
+
+// next waits for a segment. The one before it is done with.
+func (r *RecvStream) next(ctx context.Context) (segment, error) {
+	for {
+		r.mu.Lock()
+		grant := int64(0)
+		if r.held >= r.window/2 || r.held > 0 && len(r.queue) == 0 && r.received >= r.granted {
+			grant, r.held = r.held, 0
+			r.granted += grant
+		}
+		var s segment
+		ok := len(r.queue) > 0
+		if ok {
+			s = r.queue[0]
+			r.queue = r.queue[1:]
+			r.held += int64(len(s.data))
+		}
+		err := r.err
+		if r.stopped && err == nil {
+			err = ErrStopped
+		}
+		r.mu.Unlock()
+		if grant > 0 && err == nil {
+			r.send(wire.Credit, wire.AppendCredit(nil, r.channel, int(grant)))
+		}
+		if ok {
+			return s, nil
+		}
+		if err != nil {
+			return segment{}, err
+		}
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return segment{}, context.Cause(ctx)
+		}
+	}
+}
+
+// Items waits for values and returns some, encoded one after the other with their
+// lengths, for [wire.CutItem]; or one large value, which is the caller's own. At the
+// end of the stream it returns io.EOF, a *RemoteError, or why the call has ended.
+func (r *RecvStream) Items(ctx context.Context) (data []byte, large bool, err error) {
+	s, err := r.next(ctx)
+	return s.data, s.large, err
+}
+
+// Read implements io.Reader over the bytes of a reader.
+func (r *RecvStream) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	for len(r.reading) == 0 {
+		s, err := r.next(context.Background())
+		if err != nil {
+			return 0, err
+		}
+		r.reading = s.data
+	}
+	n := copy(b, r.reading)
+	r.reading = r.reading[n:]
+	return n, nil
+}
+
+// Stop tells the producer that nothing more is wanted.
+func (r *RecvStream) Stop() {
+	r.mu.Lock()
+	tell := !r.stopped && r.err == nil
+	r.stopped = true
+	r.queue = nil
+	r.mu.Unlock()
+	signal(r.wake)
+	if tell {
+		r.send(wire.Stop, []byte{r.channel})
+	}
+}
+
+func (r *RecvStream) send(t wire.Type, body []byte) {
+	r.conn.w.frame(wire.Header{Type: t, Flags: r.flag, ID: r.id}, body, noBlock)
+}
+
+var _ io.Reader = (*RecvStream)(nil)

@@ -1,0 +1,414 @@
+package mux
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+const (
+	// maxParts is the number of messages that may be on their way in parts at a
+	// time, each direction; the others wait. See SPEC.md, "Messages in parts".
+	maxParts = 16
+	// partsPerWrite is how many parts one write carries. A small frame waits for one
+	// write at most, so this bounds its delay while a large message passes.
+	partsPerWrite = 4
+	// partSize is the payload of a full part: a frame's body less the channel.
+	partSize = wire.MaxBody - 1
+	// maxRounds is how many writes a caller does for the others before a goroutine
+	// takes over, so that it can return when its context ends.
+	maxRounds = 4
+)
+
+// A flushMode says what the goroutine that adds a frame may do.
+type flushMode uint8
+
+const (
+	mayBlock flushMode = iota // write, and wait until the peer takes it
+	noBlock                   // write what goes at once, and leave the rest to a goroutine
+	handOver                  // leave it to a goroutine: more is coming
+)
+
+// writer gathers frames and writes them. No goroutine belongs to it: whoever adds
+// a frame and finds nobody writing becomes the flusher, lets the others that are
+// about to send add theirs, and writes until nothing is left.
+type writer struct {
+	conn io.Writer
+	raw  *rawConn // nil: any write may block
+	// load is the number of calls in flight on the connection. With one, the
+	// flusher waits for nobody.
+	load *atomic.Int32
+	// failed is called, without locks, after a write has failed.
+	failed func(error)
+	// writes counts writes that ended, for the watchdog.
+	writes atomic.Uint32
+	// ends counts the ends of calls that are not written yet: calls that the peer
+	// must still take for being in flight.
+	ends atomic.Int32
+
+	mu       sync.Mutex
+	buf      []byte  // frames to write
+	tail     tail    // the frame that buf ends with
+	pong     []byte  // the answer to the latest PING, if it is not written yet
+	parts    []*part // messages on their way in parts, served in turn
+	waiting  []*part // those beyond maxParts
+	newEnds  int32   // ends in buf
+	flushing bool
+	err      error         // why nothing is written any more
+	idle     chan struct{} // made by who waits for the flusher to leave, closed then
+
+	// What follows belongs to the flusher.
+	out      []byte // the buffer that is being written
+	rest     []byte // what of it is not written yet
+	taken    bool   // rest and vec are still to be written
+	outEnds  int32  // ends in out
+	vec      net.Buffers
+	vecs     [1 + 2*partsPerWrite][]byte // what vec is made of
+	heads    [partsPerWrite][wire.HeaderSize + 1]byte
+	finished []*part // parts whose last bytes are in vec
+}
+
+// tail remembers the ITEM frame that the buffer ends with, so that a stream's
+// next value can join it.
+type tail struct {
+	set     bool
+	start   int
+	header  wire.Header
+	channel uint8
+}
+
+// part is a message that is written in parts.
+type part struct {
+	header  wire.Header // of the frame that announces it
+	head    []byte      // the body of that frame
+	channel uint8
+	flag    wire.Flags // of the parts
+	msg     *Message
+	data    []byte // what of msg is not written yet
+	// done is closed when the message is written, dropped, or never will be.
+	done    chan struct{}
+	dropped bool // nobody wants the rest; guarded by writer.mu
+}
+
+var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// maxWriteBuffer is the largest write buffer kept for another connection, in bytes.
+const maxWriteBuffer = 256 << 10
+
+func putWriteBuffer(b []byte) {
+	if cap(b) > 0 && cap(b) <= maxWriteBuffer {
+		b = b[:0]
+		writeBuffers.Put(&b)
+	}
+}
+
+// frameLocked adds a frame.
+func (w *writer) frameLocked(h wire.Header, head, body []byte) {
+	if w.err != nil {
+		return
+	}
+	if w.buf == nil {
+		w.buf = *writeBuffers.Get().(*[]byte)
+	}
+	w.tail.set = false
+	w.buf = wire.AppendHeader(w.buf, h, len(head)+len(body))
+	w.buf = append(w.buf, head...)
+	w.buf = append(w.buf, body...)
+	if ends(h) && h.Flags&wire.More == 0 {
+		w.newEnds++
+		w.ends.Add(1)
+	}
+}
+
+// ends reports whether a message is the last of its call.
+func ends(h wire.Header) bool {
+	return h.Flags&wire.End != 0 && (h.Type == wire.Response || h.Type == wire.Close)
+}
+
+// frame adds a frame and has it written.
+func (w *writer) frame(h wire.Header, body []byte, mode flushMode) {
+	w.mu.Lock()
+	w.frameLocked(h, nil, body)
+	w.kickAndUnlock(mode)
+}
+
+// item adds one value of a stream, to the ITEM frame before it if that is the
+// same stream's.
+func (w *writer) item(h wire.Header, channel uint8, value []byte, mode flushMode) {
+	w.mu.Lock()
+	at := w.tail.start
+	joins := w.tail.set && w.tail.header == h && w.tail.channel == channel &&
+		len(w.buf)-at-wire.HeaderSize+len(value)+5 <= wire.MaxBody
+	if w.err == nil && !joins {
+		at = len(w.buf)
+		w.frameLocked(h, nil, []byte{channel})
+		w.tail = tail{start: at, header: h, channel: channel, set: true}
+	}
+	if w.err == nil {
+		w.buf = wire.AppendBlob(w.buf, value)
+		wire.PutHeader(w.buf[at:], h, len(w.buf)-at-wire.HeaderSize)
+	}
+	w.kickAndUnlock(mode)
+}
+
+// partsLocked has msg written in parts after a frame that announces it. The
+// writer owns msg from now on.
+func (w *writer) partsLocked(h wire.Header, head []byte, channel uint8, msg *Message) *part {
+	h.Flags |= wire.More
+	flag := h.Flags & wire.FromCallee
+	if h.Type == wire.Response {
+		flag = wire.FromCallee
+	}
+	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), done: make(chan struct{})}
+	if w.err != nil {
+		close(p.done)
+	} else {
+		w.waiting = append(w.waiting, p)
+		if ends(h) {
+			w.ends.Add(1)
+		}
+	}
+	return p
+}
+
+// progress says how far a message in parts has come.
+type progress uint8
+
+const (
+	unheard  progress = iota // the peer does not know of it
+	underway                 // a part is missing
+	complete                 // the last part is written, or being written
+)
+
+// dropLocked stops a message that nobody wants any more, and reports how far it
+// has come.
+func (w *writer) dropLocked(p *part) progress {
+	if i := slices.Index(w.waiting, p); i >= 0 {
+		w.waiting = slices.Delete(w.waiting, i, i+1)
+		w.finish(p)
+		return unheard
+	}
+	if slices.Contains(w.parts, p) {
+		p.dropped = true
+		return underway
+	}
+	return complete
+}
+
+// kickAndUnlock sees to it that what has been added is written.
+func (w *writer) kickAndUnlock(mode flushMode) {
+	if w.flushing || w.err != nil || len(w.buf) == 0 && w.pong == nil && len(w.waiting) == 0 {
+		w.mu.Unlock()
+		return
+	}
+	w.flushing = true
+	w.mu.Unlock()
+	if mode == mayBlock || mode == noBlock && w.raw != nil {
+		w.flush(mode)
+	} else {
+		go w.flush(mayBlock) // ends when nothing is left to write
+	}
+}
+
+// flush writes until nothing is left. The goroutine that set flushing calls it.
+func (w *writer) flush(mode flushMode) {
+	if w.load.Load() > 1 {
+		runtime.Gosched() // those that were woken together send together
+	}
+	for round := 0; ; round++ {
+		if !w.taken && !w.take() {
+			return
+		}
+		if mode == noBlock {
+			if len(w.vec) == 0 && round < maxRounds {
+				n, err := w.raw.tryWrite(w.rest)
+				w.rest = w.rest[n:]
+				if err != nil {
+					w.fail(err)
+					return
+				}
+			}
+			if len(w.vec) > 0 || len(w.rest) > 0 {
+				go w.flush(mayBlock) // goes on where this one stopped
+				return
+			}
+			w.wrote()
+			continue
+		}
+		var err error
+		if len(w.vec) > 0 {
+			if len(w.rest) > 0 {
+				w.vec[0] = w.rest
+			} else {
+				w.vec = w.vec[1:]
+			}
+			_, err = w.vec.WriteTo(w.conn)
+		} else {
+			_, err = w.conn.Write(w.rest)
+		}
+		w.rest = nil
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		w.wrote()
+	}
+}
+
+// take makes the next write of what has gathered: all frames, and a few parts. It
+// reports false, and ends this flusher's term, if there is nothing.
+func (w *writer) take() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		w.leaveLocked()
+		return false
+	}
+	if w.pong != nil {
+		w.frameLocked(wire.Header{Type: wire.Pong}, nil, w.pong)
+		w.pong = nil
+	}
+	for len(w.waiting) > 0 && len(w.parts) < maxParts {
+		p := w.waiting[0]
+		w.waiting = w.waiting[1:]
+		w.frameLocked(p.header, p.head, nil)
+		w.parts = append(w.parts, p)
+	}
+	w.takePartsLocked()
+	if len(w.buf) == 0 && len(w.vec) == 0 {
+		putWriteBuffer(w.out)
+		putWriteBuffer(w.buf)
+		w.out, w.buf = nil, nil
+		w.leaveLocked()
+		return false
+	}
+	w.out, w.buf = w.buf, w.out[:0]
+	w.rest, w.taken = w.out, true
+	w.outEnds, w.newEnds = w.newEnds, 0
+	w.tail.set = false
+	return true
+}
+
+// leaveLocked ends the flusher's term.
+func (w *writer) leaveLocked() {
+	w.settle()
+	if w.err != nil {
+		for _, p := range w.parts {
+			close(p.done)
+		}
+		w.parts = nil
+	}
+	w.flushing = false
+	if w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
+}
+
+// takePartsLocked fills vec with the next parts, one message after the other. Its
+// first element is kept free for the frames that go before them.
+func (w *writer) takePartsLocked() {
+	w.vec = w.vecs[:0]
+	for n := 0; n < partsPerWrite && len(w.parts) > 0; {
+		p := w.parts[0]
+		w.parts = w.parts[1:]
+		if p.dropped {
+			w.finished = append(w.finished, p)
+			continue
+		}
+		chunk := p.data[:min(len(p.data), partSize)]
+		p.data = p.data[len(chunk):]
+		h := wire.Header{Type: wire.Part, Flags: p.flag, ID: p.header.ID}
+		if len(p.data) > 0 {
+			h.Flags |= wire.More
+			w.parts = append(w.parts, p)
+		} else {
+			w.finished = append(w.finished, p)
+		}
+		if n == 0 {
+			w.vec = append(w.vec, nil)
+		}
+		wire.PutHeader(w.heads[n][:], h, 1+len(chunk))
+		w.heads[n][wire.HeaderSize] = p.channel
+		w.vec = append(w.vec, w.heads[n][:], chunk)
+		n++
+	}
+}
+
+// wrote settles a write that went well.
+func (w *writer) wrote() {
+	w.writes.Add(1)
+	w.ends.Add(-w.outEnds)
+	w.outEnds = 0
+	w.taken = false
+	w.settle()
+}
+
+// settle lets go of the messages that are finished.
+func (w *writer) settle() {
+	for i, p := range w.finished {
+		w.finish(p)
+		w.finished[i] = nil
+	}
+	w.finished = w.finished[:0]
+}
+
+// finish lets go of one message.
+func (w *writer) finish(p *part) {
+	if ends(p.header) {
+		w.ends.Add(-1)
+	}
+	p.msg.Release()
+	close(p.done)
+}
+
+// fail ends the flusher's term, and with it all writing.
+func (w *writer) fail(err error) {
+	w.close(err)
+	w.mu.Lock()
+	w.taken = false
+	w.leaveLocked()
+	w.mu.Unlock()
+	w.failed(err)
+}
+
+// close refuses all further frames.
+func (w *writer) close(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.buf, w.pong = nil, nil
+	for _, p := range w.waiting {
+		close(p.done)
+	}
+	w.waiting = nil
+}
+
+// idleC returns a channel that is closed once nothing is left to write.
+func (w *writer) idleC() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.flushing {
+		c := make(chan struct{})
+		close(c)
+		return c
+	}
+	if w.idle == nil {
+		w.idle = make(chan struct{})
+	}
+	return w.idle
+}
+
+// busy reports whether something is being written.
+func (w *writer) busy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.flushing
+}

@@ -1,0 +1,87 @@
+package yonder
+
+import (
+	"context"
+	"maps"
+)
+
+// Metadata goes with a call beside its arguments, or with its answer: a trace, a
+// token, a hint. Keys are case-sensitive; by convention they are in lower case.
+type Metadata map[string]string
+
+type (
+	outgoingKey struct{} // Metadata of calls made with the context
+	replyKey    struct{} // *Metadata that an answer's are put in
+	callKey     struct{} // *Call that a handler's context is of
+)
+
+// WithMetadata returns a context whose calls carry the pairs, key before value, in
+// addition to those that ctx has. It panics if a value is missing.
+//
+// Metadata is not passed on: a handler's own calls carry what the handler gives.
+func WithMetadata(ctx context.Context, pairs ...string) context.Context {
+	if len(pairs)%2 != 0 {
+		panic("yonder: WithMetadata: key " + pairs[len(pairs)-1] + " has no value")
+	}
+	old, _ := ctx.Value(outgoingKey{}).(Metadata)
+	m := make(Metadata, len(old)+len(pairs)/2)
+	maps.Copy(m, old)
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+	}
+	return context.WithValue(ctx, outgoingKey{}, m)
+}
+
+// WithReply returns a context whose calls put the metadata of their answers in
+// reply, which is replaced when a call with an answer returns. Use one context a
+// call where several are made at once.
+func WithReply(ctx context.Context, reply *Metadata) context.Context {
+	return context.WithValue(ctx, replyKey{}, reply)
+}
+
+// SetReply adds to the metadata that the answer of a handler's call carries. It must
+// be called before the handler returns, with its context or one derived from it, and
+// by one goroutine at a time; elsewhere it does nothing.
+func SetReply(ctx context.Context, key, value string) {
+	if call, ok := ctx.Value(callKey{}).(*Call); ok {
+		if call.Reply == nil {
+			call.Reply = make(Metadata)
+		}
+		call.Reply[key] = value
+	}
+}
+
+// A CallInfo tells a handler about the call that it serves.
+type CallInfo struct {
+	// Procedure is the name that was called.
+	Procedure string
+	// Metadata came with the call; nil: none. It must not be changed.
+	Metadata Metadata
+	// Protocol is the name of the protocol that it came over: "yonder" for the native
+	// one, "local" in the same process.
+	Protocol string
+	// Conn is the connection, for what it knows of the peer: a *tls.Conn's certificates,
+	// a net.Conn's address. It must not be read, written or closed. Nil: in the same
+	// process.
+	Conn any
+}
+
+// InfoFrom returns what is known of the call whose handler has this context, or one
+// that it is derived from, and whether there is one.
+func InfoFrom(ctx context.Context) (CallInfo, bool) {
+	call, ok := ctx.Value(callKey{}).(*Call)
+	if !ok {
+		return CallInfo{}, false
+	}
+	return call.Info(), true
+}
+
+// PeerFrom returns a client of the other end of the connection that the handler with
+// this context was called over: it calls what that end has registered. It is valid as
+// long as the connection is, beyond the call too. It is nil if there is no such end.
+func PeerFrom(ctx context.Context) *Client {
+	if call, ok := ctx.Value(callKey{}).(*Call); ok && call.peer != nil {
+		return call.peer()
+	}
+	return nil
+}

@@ -1,0 +1,588 @@
+package yonder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"reflect"
+	"sync"
+	"sync/atomic"
+
+	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// link is a connection of the native protocol: it makes frames of calls and calls of
+// frames. Both ends have one.
+type link struct {
+	linkConfig
+	mux   *mux.Conn
+	conn  io.ReadWriteCloser
+	codec Codec // the dialing side's first; on the other side known once HELLO has come
+
+	peerOnce   sync.Once
+	peerClient *Client
+}
+
+type linkConfig struct {
+	dialer bool
+	read   []byte // what has been read from the connection
+	limits *Limits
+	codecs []Codec // accepted, in order of preference
+	errs   *errorTable
+	server *Server // what the peer may call; nil: nothing
+	client *Client // what calls the peer; nil: one is made on demand
+	logger *slog.Logger
+	closed error // what calls end with when this end closes the connection
+}
+
+func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
+	l := &link{linkConfig: cfg, conn: conn}
+	if cfg.dialer {
+		l.codec = cfg.codecs[0]
+	}
+	if l.server != nil {
+		l.server.prepare()
+	}
+	l.mux = mux.New(conn, mux.Config{
+		Dialer:     cfg.dialer,
+		Read:       cfg.read,
+		Local:      cfg.limits.greeting(cfg.codecs),
+		MaxStreams: orDefault(cfg.limits.MaxStreams, 1000, 1, 1<<20),
+		Accept:     l.accept,
+		Handler:    l,
+		Handshake:  cfg.limits.firstByte(),
+		KeepAlive:  cfg.limits.keepAlive(),
+	})
+	return l
+}
+
+// accept judges the peer's HELLO: the dialing side's first codec is used.
+func (l *link) accept(g *wire.Greeting) error {
+	if l.dialer {
+		for _, name := range g.Codecs {
+			if name == l.codec.Name() {
+				return nil
+			}
+		}
+		return fmt.Errorf("codec %q is not accepted by the peer, only %q", l.codec.Name(), g.Codecs)
+	}
+	codec, err := codecNamed(l.codecs, g.Codecs[0])
+	l.codec = codec
+	return err
+}
+
+// run reads the connection until it is over, and returns why.
+func (l *link) run() error {
+	err := l.mux.Run()
+	if bad, ok := errors.AsType[*mux.ProtocolError](err); ok {
+		l.logger.Warn("yonder: connection closed", "peer", addrOf(l.conn), "reason", bad.Reason)
+	} else if err != nil {
+		l.logger.Debug("yonder: connection lost", "peer", addrOf(l.conn), "reason", err)
+	}
+	return err
+}
+
+// peer returns the client that calls the other end over this very connection.
+func (l *link) peer() *Client {
+	l.peerOnce.Do(func() {
+		if l.peerClient = l.client; l.peerClient == nil {
+			l.peerClient = newPeer(l)
+		}
+	})
+	return l.peerClient
+}
+
+// failure returns what the caller of a procedure is told of an error that this end
+// found. what says which call, or which part of it.
+func (l *link) failure(what string, err error) error {
+	var code Code
+	cause := err
+	switch {
+	case err == context.Canceled || err == context.DeadlineExceeded:
+		code = CodeOf(err)
+	case err == mux.ErrClosed:
+		code, cause = Unavailable, l.closed
+	case err == mux.ErrEnded:
+		code = Canceled
+	case err == mux.ErrTooManyNames:
+		code = ResourceExhausted
+	default:
+		switch e := err.(type) {
+		case *Error:
+			return err
+		case *mux.LostError:
+			code, cause = Unavailable, &lostError{e.Err}
+		case *mux.ProtocolError:
+			code, cause = Unavailable, &lostError{err}
+		case *mux.GoAwayError:
+			code = Code(e.Code)
+		case *mux.TooLargeError, *mux.TooManyStreamsError:
+			code = ResourceExhausted
+		case *mux.RemoteError:
+			return l.errs.decode(e.Record, l.codec)
+		default:
+			code = Unknown
+		}
+	}
+	return &Error{Code: code, Message: "yonder: " + what + ": " + trimPrefix(cause), Err: cause}
+}
+
+// trimPrefix returns an error's text without this package's name before it.
+func trimPrefix(err error) string {
+	text := err.Error()
+	if after, ok := bytes.CutPrefix([]byte(text), []byte("yonder: ")); ok {
+		return string(after)
+	}
+	return text
+}
+
+// lostError is ErrConnectionLost and how.
+type lostError struct{ how error }
+
+func (e *lostError) Error() string        { return ErrConnectionLost.Error() + ": " + e.how.Error() }
+func (e *lostError) Is(target error) bool { return target == ErrConnectionLost }
+func (e *lostError) Unwrap() error        { return e.how }
+
+// contextFailure returns what the caller is told when its context has ended.
+func contextFailure(ctx context.Context, what string) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	e := &Error{Code: CodeOf(err), Message: "yonder: " + what + ": " + err.Error(), Err: err}
+	if cause != err {
+		e.Message += ": " + cause.Error()
+		e.Err = errors.Join(err, cause)
+	}
+	return e
+}
+
+// exchange makes a call over the connection. sent is false if the peer cannot have
+// seen it.
+func (l *link) exchange(ctx context.Context, call *Call) (sent bool, err error) {
+	return l.request(ctx, call, mux.Request{Ref: &call.ref.Ref})
+}
+
+// request makes a call, of a procedure or of a callback.
+func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return true, contextFailure(ctx, quoted(call))
+	}
+	q.Body = mux.NewMessage()
+	if err := l.encodeArgs(call, q.Body); err != nil {
+		q.Body.Release()
+		return true, err
+	}
+	q.Deadline, _ = ctx.Deadline()
+	q.Meta = call.Metadata
+	if call.OneWay {
+		q.Flags |= wire.OneWay
+	}
+	if !call.plan.Plain {
+		q.Tag = call // callbacks find their functions there
+	}
+	o, err := l.mux.Start(ctx, &q)
+	if err != nil {
+		if ctx.Err() != nil {
+			return true, contextFailure(ctx, quoted(call))
+		}
+		return false, l.failure(quoted(call), err)
+	}
+	if call.OneWay {
+		o.Forget()
+		return true, nil
+	}
+	if !call.plan.Plain {
+		return true, l.converse(ctx, call, o)
+	}
+	if err := o.Wait(ctx); err != nil {
+		if ctx.Err() != nil && err == ctx.Err() {
+			return true, contextFailure(ctx, quoted(call))
+		}
+		return true, l.failure(quoted(call), err)
+	}
+	err = l.answer(call, o, nil)
+	o.Release()
+	return true, err
+}
+
+func quoted(call *Call) string { return fmt.Sprintf("call %q", call.Procedure) }
+
+// encodeArgs appends the arguments of a call: values as they are, and null or 1 for
+// each stream, reader and function.
+func (l *link) encodeArgs(call *Call, msg *mux.Message) error {
+	for i, arg := range call.args {
+		slot := &call.plan.Args[i]
+		err := error(nil)
+		if slot.Kind == fn.Value {
+			err = encodeValue(l.codec, msg, slot, arg)
+		} else {
+			err = l.codec.Encode(&msg.Buffer, marker(reflect.ValueOf(arg)))
+		}
+		if err != nil {
+			return Errorf(InvalidArgument, "yonder: %s: argument %d: %w", quoted(call), i+1, err)
+		}
+	}
+	return nil
+}
+
+// marker is what stands for a stream, a reader or a function.
+func marker(v reflect.Value) any {
+	if !v.IsValid() || v.IsNil() {
+		return nil
+	}
+	return 1
+}
+
+// encodeValue appends one value, or a pointer's.
+func encodeValue(codec Codec, msg *mux.Message, slot *fn.Slot, v any) error {
+	if slot.Walk {
+		if err := fn.Acyclic(reflect.ValueOf(v)); err != nil {
+			return err
+		}
+	}
+	before := msg.Len()
+	err := codec.Encode(&msg.Buffer, v)
+	if err != nil {
+		msg.Truncate(before)
+		if why := fn.Explain(reflect.ValueOf(v)); why != nil {
+			return why
+		}
+	}
+	return err
+}
+
+// answer takes the response of a call: its error, or its results. streams, if there
+// may be any, makes those.
+func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error {
+	call.Reply = o.Meta
+	if o.Failed {
+		return l.errs.decode(bytes.Clone(o.Body), l.codec)
+	}
+	rest := o.Body
+	for i := range call.plan.Results {
+		slot := &call.plan.Results[i]
+		var err error
+		switch {
+		case len(rest) == 0:
+			err = errors.New("it is missing from the answer")
+		case slot.Kind == fn.Value:
+			rest, err = decodeValue(l.codec, rest, o.Large, call.into[i])
+		default:
+			var there *int
+			if rest, err = l.codec.Decode(rest, &there); err == nil && there != nil {
+				err = streams.result(i, slot, call.into[i])
+			}
+		}
+		if err != nil {
+			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(call), i+1, err)
+		}
+	}
+	return nil
+}
+
+// bytesCutter is a codec that can find a byte string without copying it.
+type bytesCutter interface {
+	cutBytes(data []byte) (b, rest []byte, ok bool)
+}
+
+// decodeValue reads one value. Bytes of a message that nothing else uses, a large
+// one, are not copied.
+func decodeValue(codec Codec, data []byte, large bool, into any) (rest []byte, err error) {
+	if b, ok := into.(*[]byte); ok && large {
+		if cutter, ok := codec.(bytesCutter); ok {
+			if value, rest, ok := cutter.cutBytes(data); ok {
+				*b = value
+				return rest, nil
+			}
+		}
+	}
+	return codec.Decode(data, into)
+}
+
+// serverCall is a call that the peer has made.
+type serverCall struct {
+	in   mux.Incoming
+	call Call
+	ctx  callContext
+	link *link
+	over atomic.Bool // callbacks are not valid any more
+}
+
+// NewCall implements [mux.Handler].
+func (l *link) NewCall() *mux.Incoming {
+	sc := &serverCall{link: l}
+	sc.in.Owner = sc
+	sc.call.protocol, sc.call.conn, sc.call.peer = "yonder", l.conn, l.peer
+	sc.ctx.base, sc.ctx.call = context.Background(), &sc.call
+	return &sc.in
+}
+
+// Cancel implements [mux.Owner].
+func (sc *serverCall) Cancel(cause error) {
+	switch e := cause.(type) {
+	case *mux.LostError:
+		cause = &lostError{e.Err}
+	case *mux.ProtocolError:
+		cause = &lostError{e}
+	default:
+		if cause == mux.ErrClosed {
+			cause = sc.link.closed
+		}
+	}
+	sc.ctx.end(cause)
+}
+
+// Serve implements [mux.Handler].
+func (l *link) Serve(in *mux.Incoming) {
+	sc := in.Owner.(*serverCall)
+	sc.ctx.deadline = in.Deadline
+	sc.call.Metadata = in.Head.Meta
+	sc.call.OneWay = in.Flags&wire.OneWay != 0
+	var err error
+	switch {
+	case sc.ctx.Err() != nil:
+		err = Errorf(CodeOf(sc.ctx.Err()), "yonder: the call was over before it began: %w", sc.ctx.Err())
+	case in.Flags&wire.Callback != 0:
+		err = sc.callback()
+	default:
+		err = sc.procedure()
+	}
+	if err == nil && in.Flags&wire.Check == 0 {
+		err = sc.succeed()
+	} else if err == nil {
+		err = in.Reply(false, nil, mux.NewMessage(), true)
+	}
+	if err != nil {
+		sc.fail(err)
+	}
+	sc.over.Store(true)
+	sc.ctx.end(context.Canceled)
+}
+
+// procedure runs the procedure that is called.
+func (sc *serverCall) procedure() error {
+	name := sc.in.Name
+	sc.call.Procedure = name.Name
+	res, _ := name.Resolved.Load().(*resolution)
+	if res == nil {
+		if sc.link.server == nil {
+			return Errorf(Unimplemented, "yonder: no procedure %q: this end of the connection serves none", name.Name)
+		}
+		sig, err := fn.Parse(name.Signature)
+		if err != nil {
+			return Errorf(InvalidArgument, "yonder: %q: the caller's signature cannot be read: %w", name.Name, err)
+		}
+		proc, err := sc.link.server.lookup(name.Name)
+		if err != nil {
+			return err
+		}
+		if res, err = proc.resolve(sig); err != nil {
+			return err
+		}
+		name.Resolved.Store(res)
+	}
+	if sc.in.Flags&wire.Check != 0 {
+		return nil
+	}
+	sc.call.proc, sc.call.resolved, sc.call.source = res.proc, res, sc
+	return sc.link.server.Call(&sc.ctx, &sc.call)
+}
+
+// callback runs a function among the arguments of a call that this end has made.
+func (sc *serverCall) callback() (err error) {
+	call, _ := sc.in.Tag.(*Call)
+	arg := int(sc.in.Head.Arg)
+	if call == nil || arg >= len(call.args) || call.plan.Args[arg].Kind != fn.Callback {
+		return Errorf(FailedPrecondition, "yonder: callback: the call that it belongs to has ended")
+	}
+	f := reflect.ValueOf(call.args[arg])
+	if f.IsNil() {
+		return Errorf(FailedPrecondition, "yonder: callback: the function is nil")
+	}
+	sc.call.Procedure = callbackName(call.Procedure, arg)
+	sc.call.proc = &procedure{plan: call.plan.Args[arg].Func, fv: f}
+	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
+	sc.call.source = sc
+	defer func() {
+		if r := recover(); r != nil {
+			err = sc.link.panicked(sc.call.Procedure, r)
+		}
+	}()
+	if sc.link.server != nil {
+		return sc.link.server.Call(&sc.ctx, &sc.call)
+	}
+	return sc.call.proc.invoke(&sc.ctx, &sc.call)
+}
+
+// callbackName is what interceptors see as the name of a function among the arguments.
+func callbackName(procedure string, arg int) string {
+	return fmt.Sprintf("%s#%d", procedure, arg+1)
+}
+
+// panicked logs a panic of the user's code and returns what the other end is told.
+func (l *link) panicked(name string, value any) error {
+	logPanic(l.logger, name, value)
+	return Errorf(Internal, "yonder: %q panicked", name)
+}
+
+// argument implements [argSource].
+func (sc *serverCall) argument(call *Call, into any) error {
+	var err error
+	rest := sc.in.Body
+	if len(rest) == 0 {
+		err = errors.New("it is missing")
+	} else {
+		rest, err = decodeValue(sc.link.codec, rest, sc.in.Large, into)
+	}
+	if err != nil {
+		return badArgument(call, 0, err)
+	}
+	if len(rest) > 0 {
+		return badArgument(call, 1, errTooMany)
+	}
+	sc.in.ReleaseBody()
+	return nil
+}
+
+var errTooMany = errors.New("the procedure does not take so many")
+
+func badArgument(call *Call, i int, err error) error {
+	return Errorf(InvalidArgument, "yonder: %s: argument %d: %w", quoted(call), i+1, err)
+}
+
+// arguments implements [argSource].
+func (sc *serverCall) arguments(call *Call) ([]reflect.Value, error) {
+	plan := call.proc.plan
+	args := make([]reflect.Value, len(plan.Args))
+	rest := sc.in.Body
+	for i := range plan.Args {
+		slot := &plan.Args[i]
+		var err error
+		last := i == len(plan.Args)-1
+		switch {
+		case last && call.resolved.spread:
+			args[i] = reflect.MakeSlice(slot.Type, 0, max(call.resolved.args-i, 0))
+			for len(rest) > 0 && err == nil {
+				v := reflect.New(slot.Type.Elem())
+				rest, err = sc.link.codec.Decode(rest, v.Interface())
+				args[i] = reflect.Append(args[i], v.Elem())
+			}
+		case len(rest) == 0:
+			args[i] = reflect.Zero(slot.Type)
+			if slot.Type.Kind() != reflect.Pointer && !(last && plan.Variadic) {
+				err = errors.New("it is missing")
+			}
+		case slot.Kind == fn.Value:
+			v := reflect.New(slot.Type)
+			rest, err = decodeValue(sc.link.codec, rest, sc.in.Large, v.Interface())
+			args[i] = v.Elem()
+		default:
+			var there *int
+			args[i] = reflect.Zero(slot.Type)
+			if rest, err = sc.link.codec.Decode(rest, &there); err == nil && there != nil {
+				args[i], err = sc.stream(i, slot)
+			}
+		}
+		if err != nil {
+			return nil, badArgument(call, i, err)
+		}
+	}
+	if len(rest) > 0 {
+		return nil, badArgument(call, len(plan.Args), errTooMany)
+	}
+	sc.in.ReleaseBody()
+	return args, nil
+}
+
+// fail answers with an error.
+func (sc *serverCall) fail(err error) {
+	l := sc.link
+	send := func(e *wire.Error) error {
+		msg := mux.NewMessage()
+		msg.Write(wire.AppendError(msg.AvailableBuffer(), e))
+		return sc.in.Reply(true, Metadata(sc.call.Reply), msg, true)
+	}
+	if failed := send(l.errs.record(l.own(sc.call.Procedure, err), l.codec)); failed == nil {
+		return
+	} else if e, ok := errors.AsType[*mux.TooLargeError](failed); ok {
+		sc.call.Reply = nil
+		send(&wire.Error{Code: uint8(CodeOf(err)), Message: "yonder: the error cannot be sent: " + e.Error()})
+	}
+}
+
+// own turns an error of package mux into one for the caller.
+func (l *link) own(name string, err error) error {
+	if _, ok := err.(*mux.TooLargeError); ok {
+		return l.failure(fmt.Sprintf("call %q", name), err)
+	}
+	return err
+}
+
+// succeed answers with the results, and sends the streams among them.
+func (sc *serverCall) succeed() (err error) {
+	l, call := sc.link, &sc.call
+	defer func() {
+		if r := recover(); r != nil { // of a MarshalText or the like
+			err = l.panicked(call.Procedure, r)
+		}
+	}()
+	msg := mux.NewMessage()
+	var streams []outStream
+	plan := call.proc.plan
+	for i := range plan.Results {
+		slot := &plan.Results[i]
+		var err error
+		switch {
+		case call.OneWay:
+			discard(slot, call, i)
+		case call.result != nil:
+			err = encodeValue(l.codec, msg, slot, call.result)
+		case slot.Kind == fn.Value:
+			err = encodeValue(l.codec, msg, slot, call.out[i].Interface())
+		default:
+			err = l.codec.Encode(&msg.Buffer, marker(call.out[i]))
+			if !call.out[i].IsNil() {
+				streams = append(streams, outStream{slot, call.out[i], sc.in.SendStream(uint8(i + 1))})
+			}
+		}
+		if err != nil {
+			msg.Release()
+			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(call), i+1, err)
+		}
+	}
+	if err := sc.in.Reply(false, call.Reply, msg, len(streams) == 0); err != nil {
+		if _, ok := err.(*mux.TooLargeError); ok {
+			return err
+		}
+		return nil // the connection is over
+	}
+	if len(streams) > 0 {
+		sc.produceAll(streams)
+	}
+	return nil
+}
+
+// produceAll sends the streams among the results; the last to end ends the call.
+func (sc *serverCall) produceAll(streams []outStream) {
+	stop := context.AfterFunc(&sc.ctx, func() {
+		for _, s := range streams {
+			s.to.Stop(context.Cause(&sc.ctx))
+		}
+	})
+	defer stop()
+	var left atomic.Int32
+	left.Store(int32(len(streams)))
+	one := func(s outStream) {
+		record := sc.link.produce(sc.call.Procedure, s)
+		sc.in.CloseStream(s.to, record, left.Add(-1) == 0)
+	}
+	var others sync.WaitGroup
+	for _, s := range streams[1:] {
+		others.Go(func() { one(s) })
+	}
+	one(streams[0])
+	others.Wait()
+}

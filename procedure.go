@@ -1,0 +1,184 @@
+package yonder
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/yonder-rpc/yonder/internal/fn"
+)
+
+// A Procedure is a function that others may call, and what is known of it.
+type Procedure struct {
+	// Name is what it is called by. Names that begin with "yonder." are yonder's own.
+	Name string
+	// Func is any function of the form
+	//
+	//	func([ctx context.Context,] args...) (results..., [error])
+	//
+	// as README.md describes it.
+	Func any
+	// Params are the names of its parameters without the context, for people and for
+	// callers that give arguments by name. Nil: they have none.
+	Params []string
+	// Doc says what it does, in Go's style. Empty: nothing is known.
+	Doc string
+	// Idempotent says that running it twice is as good as once.
+	Idempotent bool
+}
+
+// ProcedureInfo describes a procedure to those who might call it.
+type ProcedureInfo struct {
+	Name string `json:"name"`
+	// Signature describes its type, in the form that SPEC.md gives.
+	Signature string `json:"signature"`
+	// Go is the same for people: func(uid int) (User, error).
+	Go         string   `json:"go"`
+	Params     []string `json:"params,omitempty"`
+	Doc        string   `json:"doc,omitempty"`
+	Idempotent bool     `json:"idempotent,omitempty"`
+}
+
+// Skipped is a method that RegisterService left out, and why.
+type Skipped struct {
+	Method string
+	Reason string
+}
+
+// procedure is a registered Procedure.
+type procedure struct {
+	Procedure
+	plan *fn.Func
+	fv   reflect.Value
+	// run is the procedure without reflection; nil: there is only fv.
+	run func(ctx context.Context, call *Call) error
+}
+
+// newProcedure checks p. It panics if it is unsuitable.
+func newProcedure(p Procedure) *procedure {
+	fail := func(format string, args ...any) {
+		panic(fmt.Sprintf("yonder: register %q: ", p.Name) + fmt.Sprintf(format, args...))
+	}
+	fv := reflect.ValueOf(p.Func)
+	switch {
+	case p.Name == "":
+		fail("the name is empty")
+	case len(p.Name) > maxName:
+		fail("the name is longer than %d bytes", maxName)
+	case !fv.IsValid() || fv.Kind() != reflect.Func:
+		fail("%T is not a function", p.Func)
+	case fv.IsNil():
+		fail("the function is nil")
+	}
+	plan, err := fn.Callee(fv.Type())
+	if err != nil {
+		fail("%v", err)
+	}
+	if p.Params != nil && len(p.Params) != len(plan.Args) {
+		fail("Params has %d names for %d parameters (the context has none)", len(p.Params), len(plan.Args))
+	}
+	return &procedure{Procedure: p, plan: plan, fv: fv}
+}
+
+// maxName is the longest name of a procedure, in bytes.
+const maxName = 512
+
+// info describes the procedure.
+func (p *procedure) info() ProcedureInfo {
+	sig := p.plan.Signature()
+	return ProcedureInfo{
+		Name: p.Name, Signature: sig.String(), Go: sig.GoNamed(p.Params),
+		Params: p.Params, Doc: p.Doc, Idempotent: p.Idempotent,
+	}
+}
+
+// invoke is the innermost Handler of the callee's side.
+func (p *procedure) invoke(ctx context.Context, call *Call) error {
+	if p.run != nil {
+		return p.run(ctx, call)
+	}
+	if call.source != nil {
+		if err := call.decode(); err != nil {
+			return err
+		}
+	} else if call.in == nil {
+		in, err := adoptAll(call, p.plan)
+		if err != nil {
+			return err
+		}
+		call.in = in
+	}
+	out, err := p.plan.Call(p.fv, ctx, call.in)
+	if err != nil {
+		return err
+	}
+	if out == nil {
+		out = []reflect.Value{} // Results must not take them for missing
+	}
+	call.out = out
+	return nil
+}
+
+// resolution is what a procedure is to a caller with a certain view of it.
+type resolution struct {
+	proc *procedure
+	// spread says that the caller passes one by one what the procedure takes as a slice.
+	spread bool
+	// args is how many arguments the caller passes; -1: nobody knows.
+	args int
+}
+
+// resolve checks that a caller with this signature can call p.
+func (p *procedure) resolve(caller *fn.Sig) (*resolution, error) {
+	callee := p.plan.Signature()
+	spread, err := fn.Compatible(caller, callee)
+	if err != nil {
+		return nil, Errorf(InvalidArgument, "yonder: %q: the signatures do not fit: %w\n\tcaller: %s\n\tcallee: %s",
+			p.Name, err, caller.Go(), callee.GoNamed(p.Params))
+	}
+	r := &resolution{proc: p, spread: spread, args: -1}
+	if caller != nil {
+		r.args = len(caller.Args)
+	}
+	return r, nil
+}
+
+// Handle registers f under a name, as Register does, on a path that takes no
+// reflection to call it. Req and Resp must be plain values, not streams, readers or
+// functions. It panics where Register does.
+func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, req Req) (Resp, error)) {
+	p := newProcedure(Procedure{Name: name, Func: f})
+	if !p.plan.Plain {
+		panic(fmt.Sprintf("yonder: handle %q: %T has streams, readers or functions, which Handle does not take; use Register", name, f))
+	}
+	p.run = func(ctx context.Context, call *Call) error {
+		v := new(struct {
+			req  Req
+			resp Resp
+		})
+		switch {
+		case call.source != nil:
+			if err := call.source.argument(call, &v.req); err != nil {
+				return err
+			}
+		case call.in != nil:
+			v.req = call.in[0].Interface().(Req)
+		default:
+			if err := adopt(call, p.plan, &v.req); err != nil {
+				return err
+			}
+		}
+		resp, err := f(ctx, v.req)
+		if err != nil {
+			return err
+		}
+		v.resp = resp
+		call.result = &v.resp
+		return nil
+	}
+	s.add(p)
+}
+
+// reserved reports whether a name is yonder's own.
+func reserved(name string) bool { return strings.HasPrefix(name, "yonder.") }

@@ -1,0 +1,481 @@
+package yonder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// A Server has functions that others may call. Its zero value is ready to use.
+// Fields must not be changed once it serves; methods may be called at any time and
+// by several goroutines.
+//
+// Register, RegisterService, Add and [Handle] panic if what they are given is
+// unsuitable or its name is taken: that is a mistake in the program, found when it
+// starts.
+type Server struct {
+	// Protocols are accepted besides the native one, which is tried first.
+	Protocols []Protocol
+	// Interceptors wrap every call; the first is the outermost. Nil: none.
+	Interceptors []Interceptor
+	// Codecs are accepted besides [CBOR] and [JSON]. The client chooses.
+	Codecs []Codec
+	// Errors lists sentinels and error types by a name that clients have too, so that
+	// errors.Is and errors.As find them there. A zero value, such as a nil pointer, stands
+	// for its type; another error is a sentinel. Nil: only those that [Error] names cross.
+	Errors map[string]error
+	// Logger takes what an operator should know: panics, connections that broke the
+	// protocol. Nil: slog.Default().
+	Logger *slog.Logger
+	// Limits bound what a peer may cost.
+	Limits Limits
+	// HideProcedures refuses to tell clients which procedures there are.
+	HideProcedures bool
+
+	ready   sync.Once
+	handler Handler // the interceptors around invoke
+	errs    *errorTable
+
+	refuses atomic.Bool // closed, for calls in the same process
+
+	mu        sync.Mutex
+	procs     map[string]*procedure
+	listeners map[net.Listener]bool
+	links     map[*link]bool
+	others    map[io.Closer]bool // connections of other protocols; true: not yet of any
+	serving   sync.WaitGroup     // goroutines of connections
+	closed    bool               // no new connections
+	base      context.Context    // of other protocols' connections; ends with Shutdown
+	stop      context.CancelFunc // of base
+	stopped   chan struct{}      // closed by Close
+}
+
+// Register lets others call f under a name. f is any function of the form that
+// [Procedure.Func] gives.
+func (s *Server) Register(name string, f any) { s.Add(Procedure{Name: name, Func: f}) }
+
+// Add registers p. Its fields are copied.
+func (s *Server) Add(p Procedure) {
+	p.Params = slices.Clone(p.Params)
+	s.add(newProcedure(p))
+}
+
+func (s *Server) add(p *procedure) {
+	if reserved(p.Name) {
+		panic(fmt.Sprintf("yonder: register %q: names that begin with \"yonder.\" are yonder's own", p.Name))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.procs[p.Name] != nil {
+		panic(fmt.Sprintf("yonder: register %q: the name is taken", p.Name))
+	}
+	if s.procs == nil {
+		s.procs = make(map[string]*procedure)
+	}
+	s.procs[p.Name] = p
+}
+
+// RegisterService registers the methods of service that are suitable, each as
+// "name.Method", and returns the exported ones it left out. Methods of the shape that
+// net/rpc wants, func(arg A, reply *R) error, count as A -> R. It panics if none is
+// suitable.
+func (s *Server) RegisterService(name string, service any) []Skipped {
+	if service == nil {
+		panic(fmt.Sprintf("yonder: register service %q: it is nil", name))
+	}
+	suitable, left := fn.Methods(reflect.ValueOf(service))
+	skipped := make([]Skipped, len(left))
+	var why strings.Builder
+	for i, m := range left {
+		skipped[i] = Skipped{Method: m.Name, Reason: m.Reason}
+		fmt.Fprintf(&why, "\n\t%s: %s", m.Name, m.Reason)
+	}
+	if len(suitable) == 0 {
+		if len(left) == 0 {
+			why.WriteString("; methods must be exported, and those of *T need a pointer")
+		}
+		panic(fmt.Sprintf("yonder: register service %q: %T has no suitable method%s", name, service, why.String()))
+	}
+	for _, m := range suitable {
+		s.add(&procedure{
+			Procedure: Procedure{Name: name + "." + m.Name},
+			plan:      m.Func,
+			fv:        m.Value,
+		})
+	}
+	return skipped
+}
+
+// Procedures describes what is registered, in the order of the names.
+func (s *Server) Procedures() []ProcedureInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]ProcedureInfo, 0, len(s.procs))
+	for _, name := range slices.Sorted(maps.Keys(s.procs)) {
+		list = append(list, s.procs[name].info())
+	}
+	return list
+}
+
+// proceduresName is the built-in procedure that [Client.Procedures] calls.
+const proceduresName = "yonder.procedures"
+
+// lookup finds a procedure.
+func (s *Server) lookup(name string) (*procedure, error) {
+	s.mu.Lock()
+	p := s.procs[name]
+	s.mu.Unlock()
+	if p != nil {
+		return p, nil
+	}
+	if name == proceduresName && !s.HideProcedures {
+		list := func() []ProcedureInfo { return s.Procedures() }
+		return newProcedure(Procedure{Name: name, Func: list}), nil
+	}
+	return nil, Errorf(Unimplemented, "yonder: no procedure %q%s", name, s.nearest(name))
+}
+
+// nearest suggests what a caller may have meant by a name.
+func (s *Server) nearest(name string) string {
+	if s.HideProcedures {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, have := range slices.Sorted(maps.Keys(s.procs)) {
+		if strings.EqualFold(have, name) {
+			return fmt.Sprintf("; there is %q", have)
+		}
+	}
+	return ""
+}
+
+// prepare settles what follows from the fields.
+func (s *Server) prepare() {
+	s.ready.Do(func() {
+		s.handler = chain(s.Interceptors, func(ctx context.Context, call *Call) error {
+			return call.proc.invoke(ctx, call)
+		})
+		s.errs = newErrorTable(s.Errors)
+		s.mu.Lock()
+		s.base, s.stop = context.WithCancel(context.Background())
+		s.stopped = make(chan struct{})
+		s.mu.Unlock()
+	})
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Logger != nil {
+		return s.Logger
+	}
+	return slog.Default()
+}
+
+// Call serves a call: it is the [Handler] that every protocol brings calls to. A
+// panic of the procedure is an [Internal] error.
+func (s *Server) Call(ctx context.Context, call *Call) (err error) {
+	s.prepare()
+	if call.proc == nil {
+		if err := s.bind(call); err != nil {
+			return err
+		}
+	}
+	done := false
+	defer func() {
+		if !done {
+			// Either a panic, or runtime.Goexit, for which recover returns nil.
+			logPanic(s.logger(), call.Procedure, recover())
+			err = &Error{Code: Internal, Message: fmt.Sprintf("yonder: %q panicked", call.Procedure)}
+		}
+	}()
+	err = s.handler(ctx, call)
+	done = true
+	return err
+}
+
+// bind finds the procedure of a call that is made of values.
+func (s *Server) bind(call *Call) error {
+	proc, err := s.lookup(call.Procedure)
+	if err != nil {
+		return err
+	}
+	if err := call.describe(); err != nil {
+		return err
+	}
+	res, err := proc.resolve(call.plan.Signature())
+	if err != nil {
+		return err
+	}
+	call.proc, call.resolved = proc, res
+	return nil
+}
+
+// ListenAndServe listens on an address and serves until Shutdown or Close. The address
+// is "host:port", "tcp://host:port" or "unix:///path". A socket file that nobody
+// listens on any more is replaced.
+func (s *Server) ListenAndServe(address string) error {
+	network, addr, err := splitAddress(address)
+	if err != nil {
+		return err
+	}
+	if network == "unix" {
+		removeStale(addr)
+	}
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return err
+	}
+	return s.Serve(l)
+}
+
+// removeStale removes a socket that a process left behind when it died.
+func removeStale(path string) {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 {
+		return
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		os.Remove(path)
+	}
+}
+
+// splitAddress returns what package net calls a network and an address.
+func splitAddress(address string) (network, addr string, err error) {
+	scheme, rest, ok := strings.Cut(address, "://")
+	switch {
+	case !ok:
+		return "tcp", address, nil
+	case scheme == "tcp" || scheme == "unix":
+		return scheme, rest, nil
+	}
+	return "", "", Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port or unix:///path", address, scheme)
+}
+
+// Serve accepts connections and serves them, each on goroutines of its own, until
+// Shutdown or Close; then it returns [ErrServerClosed]. It closes l.
+func (s *Server) Serve(l net.Listener) error {
+	s.prepare()
+	defer l.Close()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	if s.listeners == nil {
+		s.listeners = make(map[net.Listener]bool)
+	}
+	s.listeners[l] = true
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+	}()
+	pause := time.Duration(0)
+	for {
+		conn, err := l.Accept()
+		if err == nil {
+			pause = 0
+			s.mu.Lock()
+			if s.closed {
+				s.mu.Unlock()
+				conn.Close()
+				return ErrServerClosed
+			}
+			s.serving.Go(func() { s.serve(conn) })
+			s.mu.Unlock()
+			continue
+		}
+		s.mu.Lock()
+		closed := s.closed
+		s.mu.Unlock()
+		if closed {
+			return ErrServerClosed
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		// Too many open files, most likely: it passes.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.logger().Warn("yonder: accept failed; trying again", "error", err, "pause", pause)
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-s.stopped:
+		}
+		t.Stop()
+	}
+}
+
+// ServeConn serves one connection until it ends, and returns why it did: nil if the
+// peer closed it with no call in flight, or the server was closed.
+func (s *Server) ServeConn(conn io.ReadWriteCloser) error {
+	s.prepare()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		conn.Close()
+		return ErrServerClosed
+	}
+	s.serving.Add(1)
+	s.mu.Unlock()
+	defer s.serving.Done()
+	return s.serve(conn)
+}
+
+// serve detects a connection's protocol and has it served.
+func (s *Server) serve(conn io.ReadWriteCloser) error {
+	if !s.track(conn) {
+		conn.Close()
+		return ErrServerClosed
+	}
+	defer s.untrack(conn)
+	p, first, err := s.detect(conn)
+	if err != nil {
+		conn.Close()
+		if !errors.Is(err, io.EOF) {
+			s.logger().Info("yonder: connection refused", "peer", addrOf(conn), "reason", err)
+		}
+		return err
+	}
+	if p == nil {
+		return s.serveNative(conn, first)
+	}
+	defer conn.Close()
+	s.mu.Lock()
+	s.others[conn] = false
+	ctx := s.base
+	s.mu.Unlock()
+	return p.ServeConn(ctx, s, &prefixConn{Conn: asNetConn(conn), prefix: first})
+}
+
+// serveNative serves a connection of the native protocol.
+func (s *Server) serveNative(conn io.ReadWriteCloser, first []byte) error {
+	l := newLink(conn, linkConfig{
+		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR, JSON}, s.Codecs...),
+		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
+	})
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		conn.Close()
+		return ErrServerClosed
+	}
+	if s.links == nil {
+		s.links = make(map[*link]bool)
+	}
+	s.links[l] = true
+	delete(s.others, conn)
+	s.mu.Unlock()
+	err := l.run()
+	s.mu.Lock()
+	delete(s.links, l)
+	s.mu.Unlock()
+	return err
+}
+
+// track remembers a connection that Close must close.
+func (s *Server) track(conn io.Closer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.others == nil {
+		s.others = make(map[io.Closer]bool)
+	}
+	s.others[conn] = true
+	return true
+}
+
+func (s *Server) untrack(conn io.Closer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.others, conn)
+}
+
+// Shutdown stops accepting connections and calls, lets the calls in flight end, and
+// closes the connections. New calls get [Unavailable] at once. If ctx ends before
+// that, it closes what is left as Close does, and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.prepare()
+	s.mu.Lock()
+	s.closed = true
+	s.refuses.Store(true)
+	s.closeListenersLocked()
+	links := slices.Collect(maps.Keys(s.links))
+	s.stop()
+	for c, undecided := range s.others {
+		if undecided {
+			c.Close()
+		}
+	}
+	s.mu.Unlock()
+	for _, l := range links {
+		l.mux.Shutdown(&mux.GoAwayError{Code: wire.CodeUnavailable, Reason: "the server is shutting down"})
+	}
+	done := make(chan struct{})
+	go func() { // ends when the connections have, which Close hurries
+		s.serving.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		s.Close()
+		return ctx.Err()
+	}
+}
+
+// Close closes the listeners and all connections at once. Handlers that still run have
+// their contexts end, with [ErrServerClosed] as the cause. It waits for the goroutines
+// of the connections, but not for handlers that ignore their contexts.
+func (s *Server) Close() error {
+	s.prepare()
+	s.mu.Lock()
+	s.closed = true
+	s.refuses.Store(true)
+	s.closeListenersLocked()
+	links := slices.Collect(maps.Keys(s.links))
+	others := slices.Collect(maps.Keys(s.others))
+	s.stop()
+	select {
+	case <-s.stopped:
+	default:
+		close(s.stopped)
+	}
+	s.mu.Unlock()
+	for _, l := range links {
+		l.mux.Close()
+	}
+	for _, c := range others {
+		c.Close()
+	}
+	s.serving.Wait()
+	return nil
+}
+
+func (s *Server) closeListenersLocked() {
+	for l := range s.listeners {
+		l.Close()
+	}
+}

@@ -1,0 +1,302 @@
+package yonder
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// outStream is an iterator or a reader of this end's, and where it goes.
+type outStream struct {
+	slot  *fn.Slot
+	value reflect.Value
+	to    *mux.SendStream
+}
+
+// readerChunks are what readers are read into.
+var readerChunks = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// produce sends what a stream yields until it ends, or its consumer does. It returns
+// the record of the error that ended it, or nil.
+func (l *link) produce(procedure string, s outStream) (record []byte) {
+	var err error
+	defer func() {
+		if r := recover(); r != nil {
+			err = l.panicked(procedure, r)
+		}
+		if err != nil && s.to.Err() == nil {
+			record = wire.AppendError(nil, l.errs.record(l.own(procedure, err), l.codec))
+		}
+	}()
+	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
+		err = copyReader(s)
+		return nil
+	}
+	msg := mux.NewMessage()
+	defer msg.Release()
+	elem := fn.Slot{Kind: fn.Value, Type: s.slot.Elem, Walk: s.slot.Walk}
+	var failed error
+	err = s.slot.Range(s.value, func(v reflect.Value) bool {
+		msg.Reset()
+		if failed = encodeValue(l.codec, msg, &elem, v.Interface()); failed == nil {
+			failed = s.to.Item(msg)
+		}
+		return failed == nil
+	})
+	if err == nil {
+		err = failed
+	}
+	return nil
+}
+
+// copyReader sends a reader's bytes. One that can be closed is closed at the end.
+func copyReader(s outStream) error {
+	r := s.value.Interface().(io.Reader)
+	if c, ok := r.(io.Closer); ok && s.slot.Kind == fn.ReadCloser {
+		defer c.Close()
+	}
+	buf := readerChunks.Get().(*[32 << 10]byte)
+	defer readerChunks.Put(buf)
+	for {
+		n, err := r.Read(buf[:])
+		if n > 0 {
+			if _, err := s.to.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// discard lets go of a result that nobody wants.
+func discard(slot *fn.Slot, call *Call, i int) {
+	if slot.Kind == fn.ReadCloser && call.out != nil && !call.out[i].IsNil() {
+		call.out[i].Interface().(io.Closer).Close()
+	}
+}
+
+// inStream is a stream that the other end produces.
+type inStream struct {
+	link *link
+	name string // of the procedure
+	from *mux.RecvStream
+	slot *fn.Slot
+	used atomic.Bool
+	// over is called when the consumer is done with it.
+	over func()
+}
+
+// iterator returns the stream as the iterator or reader that its slot says. When
+// that is forgotten before its end, the other end is told.
+func (s *inStream) value() reflect.Value {
+	switch s.slot.Kind {
+	case fn.Reader, fn.ReadCloser:
+		r := &remoteReader{s}
+		runtime.AddCleanup(r, func(s *inStream) { s.finish() }, s)
+		return reflect.ValueOf(r)
+	}
+	holder := &struct{ s *inStream }{s}
+	runtime.AddCleanup(holder, func(s *inStream) { s.abandon() }, s)
+	return s.slot.Iter(func(yield func(reflect.Value) bool) error {
+		defer runtime.KeepAlive(holder)
+		return holder.s.each(yield)
+	})
+}
+
+// each reads the stream, once.
+func (s *inStream) each(yield func(reflect.Value) bool) error {
+	if s.used.Swap(true) {
+		return errUsed(s.name)
+	}
+	defer s.finish()
+	for {
+		data, large, err := s.from.Items(context.Background())
+		if err != nil {
+			return s.error(err)
+		}
+		for len(data) > 0 {
+			item := data
+			data = nil
+			if !large {
+				if item, data, err = wire.CutItem(item); err != nil {
+					return s.error(err)
+				}
+			}
+			v := reflect.New(s.slot.Elem)
+			if _, err := decodeValue(s.link.codec, item, large, v.Interface()); err != nil {
+				return Errorf(InvalidArgument, "yonder: stream of %q: %w", s.name, err)
+			}
+			if !yield(v.Elem()) {
+				return nil
+			}
+		}
+	}
+}
+
+// abandon ends a stream that nobody reads.
+func (s *inStream) abandon() {
+	if !s.used.Swap(true) {
+		s.finish()
+	}
+}
+
+// finish ends the stream, if the other end has not.
+func (s *inStream) finish() {
+	s.from.Stop()
+	if s.over != nil {
+		s.over()
+	}
+}
+
+// error returns what the consumer is told of how the stream ended.
+func (s *inStream) error(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return s.link.failure("stream of \""+s.name+"\"", err)
+}
+
+// remoteReader reads what the other end's reader does.
+type remoteReader struct{ s *inStream }
+
+func (r *remoteReader) Read(b []byte) (int, error) {
+	n, err := r.s.from.Read(b)
+	switch {
+	case err == nil || err == io.EOF:
+	case err == mux.ErrStopped:
+		err = io.ErrClosedPipe
+	default:
+		err = r.s.error(err)
+	}
+	return n, err
+}
+
+// Close tells the other end that no more is wanted.
+func (r *remoteReader) Close() error {
+	r.s.finish()
+	return nil
+}
+
+// stream makes what the procedure takes of a stream or function among the arguments.
+func (sc *serverCall) stream(i int, slot *fn.Slot) (reflect.Value, error) {
+	if slot.Kind == fn.Callback {
+		return sc.callbackTo(i, slot.Func), nil
+	}
+	from, err := sc.in.RecvStream(uint8(i + 1))
+	if err != nil {
+		return reflect.Value{}, sc.link.failure("stream", err)
+	}
+	s := &inStream{link: sc.link, name: sc.call.Procedure, from: from, slot: slot}
+	return s.value(), nil
+}
+
+// callbackTo returns a function that calls the caller's function at an argument.
+func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
+	q := mux.Request{Flags: wire.Callback, Call: sc.in.ID(), Arg: uint8(i)}
+	name := callbackName(sc.call.Procedure, i)
+	return plan.Make(func(ctx context.Context, args []any, into []any) error {
+		if ctx == nil {
+			ctx = &sc.ctx
+		}
+		if sc.over.Load() {
+			return errOver(name)
+		}
+		call := &Call{Procedure: name, plan: plan, args: args, into: into}
+		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
+		_, err := sc.link.request(ctx, call, q)
+		return err
+	})
+}
+
+// conversation is the caller's side of a call with streams, readers or functions.
+type conversation struct {
+	link *link
+	call *Call
+	out  *mux.Outgoing
+	open atomic.Int32 // results still to be read
+	stop func() bool  // the watch on the caller's context
+}
+
+// converse sends the streams among the arguments while it waits for the answer, and
+// makes those among the results.
+func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error {
+	for i := range call.plan.Args {
+		slot := &call.plan.Args[i]
+		v := reflect.ValueOf(call.args[i])
+		if slot.Kind == fn.Value || slot.Kind == fn.Callback || !v.IsValid() || v.IsNil() {
+			continue
+		}
+		s := outStream{slot, v, o.SendStream(uint8(i + 1))}
+		go func() { // ends with the call, at the latest when the user's iterator next yields
+			record := l.produce(call.Procedure, s)
+			o.CloseStream(s.to, record)
+		}()
+	}
+	if err := o.Wait(ctx); err != nil {
+		if ctx.Err() != nil && err == ctx.Err() {
+			return contextFailure(ctx, quoted(call))
+		}
+		return l.failure(quoted(call), err)
+	}
+	c := &conversation{link: l, call: call, out: o}
+	c.open.Store(1) // for the answer itself
+	c.stop = context.AfterFunc(ctx, func() { o.Abandon(ctx.Err()) })
+	err := l.answer(call, o, c)
+	o.ReleaseBody()
+	if err != nil && !o.Ended() {
+		o.Abandon(context.Canceled)
+	}
+	c.done()
+	return err
+}
+
+// done counts down what is still to be read.
+func (c *conversation) done() {
+	if c.open.Add(-1) == 0 {
+		c.stop()
+	}
+}
+
+// result makes the stream at a result.
+func (c *conversation) result(i int, slot *fn.Slot, into any) error {
+	from, err := c.out.RecvStream(uint8(i + 1))
+	if err != nil {
+		return err
+	}
+	c.open.Add(1)
+	s := &inStream{link: c.link, name: c.call.Procedure, from: from, slot: slot, over: sync.OnceFunc(c.done)}
+	reflect.ValueOf(into).Elem().Set(s.value())
+	return nil
+}
+
+// logPanic tells the operator of a panic in the user's code.
+func logPanic(logger *slog.Logger, name string, value any) {
+	if value == nil {
+		value = errors.New("runtime.Goexit was called")
+	}
+	logger.LogAttrs(context.Background(), slog.LevelError, "yonder: procedure panicked",
+		slog.String("procedure", name), slog.Any("panic", value), slog.String("stack", string(debug.Stack())))
+}
+
+func errUsed(procedure string) error {
+	return Errorf(FailedPrecondition, "yonder: stream of %q: it has been read already; a stream can be ranged over once", procedure)
+}
+
+func errOver(procedure string) error {
+	return Errorf(FailedPrecondition, "yonder: callback of %q: the call that it belongs to has ended", procedure)
+}
