@@ -56,9 +56,7 @@ type Call struct {
 	out      []reflect.Value
 	result   any // instead of out: a pointer to the only result
 
-	protocol string
-	conn     any
-	peer     func() *Client
+	link *link // that it came over; nil: none
 
 	// In the same process only.
 	context localContext
@@ -75,6 +73,17 @@ type argSource interface {
 	arguments(call *Call) ([]reflect.Value, error)
 	// argument decodes the only argument of a procedure that takes one plain value.
 	argument(call *Call, into any) error
+}
+
+// setFunc gives the call the arguments of a bound function, and its results to fill.
+func (c *Call) setFunc(args, results []reflect.Value) {
+	c.args, c.into = c.argv[:0], c.intov[:0]
+	for _, v := range args {
+		c.args = append(c.args, v.Interface())
+	}
+	for _, v := range results {
+		c.into = append(c.into, v.Addr().Interface())
+	}
 }
 
 // NewCall returns a call of a procedure with these arguments, for a client's or a
@@ -97,7 +106,11 @@ func (c *Call) Into(results ...any) *Call {
 
 // Info returns what a handler is told about the call.
 func (c *Call) Info() CallInfo {
-	return CallInfo{Procedure: c.Procedure, Metadata: c.Metadata, Protocol: c.protocol, Conn: c.conn}
+	info := CallInfo{Procedure: c.Procedure, Metadata: c.Metadata, Protocol: "local"}
+	if c.link != nil {
+		info.Protocol, info.Conn = "yonder", c.link.conn
+	}
+	return info
 }
 
 // Args returns the arguments without the context. On the callee's side they are

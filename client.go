@@ -401,7 +401,7 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 		return reflect.Value{}, err
 	}
 	streams := hasStreams(plan.Results)
-	return plan.Make(func(ctx context.Context, args, results []any) error {
+	return plan.Make(func(ctx context.Context, args, results []reflect.Value) error {
 		if ctx == nil {
 			ctx = context.Background()
 			if c.Timeout > 0 && !streams {
@@ -410,7 +410,9 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 				defer cancel()
 			}
 		}
-		return c.Call(ctx, &Call{Procedure: name, plan: plan, ref: r, args: args, into: results})
+		call := &Call{Procedure: name, plan: plan, ref: r}
+		call.setFunc(args, results)
+		return c.Call(ctx, call)
 	}), nil
 }
 

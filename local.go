@@ -72,7 +72,7 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 
 // serveLocal has the server do the call.
 func (c *Client) serveLocal(ctx context.Context, call *Call, res *resolution) error {
-	call.proc, call.resolved, call.protocol = res.proc, res, "local"
+	call.proc, call.resolved = res.proc, res
 	call.context = localContext{ctx, call}
 	if !call.plan.Plain {
 		call.over = new(atomic.Bool)
@@ -243,14 +243,15 @@ func transcode(v reflect.Value, from *fn.Slot, to reflect.Type) (reflect.Value, 
 
 // adaptCallback wraps a function of the caller's so that it ends with the call.
 func (c *Call) adaptCallback(f reflect.Value, from, to *fn.Func) reflect.Value {
-	return to.Make(func(ctx context.Context, args, results []any) error {
+	return to.Make(func(ctx context.Context, args, results []reflect.Value) error {
 		if c.over.Load() {
 			return errOver(c.Procedure)
 		}
 		if ctx == nil {
 			ctx = &c.context
 		}
-		call := &Call{Procedure: c.Procedure, plan: to, args: args, into: results, over: c.over, resolved: &resolution{}}
+		call := &Call{Procedure: c.Procedure, plan: to, over: c.over, resolved: &resolution{}}
+		call.setFunc(args, results)
 		call.context = localContext{ctx, call}
 		call.proc = &procedure{plan: from, fv: f}
 		if err := call.proc.invoke(&call.context, call); err != nil {

@@ -80,8 +80,8 @@ func InfoFrom(ctx context.Context) (CallInfo, bool) {
 // this context was called over: it calls what that end has registered. It is valid as
 // long as the connection is, beyond the call too. It is nil if there is no such end.
 func PeerFrom(ctx context.Context) *Client {
-	if call, ok := ctx.Value(callKey{}).(*Call); ok && call.peer != nil {
-		return call.peer()
+	if call, ok := ctx.Value(callKey{}).(*Call); ok && call.link != nil {
+		return call.link.peer()
 	}
 	return nil
 }

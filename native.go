@@ -315,7 +315,7 @@ type serverCall struct {
 func (l *link) NewCall() *mux.Incoming {
 	sc := &serverCall{link: l}
 	sc.in.Owner = sc
-	sc.call.protocol, sc.call.conn, sc.call.peer = "yonder", l.conn, l.peer
+	sc.call.link = l
 	sc.ctx.base, sc.ctx.call = context.Background(), &sc.call
 	return &sc.in
 }

@@ -62,10 +62,6 @@ func newProcedure(p Procedure) *procedure {
 	}
 	fv := reflect.ValueOf(p.Func)
 	switch {
-	case p.Name == "":
-		fail("the name is empty")
-	case len(p.Name) > maxName:
-		fail("the name is longer than %d bytes", maxName)
 	case !fv.IsValid() || fv.Kind() != reflect.Func:
 		fail("%T is not a function", p.Func)
 	case fv.IsNil():
@@ -180,5 +176,15 @@ func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, r
 	s.add(p)
 }
 
-// reserved reports whether a name is yonder's own.
-func reserved(name string) bool { return strings.HasPrefix(name, "yonder.") }
+// unsuitableName says why a procedure cannot have a name; "": it can.
+func unsuitableName(name string) string {
+	switch {
+	case name == "":
+		return "the name is empty"
+	case len(name) > maxName:
+		return fmt.Sprintf("the name is longer than %d bytes", maxName)
+	case strings.HasPrefix(name, "yonder."):
+		return "names that begin with \"yonder.\" are yonder's own"
+	}
+	return ""
+}

@@ -77,8 +77,8 @@ func (s *Server) Add(p Procedure) {
 }
 
 func (s *Server) add(p *procedure) {
-	if reserved(p.Name) {
-		panic(fmt.Sprintf("yonder: register %q: names that begin with \"yonder.\" are yonder's own", p.Name))
+	if why := unsuitableName(p.Name); why != "" {
+		panic(fmt.Sprintf("yonder: register %q: %s", p.Name, why))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,8 +96,11 @@ func (s *Server) add(p *procedure) {
 // net/rpc wants, func(arg A, reply *R) error, count as A -> R. It panics if none is
 // suitable.
 func (s *Server) RegisterService(name string, service any) []Skipped {
-	if service == nil {
+	switch {
+	case service == nil:
 		panic(fmt.Sprintf("yonder: register service %q: it is nil", name))
+	case name == "":
+		panic("yonder: register service \"\": the name is empty")
 	}
 	suitable, left := fn.Methods(reflect.ValueOf(service))
 	skipped := make([]Skipped, len(left))

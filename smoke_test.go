@@ -13,11 +13,6 @@ import (
 	"github.com/yonder-rpc/yonder"
 )
 
-type User struct {
-	Name string
-	Age  int
-}
-
 func TestSmoke(t *testing.T) {
 	var srv yonder.Server
 	srv.Register("queryUser", func(id int) (User, error) {

@@ -209,14 +209,15 @@ func (sc *serverCall) stream(i int, slot *fn.Slot) (reflect.Value, error) {
 func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
 	q := mux.Request{Flags: wire.Callback, Call: sc.in.ID(), Arg: uint8(i)}
 	name := callbackName(sc.call.Procedure, i)
-	return plan.Make(func(ctx context.Context, args []any, into []any) error {
+	return plan.Make(func(ctx context.Context, args, results []reflect.Value) error {
 		if ctx == nil {
 			ctx = &sc.ctx
 		}
 		if sc.over.Load() {
 			return errOver(name)
 		}
-		call := &Call{Procedure: name, plan: plan, args: args, into: into}
+		call := &Call{Procedure: name, plan: plan}
+		call.setFunc(args, results)
 		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
 		_, err := sc.link.request(ctx, call, q)
 		return err

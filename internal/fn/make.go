@@ -6,9 +6,9 @@ import (
 )
 
 // Make returns a function of f's type that does what call does. call gets the
-// context, nil if the function takes none, the arguments, and for each result a
-// pointer to where it goes. f must be one that [Caller] accepts.
-func (f *Func) Make(call func(ctx context.Context, args, results []any) error) reflect.Value {
+// context, nil if the function takes none, the arguments, and the results to set,
+// without the error. f must be one that [Caller] accepts.
+func (f *Func) Make(call func(ctx context.Context, args, results []reflect.Value) error) reflect.Value {
 	return reflect.MakeFunc(f.Type, func(in []reflect.Value) []reflect.Value {
 		var ctx context.Context
 		if f.Context {
@@ -16,20 +16,13 @@ func (f *Func) Make(call func(ctx context.Context, args, results []any) error) r
 			in = in[1:]
 		}
 		n := len(f.Results)
-		places := make([]any, len(in)+n)
-		args, results := places[:len(in):len(in)], places[len(in):]
-		for i, v := range in {
-			args[i] = v.Interface()
-		}
 		out := make([]reflect.Value, n+1)
-		for i := range f.Results {
-			v := reflect.New(f.Results[i].Type)
-			results[i] = v.Interface()
-			out[i] = v.Elem()
+		for i := range n {
+			out[i] = reflect.New(f.Results[i].Type).Elem()
 		}
-		if err := call(ctx, args, results); err != nil {
-			for i := range f.Results {
-				out[i].SetZero() // a result may have been decoded before the error was found
+		if err := call(ctx, in, out[:n]); err != nil {
+			for i := range n {
+				out[i].SetZero() // it may have been set before the error was found
 			}
 			out[n] = reflect.ValueOf(&err).Elem()
 		} else {

@@ -138,8 +138,7 @@ func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 		return o, nil
 	}
 	head.Total = uint64(q.Body.Len())
-	front = wire.AppendRequest(nil, flags|wire.More, &head)
-	o.sending = c.w.partsLocked(h, front, 0, q.Body)
+	o.sending = c.w.partsLocked(h, wire.AppendRequest(nil, flags|wire.More, &head), 0, q.Body)
 	c.mu.Unlock()
 	c.w.kickAndUnlock(noBlock)
 	return o, nil
@@ -501,10 +500,9 @@ func (in *Incoming) Reply(failed bool, meta map[string]string, body *Message, la
 		body.Release()
 	} else {
 		head.Total = uint64(body.Len())
-		front = wire.AppendResponse(nil, flags|wire.More, &head)
 		in.ended = last
 		c.w.mu.Lock()
-		in.sending = c.w.partsLocked(h, front, 0, body)
+		in.sending = c.w.partsLocked(h, wire.AppendResponse(nil, flags|wire.More, &head), 0, body)
 		p := in.sending
 		c.mu.Unlock()
 		c.w.kickAndUnlock(mayBlock)

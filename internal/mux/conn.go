@@ -117,6 +117,8 @@ type Conn struct {
 	done  chan struct{} // closed when the connection is over
 	spare sync.Pool     // *Outgoing, whose channels must not leave the connection
 
+	workers workers
+
 	mu       sync.Mutex
 	err      error          // why the connection is over; nil while it is not
 	peer     *wire.Greeting // nil until HELLO has come
@@ -178,7 +180,8 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 func (c *Conn) greetLocked() {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	c.w.buf = append(*writeBuffers.Get().(*[]byte), wire.Preface...)
+	c.w.buf, c.w.bufHome = getWriteBuffer()
+	c.w.buf = append(c.w.buf, wire.Preface...)
 	c.w.frameLocked(wire.Header{Type: wire.Hello}, nil, wire.AppendHello(nil, &c.cfg.Local))
 }
 
@@ -363,6 +366,7 @@ func (c *Conn) end(err error) {
 	c.mu.Unlock()
 	c.w.close(err)
 	c.conn.Close()
+	c.workers.end()
 	for _, in := range canceled {
 		in.Owner.Cancel(err)
 	}
@@ -392,8 +396,12 @@ func (c *Conn) tick() {
 	}
 	w.reads, w.writes = reads, writes
 	silent, stuck := w.silent, w.stuck
-	c.watchdog.Reset(c.cfg.KeepAlive)
+	c.watchdog.Reset(c.period())
 	c.mu.Unlock()
+	c.workers.trim()
+	if c.cfg.KeepAlive <= 0 {
+		return
+	}
 	switch {
 	case silent >= 2:
 		c.end(&LostError{Err: fmt.Errorf("no sign of life from the peer for %v", c.cfg.KeepAlive)})
@@ -402,6 +410,14 @@ func (c *Conn) tick() {
 	case silent == 1:
 		c.w.frame(wire.Header{Type: wire.Ping}, make([]byte, 8), noBlock)
 	}
+}
+
+// period is how long the watchdog sleeps.
+func (c *Conn) period() time.Duration {
+	if c.cfg.KeepAlive > 0 {
+		return c.cfg.KeepAlive
+	}
+	return 15 * time.Second // only to trim the workers
 }
 
 // greeted takes the peer's HELLO.
@@ -438,8 +454,8 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 	}
 	if c.watchdog != nil {
 		c.watchdog.Stop()
-		if c.cfg.KeepAlive > 0 && c.err == nil && !c.ending {
-			c.watchdog.Reset(c.cfg.KeepAlive)
+		if c.err == nil && !c.ending {
+			c.watchdog.Reset(c.period())
 		}
 	}
 	return nil

@@ -99,9 +99,6 @@ func (c *Conn) name(number uint32, body []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if int(number) > len(c.names)+1024 {
-		return violation("procedure number %d is far beyond the ones in use: numbers must be small", number)
-	}
 	for int(number) >= len(c.names) {
 		c.names = append(c.names, nil)
 	}
@@ -197,7 +194,7 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 	in.msg = NewMessage()
 	in.msg.Write(args)
 	in.Body = in.msg.Bytes()
-	go c.serve(in) // ends with the handler
+	c.start(in)
 	return nil
 }
 
@@ -541,7 +538,7 @@ func (c *Conn) assemblyLocked(h wire.Header, channel uint8) (*assembly, func(*as
 			in.arrives = nil
 			c.mu.Unlock()
 			in.Body, in.Large = a.buf, true
-			go c.serve(in) // ends with the handler
+			c.start(in)
 			return nil
 		}
 	case channel == 0:

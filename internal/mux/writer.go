@@ -53,6 +53,7 @@ type writer struct {
 
 	mu       sync.Mutex
 	buf      []byte  // frames to write
+	bufHome  *[]byte // where buf came from; nil: there is no buffer
 	tail     tail    // the frame that buf ends with
 	pong     []byte  // the answer to the latest PING, if it is not written yet
 	parts    []*part // messages on their way in parts, served in turn
@@ -64,6 +65,7 @@ type writer struct {
 
 	// What follows belongs to the flusher.
 	out      []byte // the buffer that is being written
+	outHome  *[]byte
 	rest     []byte // what of it is not written yet
 	taken    bool   // rest and vec are still to be written
 	outEnds  int32  // ends in out
@@ -100,10 +102,16 @@ var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); retu
 // maxWriteBuffer is the largest write buffer kept for another connection, in bytes.
 const maxWriteBuffer = 256 << 10
 
-func putWriteBuffer(b []byte) {
-	if cap(b) > 0 && cap(b) <= maxWriteBuffer {
-		b = b[:0]
-		writeBuffers.Put(&b)
+// getWriteBuffer returns an empty buffer and its home, which goes back to the pool.
+func getWriteBuffer() ([]byte, *[]byte) {
+	home := writeBuffers.Get().(*[]byte)
+	return *home, home
+}
+
+func putWriteBuffer(b []byte, home *[]byte) {
+	if home != nil && cap(b) <= maxWriteBuffer {
+		*home = b[:0]
+		writeBuffers.Put(home)
 	}
 }
 
@@ -112,8 +120,8 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 	if w.err != nil {
 		return
 	}
-	if w.buf == nil {
-		w.buf = *writeBuffers.Get().(*[]byte)
+	if w.bufHome == nil {
+		w.buf, w.bufHome = getWriteBuffer()
 	}
 	w.tail.set = false
 	w.buf = wire.AppendHeader(w.buf, h, len(head)+len(body))
@@ -281,13 +289,14 @@ func (w *writer) take() bool {
 	}
 	w.takePartsLocked()
 	if len(w.buf) == 0 && len(w.vec) == 0 {
-		putWriteBuffer(w.out)
-		putWriteBuffer(w.buf)
-		w.out, w.buf = nil, nil
+		putWriteBuffer(w.out, w.outHome)
+		putWriteBuffer(w.buf, w.bufHome)
+		w.out, w.outHome, w.buf, w.bufHome = nil, nil, nil, nil
 		w.leaveLocked()
 		return false
 	}
 	w.out, w.buf = w.buf, w.out[:0]
+	w.outHome, w.bufHome = w.bufHome, w.outHome
 	w.rest, w.taken = w.out, true
 	w.outEnds, w.newEnds = w.newEnds, 0
 	w.tail.set = false
@@ -384,7 +393,7 @@ func (w *writer) close(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.buf, w.pong = nil, nil
+	w.buf, w.bufHome, w.pong = nil, nil, nil
 	for _, p := range w.waiting {
 		close(p.done)
 	}

@@ -1,0 +1,84 @@
+package yonder_test
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"github.com/yonder-rpc/yonder"
+)
+
+// sample is the message of the benchmarks, here and in internal/bench.
+type sample struct {
+	ID    int64
+	Name  string
+	Tags  []string
+	Score float64
+}
+
+var aSample = sample{1 << 40, "sixteen letters.", []string{"red", "green"}, 0.25}
+
+// benchClient returns a client over TCP of a server that has echo, by Handle, and
+// bound, by Register.
+func benchClient(b *testing.B) (tcp, local *yonder.Client) {
+	var srv yonder.Server
+	echo := func(ctx context.Context, m sample) (sample, error) { return m, nil }
+	yonder.Handle(&srv, "echo", echo)
+	srv.Register("bound", echo)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	c, err := yonder.Dial(b.Context(), l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { c.Close(); srv.Close(); <-served })
+	return c, yonder.Local(&srv)
+}
+
+// BenchmarkCall is one caller; its allocations are both sides' together.
+func BenchmarkCall(b *testing.B) {
+	tcp, local := benchClient(b)
+	for name, c := range map[string]*yonder.Client{"tcp": tcp, "local": local} {
+		remote := yonder.Remote[sample, sample](c, "echo")
+		var bound func(context.Context, sample) (sample, error)
+		c.Bind("bound", &bound)
+		for kind, f := range map[string]func(context.Context, sample) (sample, error){"remote": remote, "bound": bound} {
+			b.Run(name+"/"+kind, func(b *testing.B) {
+				b.ReportAllocs()
+				ctx := context.Background()
+				for b.Loop() {
+					if _, err := f(ctx, aSample); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkCallers is 256 callers on one connection.
+func BenchmarkCallers(b *testing.B) {
+	c, _ := benchClient(b)
+	remote := yonder.Remote[sample, sample](c, "echo")
+	var bound func(context.Context, sample) (sample, error)
+	c.Bind("bound", &bound)
+	for kind, f := range map[string]func(context.Context, sample) (sample, error){"remote": remote, "bound": bound} {
+		b.Run(kind, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(128)
+			b.RunParallel(func(pb *testing.PB) {
+				ctx := context.Background()
+				for pb.Next() {
+					if _, err := f(ctx, aSample); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
