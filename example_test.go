@@ -1,0 +1,420 @@
+package yonder_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"log"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/yonder-rpc/yonder"
+)
+
+type Account struct {
+	Name string
+	Age  int
+}
+
+// serve has a server listen on a port of its own and returns a client of it. The
+// examples use it so that they can be run; a program calls ListenAndServe and Dial.
+func serve(srv *yonder.Server, d yonder.Dialer) *yonder.Client {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	client, err := d.Dial(context.Background(), l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	return client
+}
+
+// A function on one side, a variable of the same type on the other.
+func Example() {
+	var srv yonder.Server
+	srv.Register("queryUser", func(ctx context.Context, id int) (Account, error) {
+		users := []Account{{"Foo", 12}, {"Bar", 13}, {"Joe", 14}}
+		if id < 0 || id >= len(users) {
+			return Account{}, yonder.Errorf(yonder.NotFound, "user with id %d does not exist", id)
+		}
+		return users[id], nil
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var query func(ctx context.Context, id int) (Account, error)
+	client.Bind("queryUser", &query)
+
+	user, err := query(context.Background(), 1)
+	fmt.Println(user, err)
+	_, err = query(context.Background(), 7)
+	fmt.Println(err, yonder.CodeOf(err) == yonder.NotFound)
+	// Output:
+	// {Bar 13} <nil>
+	// user with id 7 does not exist true
+}
+
+type Calculator struct{}
+
+func (Calculator) Add(a, b float64) float64 { return a + b }
+
+func (Calculator) Div(ctx context.Context, a, b float64) (float64, error) {
+	if b == 0 {
+		return 0, errors.New("division by zero")
+	}
+	return a / b, nil
+}
+
+// The shape that net/rpc wants is fine too: it is Neg(float64) float64 to callers.
+func (Calculator) Neg(a float64, reply *float64) error {
+	*reply = -a
+	return nil
+}
+
+func (Calculator) Watch(c chan int) {}
+
+// A whole service: the methods of a value, and a struct of funcs.
+func ExampleServer_RegisterService() {
+	var srv yonder.Server
+	for _, left := range srv.RegisterService("Calc", Calculator{}) {
+		fmt.Println(left.Method, "is left out:", left.Reason)
+	}
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var calc struct {
+		Add    func(ctx context.Context, a, b float64) (float64, error)
+		Div    func(ctx context.Context, a, b float64) (float64, error)
+		Negate func(ctx context.Context, a float64) (float64, error) `yonder:"Neg"`
+	}
+	client.BindService("Calc", &calc)
+
+	ctx := context.Background()
+	fmt.Println(calc.Add(ctx, 1, 2))
+	fmt.Println(calc.Div(ctx, 1, 0))
+	fmt.Println(calc.Negate(ctx, 3))
+	// Output:
+	// Watch is left out: argument 1: chan int cannot cross a connection; use iter.Seq2[int, error]
+	// 3 <nil>
+	// 0 division by zero
+	// -3 <nil>
+}
+
+// What is known of a procedure beyond its type.
+func ExampleServer_Add() {
+	var srv yonder.Server
+	srv.Add(yonder.Procedure{
+		Name: "subtract", Func: func(a, b int) int { return a - b },
+		Params: []string{"minuend", "subtrahend"},
+		Doc:    "Subtract returns minuend - subtrahend.",
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	list, err := client.Procedures(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, p := range list {
+		fmt.Println(p.Name, p.Go)
+	}
+	// Output: subtract func(minuend int, subtrahend int) (int, error)
+}
+
+// A call of a procedure that nothing is bound to.
+func ExampleInvoke() {
+	var srv yonder.Server
+	srv.Register("sum", func(numbers ...int) (total int) {
+		for _, n := range numbers {
+			total += n
+		}
+		return total
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	fmt.Println(yonder.Invoke[int](context.Background(), client, "sum", 1, 2, 4))
+	// Output: 7 <nil>
+}
+
+// The path without reflection in the call.
+func ExampleHandle() {
+	var srv yonder.Server
+	yonder.Handle(&srv, "shout", func(ctx context.Context, text string) (string, error) {
+		return strings.ToUpper(text), nil
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	shout := yonder.Remote[string, string](client, "shout")
+	fmt.Println(shout(context.Background(), "hello"))
+	// Output: HELLO <nil>
+}
+
+// An iterator among the results is a stream. Leaving the loop ends it on the other
+// side.
+func ExampleClient_Bind_stream() {
+	var srv yonder.Server
+	srv.Register("count", func(ctx context.Context, from int) iter.Seq2[int, error] {
+		return func(yield func(int, error) bool) {
+			for n := from; ctx.Err() == nil && yield(n, nil); n++ {
+			}
+		}
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var count func(ctx context.Context, from int) (iter.Seq2[int, error], error)
+	client.Bind("count", &count)
+
+	numbers, err := count(context.Background(), 40)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for n, err := range numbers {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(n)
+		if n == 42 {
+			break
+		}
+	}
+	// Output:
+	// 40
+	// 41
+	// 42
+}
+
+// A reader is a stream of bytes, in either direction, in constant memory.
+func ExampleClient_Bind_reader() {
+	var srv yonder.Server
+	srv.Register("size", func(r io.Reader) (int64, error) { return io.Copy(io.Discard, r) })
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var size func(ctx context.Context, r io.Reader) (int64, error)
+	client.Bind("size", &size)
+
+	fmt.Println(size(context.Background(), strings.NewReader("a long file")))
+	// Output: 11 <nil>
+}
+
+// A function among the arguments is called back while the call goes on.
+func ExampleClient_Bind_callback() {
+	var srv yonder.Server
+	srv.Register("copy", func(ctx context.Context, files int, progress func(done int) error) error {
+		for i := range files {
+			if err := progress(i + 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var copyFiles func(ctx context.Context, files int, progress func(done int) error) error
+	client.Bind("copy", &copyFiles)
+
+	err := copyFiles(context.Background(), 2, func(done int) error {
+		fmt.Println("copied", done)
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// copied 1
+	// copied 2
+	// <nil>
+}
+
+// Both ends of a connection are equal: a handler calls what the client has registered.
+func ExamplePeerFrom() {
+	var srv yonder.Server
+	srv.Register("join", func(ctx context.Context, name string) error {
+		_, err := yonder.Invoke[string](ctx, yonder.PeerFrom(ctx), "say", "welcome, "+name)
+		return err
+	})
+
+	var mine yonder.Server
+	mine.Register("say", func(text string) string {
+		fmt.Println(text)
+		return "heard"
+	})
+	client := serve(&srv, yonder.Dialer{Server: &mine})
+	defer client.Close()
+
+	var join func(ctx context.Context, name string) error
+	client.Bind("join", &join)
+	fmt.Println(join(context.Background(), "Ann"))
+	// Output:
+	// welcome, Ann
+	// <nil>
+}
+
+var ErrSoldOut = errors.New("sold out")
+
+// ShortError is an error type of the program's own.
+type ShortError struct{ Have, Want int }
+
+func (e *ShortError) Error() string { return fmt.Sprintf("%d of %d", e.Have, e.Want) }
+
+// Errors keep their identity: codes and wrapped chains, what package io and the like
+// have, and what both ends list.
+func ExampleError() {
+	listed := map[string]error{
+		"shop.SoldOut": ErrSoldOut,
+		"shop.Short":   (*ShortError)(nil),
+	}
+	srv := yonder.Server{Errors: listed}
+	srv.Register("buy", func(what string, n int) error {
+		switch what {
+		case "tea":
+			return fmt.Errorf("tea: %w", ErrSoldOut)
+		case "milk":
+			return fmt.Errorf("milk: %w", &ShortError{1, n})
+		}
+		return fmt.Errorf("%s: %w", what, fs.ErrNotExist)
+	})
+	client := serve(&srv, yonder.Dialer{Errors: listed})
+	defer client.Close()
+
+	var buy func(ctx context.Context, what string, n int) error
+	client.Bind("buy", &buy)
+
+	ctx := context.Background()
+	err := buy(ctx, "tea", 1)
+	fmt.Println(err, errors.Is(err, ErrSoldOut))
+	err = buy(ctx, "milk", 3)
+	short, ok := errors.AsType[*ShortError](err)
+	fmt.Println(err, ok, short.Want-short.Have)
+	err = buy(ctx, "gold", 1)
+	fmt.Println(err, errors.Is(err, fs.ErrNotExist), yonder.CodeOf(err), yonder.IsRemote(err))
+	// Output:
+	// tea: sold out true
+	// milk: 1 of 3 true 2
+	// gold: file does not exist true not_found true
+}
+
+// A deadline, or giving up, ends the handler's context too.
+func ExampleClient_Call() {
+	var srv yonder.Server
+	ended := make(chan error, 1)
+	srv.Register("wait", func(ctx context.Context) error {
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return ctx.Err()
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	err := client.Call(ctx, yonder.NewCall("wait"))
+	fmt.Println(err, yonder.IsRemote(err))
+	fmt.Println("the handler:", <-ended)
+	// Output:
+	// yonder: call "wait": context deadline exceeded false
+	// the handler: context deadline exceeded
+}
+
+// One type of interceptor, for both ends and every kind of call.
+func ExampleInterceptor() {
+	logged := func(side string) yonder.Interceptor {
+		return func(next yonder.Handler) yonder.Handler {
+			return func(ctx context.Context, call *yonder.Call) error {
+				err := next(ctx, call)
+				fmt.Println(side, call.Procedure, call.Args(), err)
+				return err
+			}
+		}
+	}
+	srv := yonder.Server{Interceptors: []yonder.Interceptor{logged("server")}}
+	srv.Register("add", func(a, b int) int { return a + b })
+	client := serve(&srv, yonder.Dialer{Interceptors: []yonder.Interceptor{logged("client")}})
+	defer client.Close()
+
+	fmt.Println(yonder.Invoke[int](context.Background(), client, "add", 1, 2))
+	// Output:
+	// server add [1 2] <nil>
+	// client add [1 2] <nil>
+	// 3 <nil>
+}
+
+// Metadata goes with the call and comes with its answer.
+func ExampleWithMetadata() {
+	var srv yonder.Server
+	srv.Register("whoami", func(ctx context.Context) string {
+		info, _ := yonder.InfoFrom(ctx)
+		yonder.SetReply(ctx, "served-by", "node 7")
+		return info.Metadata["user"]
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var reply yonder.Metadata
+	ctx := yonder.WithMetadata(context.Background(), "user", "ann")
+	ctx = yonder.WithReply(ctx, &reply)
+	fmt.Println(yonder.Invoke[string](ctx, client, "whoami"))
+	fmt.Println(reply["served-by"])
+	// Output:
+	// ann <nil>
+	// node 7
+}
+
+// Signatures that do not fit are found before anything is run, with both of them.
+func ExampleClient_Check() {
+	var srv yonder.Server
+	srv.Register("queryUser", func(id int) (Account, error) { return Account{}, nil })
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var query func(ctx context.Context, name string) (Account, error)
+	client.Bind("queryUser", &query)
+	fmt.Println(client.Check(context.Background()))
+	// Output:
+	// yonder: "queryUser": the signatures do not fit: argument 1: caller has string, callee has int
+	// 	caller: func(string) (yonder_test.Account, error)
+	// 	callee: func(int) (yonder_test.Account, error)
+}
+
+// A server in the same process, without encoding.
+func ExampleLocal() {
+	var srv yonder.Server
+	srv.Register("add", func(a, b int) int { return a + b })
+
+	client := yonder.Local(&srv)
+	var add func(a, b int) (int, error)
+	client.Bind("add", &add)
+	fmt.Println(add(1, 2))
+	// Output: 3 <nil>
+}
+
+// The end of a server: calls in flight end in order.
+func ExampleServer_Shutdown() {
+	var srv yonder.Server
+	started := make(chan bool)
+	srv.Register("work", func() string {
+		close(started)
+		return "done"
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	go func() {
+		<-started
+		srv.Shutdown(context.Background())
+	}()
+	fmt.Println(yonder.Invoke[string](context.Background(), client, "work"))
+	_, err := yonder.Invoke[string](context.Background(), client, "work")
+	fmt.Println(yonder.CodeOf(err))
+	// Output:
+	// done <nil>
+	// unavailable
+}
