@@ -2,10 +2,12 @@ package yonder_test
 
 import (
 	"context"
+	"iter"
 	"net"
 	"testing"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/yondertest"
 )
 
 // sample is the message of the benchmarks, here and in internal/bench.
@@ -80,5 +82,46 @@ func BenchmarkCallers(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// BenchmarkStream is one value of a stream from the server.
+func BenchmarkStream(b *testing.B) {
+	var srv yonder.Server
+	srv.Register("count", func(n int) iter.Seq2[int, error] {
+		return func(yield func(int, error) bool) {
+			for i := range n {
+				if !yield(i, nil) {
+					return
+				}
+			}
+		}
+	})
+	srv.Register("samples", func(n int) iter.Seq2[sample, error] {
+		return func(yield func(sample, error) bool) {
+			for range n {
+				if !yield(aSample, nil) {
+					return
+				}
+			}
+		}
+	})
+	c := yondertest.Pair(b, &srv)
+	b.Run("int", func(b *testing.B) { benchStream[int](b, c, "count") })
+	b.Run("struct", func(b *testing.B) { benchStream[sample](b, c, "samples") })
+}
+
+func benchStream[T any](b *testing.B, c *yonder.Client, name string) {
+	var stream func(n int) (iter.Seq2[T, error], error)
+	c.Bind(name, &stream)
+	b.ReportAllocs()
+	items, err := stream(b.N)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, err := range items {
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -265,6 +265,10 @@ func TestNotify(t *testing.T) {
 		if got := <-heard; got != "a" {
 			t.Errorf("heard %q", got)
 		}
+		// The same call, by one who waits: the results do not fit its own, which are none.
+		if err := c.Call(t.Context(), yonder.NewCall("hear", "b")); !strings.Contains(textOf(err), "results: caller has 0, callee has 1") {
+			t.Errorf("got %v", err)
+		}
 		// Unlike an answer, this failure is this end's own.
 		if err := c.Notify(t.Context(), "hear", make(chan int)); yonder.CodeOf(err) != yonder.InvalidArgument {
 			t.Errorf("got %v", err)

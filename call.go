@@ -58,9 +58,7 @@ type Call struct {
 
 	link *link // that it came over; nil: none
 
-	// In the same process only.
-	context localContext
-	over    *atomic.Bool // callbacks are not valid any more
+	context *localContext // of the handler, in the same process; nil: it is in another
 
 	argv  [2]any
 	intov [2]any

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +34,8 @@ type Dialer struct {
 	Server *Server
 	// Codec encodes the values, both ways. Nil means [CBOR].
 	Codec Codec
+	// Compression is used with servers that have one of the same name. Nil: none.
+	Compression Compression
 	// Interceptors wrap every call; the first is the outermost. Nil: none.
 	Interceptors []Interceptor
 	// Errors lists errors that cross connections; see [Server.Errors].
@@ -81,7 +85,7 @@ func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
 	c := d.client()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.attachLocked(conn)
+	c.only = c.attachLocked(conn)
 	return c
 }
 
@@ -91,6 +95,7 @@ func (d *Dialer) client() *Client {
 	c.config = linkConfig{
 		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR, JSON}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
+		compression: d.Compression,
 	}
 	if d.Codec != nil {
 		c.config.codecs = append([]Codec{d.Codec}, c.config.codecs...)
@@ -103,7 +108,7 @@ func (d *Dialer) client() *Client {
 }
 
 func newClient(interceptors []Interceptor) *Client {
-	c := &Client{refs: make(map[refKey]*ref)}
+	c := &Client{refs: make(map[refKey]*ref), links: make(map[*link]bool)}
 	c.handler = chain(interceptors, c.send)
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
@@ -113,6 +118,7 @@ func newClient(interceptors []Interceptor) *Client {
 func newPeer(l *link) *Client {
 	c := newClient(nil)
 	c.borrowed = true
+	c.only = l
 	c.current = l
 	c.live.Store(l)
 	return c
@@ -146,10 +152,13 @@ type Client struct {
 	live        atomic.Pointer[link] // current, for calls that need no lock
 	running     sync.WaitGroup       // goroutines
 
+	only *link // if dial is nil: the connection
+
 	mu       sync.Mutex
 	current  *link
-	attempt  *attempt // to connect; nil: none is under way
-	failures int      // attempts that failed since the last that did not
+	links    map[*link]bool // current, and others until their calls have ended
+	attempt  *attempt       // to connect; nil: none is under way
+	failures int            // attempts that failed since the last that did not
 	closed   bool
 	refs     map[refKey]*ref
 	bound    []*ref // what Check checks
@@ -289,9 +298,13 @@ func (c *Client) try(a *attempt, pause time.Duration) {
 func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
 	l := newLink(conn, c.config)
 	c.current = l
+	c.links[l] = true
 	c.live.Store(l)
 	c.running.Go(func() { // ends with the connection
 		l.run()
+		c.mu.Lock()
+		delete(c.links, l)
+		c.mu.Unlock()
 		if c.dial != nil {
 			c.detach(l)
 		}
@@ -311,14 +324,23 @@ func (c *Client) Close() error {
 	}
 	c.mu.Lock()
 	c.closed = true
-	l := c.current
+	links := slices.Collect(maps.Keys(c.links))
 	c.mu.Unlock()
 	c.end()
-	if l != nil {
+	for _, l := range links {
 		l.mux.Close()
 	}
 	c.running.Wait()
 	return nil
+}
+
+// Done returns a channel that is closed when no call can be made any more: the client
+// has been closed, or has lost the only connection it can have.
+func (c *Client) Done() <-chan struct{} {
+	if c.dial == nil && c.local == nil {
+		return c.only.mux.Done()
+	}
+	return c.life.Done()
 }
 
 // ref returns the procedure of this name, called by this signature.
@@ -332,7 +354,7 @@ func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
 	if len(c.refs) >= maxRefs {
 		return nil, Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs)
 	}
-	r := &ref{Ref: mux.Ref{Number: uint32(len(c.refs)), Name: name, Signature: key.signature}}
+	r := &ref{Ref: mux.Ref{Index: uint32(len(c.refs)), Name: name, Signature: key.signature}}
 	c.refs[key] = r
 	return r, nil
 }
@@ -424,7 +446,9 @@ func (c *Client) boundRef(name string, plan *fn.Func) (*ref, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.bound = append(c.bound, r)
+	if !slices.Contains(c.bound, r) {
+		c.bound = append(c.bound, r)
+	}
 	return r, nil
 }
 
@@ -432,32 +456,21 @@ func (c *Client) boundRef(name string, plan *fn.Func) (*ref, error) {
 // that fit, and returns what is wrong, joined. Nothing is run.
 func (c *Client) Check(ctx context.Context) error {
 	c.mu.Lock()
-	bound := c.bound
+	bound := slices.Clone(c.bound)
 	c.mu.Unlock()
 	var errs []error
-	for i, r := range bound {
+	for _, r := range bound {
 		if len(errs) > 0 && ctx.Err() != nil {
 			break
 		}
-		if !contains(bound[:i], r) {
-			errs = append(errs, c.check(ctx, r))
-		}
+		errs = append(errs, c.check(ctx, r))
 	}
 	return errors.Join(errs...)
 }
 
-func contains(refs []*ref, r *ref) bool {
-	for _, other := range refs {
-		if other == r {
-			return true
-		}
-	}
-	return false
-}
-
 func (c *Client) check(ctx context.Context, r *ref) error {
 	if c.local != nil {
-		_, err := c.resolveLocal(r)
+		_, err := c.resolveLocal(r, false)
 		return err
 	}
 	l, err := c.connect(ctx)

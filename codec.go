@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/big"
 	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/yonder-rpc/yonder/internal/fn"
 )
 
 // A Codec turns values into bytes and back. Implementations are safe for concurrent
@@ -168,7 +171,15 @@ func (toJSON) Transcode(dst io.Writer, src io.Reader) error {
 	if _, err := plainCBOR.UnmarshalFirst(data, &v); err != nil {
 		return err
 	}
-	return json.NewEncoder(dst).Encode(v)
+	if n, ok := v.(big.Int); ok { // it knows its JSON as a pointer only
+		v = &n
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = dst.Write(text)
+	return err
 }
 
 type jsonCodec struct{}
@@ -176,7 +187,20 @@ type jsonCodec struct{}
 func (jsonCodec) Name() string { return "json" }
 
 func (jsonCodec) Encode(buf *bytes.Buffer, v any) error {
+	value := reflect.ValueOf(v)
+	switch value.Kind() {
+	case reflect.Invalid, reflect.Pointer, reflect.Map, reflect.Slice:
+	default: // methods of the pointer encode, too
+		p := reflect.New(value.Type())
+		p.Elem().Set(value)
+		v = p.Interface()
+	}
 	text, err := json.Marshal(v)
+	if err != nil || bytes.Contains(text, replaced) {
+		if why := fn.ExplainText(value); why != nil {
+			return why
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -184,6 +208,9 @@ func (jsonCodec) Encode(buf *bytes.Buffer, v any) error {
 	buf.WriteByte('\n')
 	return nil
 }
+
+// replaced is what encoding/json writes for bytes that are not UTF-8.
+var replaced = []byte(`\ufffd`)
 
 func (jsonCodec) Decode(data []byte, v any) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(data))

@@ -3,6 +3,7 @@ package yonder
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,22 +12,20 @@ import (
 // context from it: then a standard context is made, which does the rest. So a
 // deadline takes a runtime timer only if a handler looks at it.
 type callContext struct {
-	base     context.Context // of the server
 	call     *Call
 	deadline time.Time
 
 	mu     sync.Mutex
-	cause  error // why it has ended; nil: it has not, unless deadline or base say so
+	err    error // what Err has returned, or will; nil: it has not ended, unless deadline or inner say so
+	cause  error // with err, if there was no inner then
 	inner  context.Context
 	cancel context.CancelCauseFunc // of inner
+	expire func()                  // ends inner as its deadline would
 }
 
 // Deadline returns when the caller stops waiting.
 func (c *callContext) Deadline() (time.Time, bool) {
-	if c.deadline.IsZero() {
-		return c.base.Deadline()
-	}
-	return c.deadline, true
+	return c.deadline, !c.deadline.IsZero()
 }
 
 // Done returns the standard context's channel.
@@ -38,16 +37,13 @@ func (c *callContext) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.cause == context.DeadlineExceeded:
-		return c.cause
-	case c.cause != nil:
-		return context.Canceled
+	case c.err != nil:
 	case c.inner != nil:
-		return c.inner.Err()
+		c.err = c.inner.Err()
 	case !c.deadline.IsZero() && !time.Now().Before(c.deadline):
-		return context.DeadlineExceeded
+		c.err, c.cause = context.DeadlineExceeded, context.DeadlineExceeded
 	}
-	return c.base.Err()
+	return c.err
 }
 
 // Value knows this package's keys. The others are left to the standard context,
@@ -68,14 +64,19 @@ func (c *callContext) standard() context.Context {
 	if c.inner != nil {
 		return c.inner
 	}
-	c.inner, c.cancel = context.WithCancelCause(c.base)
+	root := &expiry{Context: context.Background(), done: make(chan struct{})}
+	c.expire = root.end
+	c.inner, c.cancel = context.WithCancelCause(root)
 	if !c.deadline.IsZero() {
 		outer := c.cancel
 		inner, stop := context.WithDeadline(c.inner, c.deadline)
 		c.inner = inner
 		c.cancel = func(cause error) { outer(cause); stop() }
 	}
-	if c.cause != nil {
+	if c.err == context.DeadlineExceeded {
+		c.expire()
+	}
+	if c.err != nil {
 		c.cancel(c.cause)
 	}
 	return c.inner
@@ -84,23 +85,110 @@ func (c *callContext) standard() context.Context {
 // end ends the context, for the first cause it is given.
 func (c *callContext) end(cause error) {
 	c.mu.Lock()
-	if c.cause == nil {
-		c.cause = cause
+	if c.inner == nil {
+		if c.err == nil {
+			c.err, c.cause = context.Canceled, cause
+			if cause == context.DeadlineExceeded {
+				c.err = cause
+			}
+		}
+		c.mu.Unlock()
+		return
 	}
-	cancel := c.cancel
+	cancel, expire := c.cancel, c.expire
 	c.mu.Unlock()
-	if cancel != nil {
-		cancel(cause)
+	if cause == context.DeadlineExceeded {
+		expire()
+	}
+	cancel(cause)
+}
+
+// expiry is what a handler's standard context is derived from. It ends when the caller
+// says that its time is up, which may be before this end's clock does, so that the
+// contexts derived from it end with context.DeadlineExceeded too: no function of
+// package context gives another error than context.Canceled.
+type expiry struct {
+	context.Context
+	done chan struct{}
+
+	mu    sync.Mutex
+	over  bool
+	after func() // of the only context that is derived from this one directly
+}
+
+func (e *expiry) Done() <-chan struct{} { return e.done }
+
+func (e *expiry) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// AfterFunc saves package context a goroutine.
+func (e *expiry) AfterFunc(f func()) (stop func() bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.after = f
+	return func() bool { return true } // f does nothing to a context that has ended
+}
+
+func (e *expiry) end() {
+	e.mu.Lock()
+	first := !e.over
+	e.over = true
+	f := e.after
+	e.mu.Unlock()
+	if first {
+		close(e.done)
+		if f != nil {
+			f()
+		}
 	}
 }
 
 // localContext is the context of a handler in the same process: the caller's own, and
-// the call.
+// the call. It ends with the call, too, which costs nothing until somebody asks for
+// Done or derives a context from it.
 type localContext struct {
-	context.Context
-	call *Call
+	context.Context // the caller's
+	call            *Call
+	server          *Server
+	open            atomic.Int32 // the handler, and the streams among its results
+
+	mu     sync.Mutex
+	ended  bool
+	inner  context.Context
+	cancel context.CancelFunc // of inner
 }
 
+func newLocalContext(ctx context.Context, s *Server, call *Call) *localContext {
+	c := &localContext{Context: ctx, server: s, call: call}
+	c.open.Store(1)
+	return c
+}
+
+// Done returns the standard context's channel.
+func (c *localContext) Done() <-chan struct{} { return c.standard().Done() }
+
+// Err returns context.Canceled once the call has ended.
+func (c *localContext) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.inner != nil:
+		return c.inner.Err()
+	case c.Context.Err() != nil:
+		return c.Context.Err()
+	case c.ended:
+		return context.Canceled
+	}
+	return nil
+}
+
+// Value knows this package's keys.
 func (c *localContext) Value(key any) any {
 	switch key.(type) {
 	case callKey:
@@ -108,5 +196,30 @@ func (c *localContext) Value(key any) any {
 	case outgoingKey, replyKey:
 		return nil
 	}
-	return c.Context.Value(key)
+	return c.standard().Value(key)
+}
+
+func (c *localContext) standard() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inner == nil {
+		c.inner, c.cancel = context.WithCancel(c.Context)
+		if c.ended {
+			c.cancel()
+		}
+	}
+	return c.inner
+}
+
+// release ends the context when the last that holds the call open lets go of it.
+func (c *localContext) release() {
+	if c.open.Add(-1) > 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.cancel != nil {
+		c.cancel()
+	}
 }

@@ -2,8 +2,10 @@ package yonder
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"reflect"
+	"sync"
 	"sync/atomic"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
@@ -11,23 +13,25 @@ import (
 )
 
 // resolveLocal finds what a client of [Local] calls, once.
-func (c *Client) resolveLocal(r *ref) (*resolution, error) {
-	if res := r.resolved.Load(); res != nil {
-		return res, nil
+func (c *Client) resolveLocal(r *ref, oneWay bool) (*resolution, error) {
+	res := r.resolved.Load()
+	if res == nil {
+		proc, err := c.local.lookup(r.Name)
+		if err != nil {
+			return nil, localError(err)
+		}
+		sig, err := fn.Parse(r.Signature)
+		if err != nil {
+			return nil, localError(err)
+		}
+		if res, err = proc.resolve(sig); err != nil {
+			return nil, localError(err)
+		}
+		r.resolved.Store(res)
 	}
-	proc, err := c.local.lookup(r.Name)
-	if err != nil {
+	if err := res.refusal(oneWay); err != nil {
 		return nil, localError(err)
 	}
-	sig, err := fn.Parse(r.Signature)
-	if err != nil {
-		return nil, localError(err)
-	}
-	res, err := proc.resolve(sig)
-	if err != nil {
-		return nil, localError(err)
-	}
-	r.resolved.Store(res)
 	return res, nil
 }
 
@@ -39,7 +43,7 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 	if c.local.refuses.Load() {
 		return Errorf(Unavailable, "yonder: %s: %w", quoted(call), ErrServerClosed)
 	}
-	res, err := c.resolveLocal(call.ref)
+	res, err := c.resolveLocal(call.ref, call.OneWay)
 	if err != nil {
 		return err
 	}
@@ -53,11 +57,18 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 	// of its own.
 	own := *call
 	if call.OneWay {
-		go c.serveLocal(context.WithoutCancel(ctx), &own, res) // ends with the handler
+		go c.serveOneWay(ctx, &own, res) // ends with the handler
 		return nil
 	}
-	done := make(chan error, 1)
-	go func() { done <- c.serveLocal(ctx, &own, res) }() // ends with the handler
+	done := make(chan error)
+	go func() { // ends with the handler
+		err := c.serveLocal(ctx, &own, res)
+		select {
+		case done <- err:
+		case <-ctx.Done():
+			own.discard(err)
+		}
+	}()
 	select {
 	case err = <-done:
 	case <-ctx.Done():
@@ -65,23 +76,43 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 	}
 	call.Reply = own.Reply
 	if err != nil {
-		return err
+		return inTime(ctx, call, err)
 	}
 	return call.settle(&own)
 }
 
-// serveLocal has the server do the call.
+// serveOneWay has the server do a call that its caller does not wait for.
+func (c *Client) serveOneWay(ctx context.Context, call *Call, res *resolution) {
+	deadline, ok := ctx.Deadline()
+	ctx = context.WithoutCancel(ctx)
+	if ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	call.discard(c.serveLocal(ctx, call, res))
+}
+
+// discard lets go of results that nobody wants, if there are any.
+func (c *Call) discard(err error) {
+	if err != nil {
+		return
+	}
+	for i := range c.proc.plan.Results {
+		discard(&c.proc.plan.Results[i], c, i)
+	}
+}
+
+// serveLocal has the server do the call, which ends with its results' streams.
 func (c *Client) serveLocal(ctx context.Context, call *Call, res *resolution) error {
 	call.proc, call.resolved = res.proc, res
-	call.context = localContext{ctx, call}
-	if !call.plan.Plain {
-		call.over = new(atomic.Bool)
-		if !hasStreams(res.proc.plan.Results) { // else callbacks are good as long as these
-			defer call.over.Store(true)
-		}
-	}
-	if err := c.local.Call(&call.context, call); err != nil {
+	call.context = newLocalContext(ctx, c.local, call)
+	if err := c.local.Call(call.context, call); err != nil {
+		call.context.release()
 		return localError(err)
+	}
+	if !hasStreams(res.proc.plan.Results) {
+		call.context.release()
 	}
 	return nil
 }
@@ -115,11 +146,20 @@ func (c *Call) settle(served *Call) error {
 		} else {
 			from = served.out[i]
 		}
-		v, err := served.adapt(from, &served.proc.plan.Results[i], &c.plan.Results[i])
+		slot := &served.proc.plan.Results[i]
+		over := func() {}
+		if slot.Kind != fn.Value && !from.IsNil() {
+			served.context.open.Add(1)
+			over = sync.OnceFunc(served.context.release)
+		}
+		v, err := served.adapt(from, slot, &c.plan.Results[i], over)
 		if err != nil {
 			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(c), i+1, err)
 		}
 		to.Set(v)
+	}
+	if hasStreams(served.proc.plan.Results) {
+		served.context.release()
 	}
 	return nil
 }
@@ -134,7 +174,7 @@ func adoptAll(call *Call, plan *fn.Func) ([]reflect.Value, error) {
 			in[i] = reflect.MakeSlice(slot.Type, 0, len(call.args)-i)
 			elem := fn.Slot{Type: slot.Type.Elem()}
 			for j := i; j < len(call.args); j++ {
-				v, err := call.adapt(call.arg(j), &call.plan.Args[j], &elem)
+				v, err := call.adapt(call.arg(j), &call.plan.Args[j], &elem, nil)
 				if err != nil {
 					return nil, badArgument(call, j, err)
 				}
@@ -146,7 +186,13 @@ func adoptAll(call *Call, plan *fn.Func) ([]reflect.Value, error) {
 			in[i] = reflect.Zero(slot.Type)
 			continue
 		}
-		v, err := call.adapt(call.arg(i), &call.plan.Args[i], slot)
+		var v reflect.Value
+		var err error
+		if slot.Kind == fn.Callback && !call.arg(i).IsNil() {
+			v = call.adaptCallback(call.arg(i), callbackName(call.Procedure, i), call.plan.Args[i].Func, slot.Func)
+		} else {
+			v, err = call.adapt(call.arg(i), &call.plan.Args[i], slot, func() {})
+		}
 		if err != nil {
 			return nil, badArgument(call, i, err)
 		}
@@ -185,21 +231,20 @@ func (c *Call) arg(i int) reflect.Value {
 	return v
 }
 
-// adapt returns a value of one end's type as the other end's: itself if the types are
-// the same, and otherwise what would have arrived over a connection.
-func (c *Call) adapt(v reflect.Value, from, to *fn.Slot) (reflect.Value, error) {
+// adapt returns a value of one end's type as the other end's: itself if it can be
+// assigned to that, and otherwise what would have arrived over a connection. over is
+// called when the consumer of a stream is done with it.
+func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.Value, error) {
 	switch {
 	case from.Kind == fn.Value:
-		if v.IsValid() && v.Type() == to.Type {
-			return v, nil
+		if v.IsValid() && v.Type().AssignableTo(to.Type) {
+			return v.Convert(to.Type), nil
 		}
 		return transcode(v, from, to.Type)
 	case !v.IsValid() || v.IsNil():
 		return reflect.Zero(to.Type), nil
-	case from.Kind == fn.Callback:
-		return c.adaptCallback(v, from.Func, to.Func), nil
 	case from.Kind == fn.Reader || from.Kind == fn.ReadCloser:
-		return adaptReader(v, to), nil
+		return c.adaptReader(v, from, over), nil
 	}
 	used := new(atomic.Bool)
 	elem, into := fn.Slot{Type: from.Elem, Walk: from.Walk}, fn.Slot{Type: to.Elem}
@@ -207,23 +252,45 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot) (reflect.Value, error) 
 		if used.Swap(true) {
 			return errUsed(c.Procedure)
 		}
+		defer over()
+		producing, left := true, false
+		defer func() {
+			if producing { // else it is the consumer who panics
+				if r := recover(); r != nil {
+					err = panicked(c.context.server.logger(), c.Procedure, r)
+				}
+			}
+		}()
 		var failed error
 		err = from.Range(v, func(e reflect.Value) bool {
-			if err := c.context.Err(); err != nil {
-				failed = contextFailure(&c.context, "stream of \""+c.Procedure+"\"")
+			if failed = c.ended(); failed != nil {
 				return false
 			}
 			var adapted reflect.Value
-			if adapted, failed = c.adapt(e, &elem, &into); failed != nil {
+			if adapted, failed = c.adapt(e, &elem, &into, nil); failed != nil {
 				return false
 			}
-			return yield(adapted)
+			producing = false
+			more := yield(adapted)
+			producing, left = true, !more
+			return more
 		})
+		if err == nil && failed == nil && !left {
+			failed = c.ended() // cut short: the consumer must not take it for complete
+		}
 		if err != nil {
 			return localError(err)
 		}
 		return failed
 	}), nil
+}
+
+// ended returns what the consumer of a stream is told if its call has ended.
+func (c *Call) ended() error {
+	if c.context.Err() == nil {
+		return nil
+	}
+	return contextFailure(c.context, fmt.Sprintf("stream of %q", c.Procedure))
 }
 
 // transcode takes v through the codec to become a value of another type.
@@ -242,30 +309,85 @@ func transcode(v reflect.Value, from *fn.Slot, to reflect.Type) (reflect.Value, 
 }
 
 // adaptCallback wraps a function of the caller's so that it ends with the call.
-func (c *Call) adaptCallback(f reflect.Value, from, to *fn.Func) reflect.Value {
-	return to.Make(func(ctx context.Context, args, results []reflect.Value) error {
-		if c.over.Load() {
-			return errOver(c.Procedure)
+func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) reflect.Value {
+	return to.Make(func(ctx context.Context, args, results []reflect.Value) (err error) {
+		if c.context.Err() != nil {
+			return errOver(name)
 		}
 		if ctx == nil {
-			ctx = &c.context
+			ctx = c.context
 		}
-		call := &Call{Procedure: c.Procedure, plan: to, over: c.over, resolved: &resolution{}}
+		call := &Call{Procedure: name, plan: to, resolved: &resolution{}}
+		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
 		call.setFunc(args, results)
-		call.context = localContext{ctx, call}
 		call.proc = &procedure{plan: from, fv: f}
-		if err := call.proc.invoke(&call.context, call); err != nil {
+		call.context = newLocalContext(ctx, c.context.server, call)
+		defer func() {
+			if r := recover(); r != nil {
+				err = panicked(c.context.server.logger(), name, r)
+			}
+			if err != nil || !hasStreams(from.Results) {
+				call.context.release()
+			}
+		}()
+		if err := call.proc.invoke(call.context, call); err != nil {
 			return localError(err)
 		}
 		return call.settle(call)
 	})
 }
 
-// adaptReader returns a reader as the type that the other end has for it.
-func adaptReader(v reflect.Value, to *fn.Slot) reflect.Value {
-	r := v.Interface().(io.Reader)
-	if _, ok := r.(io.Closer); !ok && to.Kind == fn.ReadCloser {
-		r = io.NopCloser(r)
+// localReader reads what the other end's reader does.
+type localReader struct {
+	io.Reader
+	call   *Call
+	finish func()
+	closed atomic.Bool
+	err    error // that ended it; whoever reads on gets it again
+}
+
+func (c *Call) adaptReader(v reflect.Value, from *fn.Slot, over func()) reflect.Value {
+	r := &localReader{Reader: v.Interface().(io.Reader), call: c}
+	r.finish = sync.OnceFunc(func() {
+		if from.Kind == fn.ReadCloser {
+			r.Reader.(io.Closer).Close()
+		}
+		over()
+	})
+	if from.Kind == fn.ReadCloser {
+		context.AfterFunc(c.context, r.finish)
 	}
 	return reflect.ValueOf(r)
+}
+
+func (r *localReader) Read(b []byte) (n int, err error) {
+	if r.closed.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	if err := r.call.ended(); err != nil {
+		return 0, err
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = panicked(r.call.context.server.logger(), r.call.Procedure, v)
+		}
+		if err != nil {
+			r.err = err
+			r.finish()
+		}
+	}()
+	if n, err = r.Reader.Read(b); err != nil && err != io.EOF {
+		err = localError(err)
+	}
+	return n, err
+}
+
+// Close ends the other end's reader.
+func (r *localReader) Close() error {
+	r.closed.Store(true)
+	r.finish()
+	return nil
 }

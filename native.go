@@ -8,8 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
@@ -29,15 +32,16 @@ type link struct {
 }
 
 type linkConfig struct {
-	dialer bool
-	read   []byte // what has been read from the connection
-	limits *Limits
-	codecs []Codec // accepted, in order of preference
-	errs   *errorTable
-	server *Server // what the peer may call; nil: nothing
-	client *Client // what calls the peer; nil: one is made on demand
-	logger *slog.Logger
-	closed error // what calls end with when this end closes the connection
+	dialer      bool
+	read        []byte // what has been read from the connection
+	limits      *Limits
+	codecs      []Codec // accepted, in order of preference
+	errs        *errorTable
+	server      *Server     // what the peer may call; nil: nothing
+	client      *Client     // what calls the peer; nil: one is made on demand
+	compression Compression // nil: none
+	logger      *slog.Logger
+	closed      error // what calls end with when this end closes the connection
 }
 
 func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
@@ -48,10 +52,14 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 	if l.server != nil {
 		l.server.prepare()
 	}
+	greeting := cfg.limits.greeting(cfg.codecs)
+	if cfg.compression != nil {
+		greeting.Compression = cfg.compression.Name()
+	}
 	l.mux = mux.New(conn, mux.Config{
 		Dialer:     cfg.dialer,
 		Read:       cfg.read,
-		Local:      cfg.limits.greeting(cfg.codecs),
+		Local:      greeting,
 		MaxStreams: orDefault(cfg.limits.MaxStreams, 1000, 1, 1<<20),
 		Accept:     l.accept,
 		Handler:    l,
@@ -150,7 +158,10 @@ func (e *lostError) Unwrap() error        { return e.how }
 
 // contextFailure returns what the caller is told when its context has ended.
 func contextFailure(ctx context.Context, what string) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
+	return endedFailure(ctx.Err(), context.Cause(ctx), what)
+}
+
+func endedFailure(err, cause error, what string) error {
 	e := &Error{Code: CodeOf(err), Message: "yonder: " + what + ": " + err.Error(), Err: err}
 	if cause != err {
 		e.Message += ": " + cause.Error()
@@ -175,13 +186,14 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 		q.Body.Release()
 		return true, err
 	}
+	q.Flags |= l.pack(&q.Body)
 	q.Deadline, _ = ctx.Deadline()
 	q.Meta = call.Metadata
 	if call.OneWay {
 		q.Flags |= wire.OneWay
 	}
 	if !call.plan.Plain {
-		q.Tag = call // callbacks find their functions there
+		q.Tag = &offer{call.Procedure, call.plan.Args, slices.Clone(call.args)}
 	}
 	o, err := l.mux.Start(ctx, &q)
 	if err != nil {
@@ -205,7 +217,32 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	}
 	err = l.answer(call, o, nil)
 	o.Release()
-	return true, err
+	return true, inTime(ctx, call, err)
+}
+
+// inTime returns the error of an answer, unless that only says what the caller's own
+// context does, or is about to: which of the two clocks was first should not show.
+func inTime(ctx context.Context, call *Call, err error) error {
+	if err == nil {
+		return nil
+	}
+	ended := ctx.Err()
+	if deadline, ok := ctx.Deadline(); ok && ended == nil && !time.Now().Before(deadline) {
+		ended = context.DeadlineExceeded
+	}
+	if ended == nil || CodeOf(err) != CodeOf(ended) {
+		return err
+	}
+	return endedFailure(ended, ended, quoted(call))
+}
+
+// offer is what a call's callbacks find their functions in. It is not the call itself,
+// nor shares its arguments' array: the connection holds it while streams are open, and a
+// stream that the caller forgets must be garbage.
+type offer struct {
+	procedure string
+	slots     []fn.Slot
+	args      []any
 }
 
 func quoted(call *Call) string { return fmt.Sprintf("call %q", call.Procedure) }
@@ -261,7 +298,14 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 	if o.Failed {
 		return l.errs.decode(bytes.Clone(o.Body), l.codec)
 	}
-	rest := o.Body
+	rest, large := o.Body, o.Large
+	if o.Packed {
+		var err error
+		if rest, err = l.unpack(rest); err != nil {
+			return &Error{Code: ResourceExhausted, Message: "yonder: " + quoted(call) + ": the answer cannot be decompressed: " + err.Error(), Err: err}
+		}
+		large = true
+	}
 	for i := range call.plan.Results {
 		slot := &call.plan.Results[i]
 		var err error
@@ -269,7 +313,7 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 		case len(rest) == 0:
 			err = errors.New("it is missing from the answer")
 		case slot.Kind == fn.Value:
-			rest, err = decodeValue(l.codec, rest, o.Large, call.into[i])
+			rest, err = decodeValue(l.codec, rest, large, call.into[i])
 		default:
 			var there *int
 			if rest, err = l.codec.Decode(rest, &there); err == nil && there != nil {
@@ -277,7 +321,7 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 			}
 		}
 		if err != nil {
-			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(call), i+1, err)
+			return Errorf(codeOr(err, Internal), "yonder: %s: result %d: %w", quoted(call), i+1, err)
 		}
 	}
 	return nil
@@ -316,7 +360,7 @@ func (l *link) NewCall() *mux.Incoming {
 	sc := &serverCall{link: l}
 	sc.in.Owner = sc
 	sc.call.link = l
-	sc.ctx.base, sc.ctx.call = context.Background(), &sc.call
+	sc.ctx.call = &sc.call
 	return &sc.in
 }
 
@@ -338,6 +382,10 @@ func (sc *serverCall) Cancel(cause error) {
 // Serve implements [mux.Handler].
 func (l *link) Serve(in *mux.Incoming) {
 	sc := in.Owner.(*serverCall)
+	defer func() { // even if the handler ends its goroutine
+		sc.over.Store(true)
+		sc.ctx.end(context.Canceled)
+	}()
 	sc.ctx.deadline = in.Deadline
 	sc.call.Metadata = in.Head.Meta
 	sc.call.OneWay = in.Flags&wire.OneWay != 0
@@ -345,6 +393,8 @@ func (l *link) Serve(in *mux.Incoming) {
 	switch {
 	case sc.ctx.Err() != nil:
 		err = Errorf(CodeOf(sc.ctx.Err()), "yonder: the call was over before it began: %w", sc.ctx.Err())
+	case in.Flags&wire.Packed != 0 && !sc.unpack():
+		err = Errorf(ResourceExhausted, "yonder: the arguments cannot be decompressed to at most %d bytes", l.mux.Local().MaxMessage)
 	case in.Flags&wire.Callback != 0:
 		err = sc.callback()
 	default:
@@ -353,18 +403,19 @@ func (l *link) Serve(in *mux.Incoming) {
 	if err == nil && in.Flags&wire.Check == 0 {
 		err = sc.succeed()
 	} else if err == nil {
-		err = in.Reply(false, nil, mux.NewMessage(), true)
+		err = in.Reply(0, nil, mux.NewMessage(), true)
 	}
 	if err != nil {
 		sc.fail(err)
 	}
-	sc.over.Store(true)
-	sc.ctx.end(context.Canceled)
 }
 
 // procedure runs the procedure that is called.
 func (sc *serverCall) procedure() error {
 	name := sc.in.Name
+	if name.Excess {
+		return Errorf(ResourceExhausted, "yonder: the names and signatures of the procedures called on this connection take more than is kept of them")
+	}
 	sc.call.Procedure = name.Name
 	res, _ := name.Resolved.Load().(*resolution)
 	if res == nil {
@@ -384,6 +435,9 @@ func (sc *serverCall) procedure() error {
 		}
 		name.Resolved.Store(res)
 	}
+	if err := res.refusal(sc.call.OneWay); err != nil {
+		return err
+	}
 	if sc.in.Flags&wire.Check != 0 {
 		return nil
 	}
@@ -393,22 +447,22 @@ func (sc *serverCall) procedure() error {
 
 // callback runs a function among the arguments of a call that this end has made.
 func (sc *serverCall) callback() (err error) {
-	call, _ := sc.in.Tag.(*Call)
+	call, _ := sc.in.Tag.(*offer)
 	arg := int(sc.in.Head.Arg)
-	if call == nil || arg >= len(call.args) || call.plan.Args[arg].Kind != fn.Callback {
+	if call == nil || arg >= len(call.args) || call.slots[arg].Kind != fn.Callback {
 		return Errorf(FailedPrecondition, "yonder: callback: the call that it belongs to has ended")
 	}
 	f := reflect.ValueOf(call.args[arg])
 	if f.IsNil() {
 		return Errorf(FailedPrecondition, "yonder: callback: the function is nil")
 	}
-	sc.call.Procedure = callbackName(call.Procedure, arg)
-	sc.call.proc = &procedure{plan: call.plan.Args[arg].Func, fv: f}
+	sc.call.Procedure = callbackName(call.procedure, arg)
+	sc.call.proc = &procedure{plan: call.slots[arg].Func, fv: f}
 	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
 	sc.call.source = sc
 	defer func() {
 		if r := recover(); r != nil {
-			err = sc.link.panicked(sc.call.Procedure, r)
+			err = panicked(sc.link.logger, sc.call.Procedure, r)
 		}
 	}()
 	if sc.link.server != nil {
@@ -420,12 +474,6 @@ func (sc *serverCall) callback() (err error) {
 // callbackName is what interceptors see as the name of a function among the arguments.
 func callbackName(procedure string, arg int) string {
 	return fmt.Sprintf("%s#%d", procedure, arg+1)
-}
-
-// panicked logs a panic of the user's code and returns what the other end is told.
-func (l *link) panicked(name string, value any) error {
-	logPanic(l.logger, name, value)
-	return Errorf(Internal, "yonder: %q panicked", name)
 }
 
 // argument implements [argSource].
@@ -450,7 +498,15 @@ func (sc *serverCall) argument(call *Call, into any) error {
 var errTooMany = errors.New("the procedure does not take so many")
 
 func badArgument(call *Call, i int, err error) error {
-	return Errorf(InvalidArgument, "yonder: %s: argument %d: %w", quoted(call), i+1, err)
+	return Errorf(codeOr(err, InvalidArgument), "yonder: %s: argument %d: %w", quoted(call), i+1, err)
+}
+
+// codeOr returns the code that err has, if it has one, or else another.
+func codeOr(err error, other Code) Code {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return other
 }
 
 // arguments implements [argSource].
@@ -503,7 +559,7 @@ func (sc *serverCall) fail(err error) {
 	send := func(e *wire.Error) error {
 		msg := mux.NewMessage()
 		msg.Write(wire.AppendError(msg.AvailableBuffer(), e))
-		return sc.in.Reply(true, Metadata(sc.call.Reply), msg, true)
+		return sc.in.Reply(wire.Failed, Metadata(sc.call.Reply), msg, true)
 	}
 	if failed := send(l.errs.record(l.own(sc.call.Procedure, err), l.codec)); failed == nil {
 		return
@@ -526,7 +582,7 @@ func (sc *serverCall) succeed() (err error) {
 	l, call := sc.link, &sc.call
 	defer func() {
 		if r := recover(); r != nil { // of a MarshalText or the like
-			err = l.panicked(call.Procedure, r)
+			err = panicked(l.logger, call.Procedure, r)
 		}
 	}()
 	msg := mux.NewMessage()
@@ -553,7 +609,7 @@ func (sc *serverCall) succeed() (err error) {
 			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(call), i+1, err)
 		}
 	}
-	if err := sc.in.Reply(false, call.Reply, msg, len(streams) == 0); err != nil {
+	if err := sc.in.Reply(l.pack(&msg), call.Reply, msg, len(streams) == 0); err != nil {
 		if _, ok := err.(*mux.TooLargeError); ok {
 			return err
 		}
@@ -577,6 +633,11 @@ func (sc *serverCall) produceAll(streams []outStream) {
 	left.Store(int32(len(streams)))
 	one := func(s outStream) {
 		record := sc.link.produce(sc.call.Procedure, s)
+		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
+			// Cut short: the consumer must not take it for complete.
+			err := contextFailure(&sc.ctx, "stream of "+strconv.Quote(sc.call.Procedure))
+			record = wire.AppendError(nil, sc.link.errs.record(err, sc.link.codec))
+		}
 		sc.in.CloseStream(s.to, record, left.Add(-1) == 0)
 	}
 	var others sync.WaitGroup

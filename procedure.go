@@ -123,21 +123,35 @@ type resolution struct {
 	spread bool
 	// args is how many arguments the caller passes; -1: nobody knows.
 	args int
+	// unfit is why a caller that wants the results cannot call it; nil: any can.
+	unfit error
 }
 
 // resolve checks that a caller with this signature can call p.
 func (p *procedure) resolve(caller *fn.Sig) (*resolution, error) {
 	callee := p.plan.Signature()
-	spread, err := fn.Compatible(caller, callee)
-	if err != nil {
-		return nil, Errorf(InvalidArgument, "yonder: %q: the signatures do not fit: %w\n\tcaller: %s\n\tcallee: %s",
-			p.Name, err, caller.Go(), callee.GoNamed(p.Params))
-	}
-	r := &resolution{proc: p, spread: spread, args: -1}
+	r := &resolution{proc: p, args: -1}
 	if caller != nil {
 		r.args = len(caller.Args)
 	}
+	var err error
+	if r.spread, err = fn.Compatible(caller, callee); err == nil {
+		return r, nil
+	}
+	r.unfit = Errorf(InvalidArgument, "yonder: %q: the signatures do not fit: %w\n\tcaller: %s\n\tcallee: %s",
+		p.Name, err, caller.Go(), callee.GoNamed(p.Params))
+	if r.spread, err = fn.Compatible(&fn.Sig{Args: caller.Args, Variadic: caller.Variadic, Results: callee.Results}, callee); err != nil {
+		return nil, r.unfit
+	}
 	return r, nil
+}
+
+// refusal is why a call cannot be made; nil: it can.
+func (r *resolution) refusal(oneWay bool) error {
+	if oneWay {
+		return nil
+	}
+	return r.unfit
 }
 
 // Handle registers f under a name, as Register does, on a path that takes no

@@ -54,11 +54,15 @@ func TestRegisterAcceptsEveryForm(t *testing.T) {
 		{func(ctx context.Context, a, b int) int { return a - b }, []any{5, 3}, []any{2}},
 		{func(a, b, c, d, e, f, g, h, i, j int) []int { return []int{a, b, c, d, e, f, g, h, i, j} },
 			[]any{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, []any{[]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}}},
-		{func(a bool, b int8, c uint64, d float32, e string, f []byte) string { return fmt.Sprint(a, b, c, d, e, f) },
+		{func(a bool, b int8, c uint64, d float32, e string, f []byte) string {
+			return fmt.Sprint(a, b, c, d, e, f)
+		},
 			[]any{true, int8(-3), uint64(1 << 63), float32(0.5), "e", []byte{1}}, []any{"true -3 9223372036854775808 0.5e[1]"}},
 		{func(xs ...int) int { return len(xs) }, nil, []any{0}},
 		{func(xs ...int) []int { return xs }, []any{1, 2, 3}, []any{[]int{1, 2, 3}}},
-		{func(ctx context.Context, sep string, parts ...string) (string, error) { return strings.Join(parts, sep), nil },
+		{func(ctx context.Context, sep string, parts ...string) (string, error) {
+			return strings.Join(parts, sep), nil
+		},
 			[]any{"-", "a", "b"}, []any{"a-b"}},
 		{func(format string, args ...any) string { return fmt.Sprintf(format, args...) }, []any{"%v, %v", "a", true}, []any{"a, true"}},
 		{func(b ...byte) string { return string(b) }, []any{byte('h'), byte('i')}, []any{"hi"}},

@@ -36,6 +36,8 @@ type Server struct {
 	Interceptors []Interceptor
 	// Codecs are accepted besides [CBOR] and [JSON]. The client chooses.
 	Codecs []Codec
+	// Compression is used with clients that have one of the same name. Nil: none.
+	Compression Compression
 	// Errors lists sentinels and error types by a name that clients have too, so that
 	// errors.Is and errors.As find them there. A zero value, such as a nil pointer, stands
 	// for its type; another error is a sentinel. Nil: only those that [Error] names cross.
@@ -58,7 +60,7 @@ type Server struct {
 	procs     map[string]*procedure
 	listeners map[net.Listener]bool
 	links     map[*link]bool
-	others    map[io.Closer]bool // connections of other protocols; true: not yet of any
+	others    map[*other]bool    // connections that are not, or not yet, of the native protocol
 	serving   sync.WaitGroup     // goroutines of connections
 	closed    bool               // no new connections
 	base      context.Context    // of other protocols' connections; ends with Shutdown
@@ -203,8 +205,7 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	defer func() {
 		if !done {
 			// Either a panic, or runtime.Goexit, for which recover returns nil.
-			logPanic(s.logger(), call.Procedure, recover())
-			err = &Error{Code: Internal, Message: fmt.Sprintf("yonder: %q panicked", call.Procedure)}
+			err = panicked(s.logger(), call.Procedure, recover())
 		}
 	}()
 	err = s.handler(ctx, call)
@@ -222,6 +223,9 @@ func (s *Server) bind(call *Call) error {
 		return err
 	}
 	res, err := proc.resolve(call.plan.Signature())
+	if err == nil {
+		err = res.refusal(call.OneWay)
+	}
 	if err != nil {
 		return err
 	}
@@ -233,18 +237,24 @@ func (s *Server) bind(call *Call) error {
 // is "host:port", "tcp://host:port" or "unix:///path". A socket file that nobody
 // listens on any more is replaced.
 func (s *Server) ListenAndServe(address string) error {
-	network, addr, err := splitAddress(address)
-	if err != nil {
-		return err
-	}
-	if network == "unix" {
-		removeStale(addr)
-	}
-	l, err := net.Listen(network, addr)
+	l, err := Listen(address)
 	if err != nil {
 		return err
 	}
 	return s.Serve(l)
+}
+
+// Listen listens on an address of the form that [Server.ListenAndServe] takes, for
+// who wants to know the port that ":0" has become.
+func Listen(address string) (net.Listener, error) {
+	network, addr, err := splitAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	if network == "unix" {
+		removeStale(addr)
+	}
+	return net.Listen(network, addr)
 }
 
 // removeStale removes a socket that a process left behind when it died.
@@ -346,11 +356,12 @@ func (s *Server) ServeConn(conn io.ReadWriteCloser) error {
 
 // serve detects a connection's protocol and has it served.
 func (s *Server) serve(conn io.ReadWriteCloser) error {
-	if !s.track(conn) {
+	o := &other{conn, true}
+	if !s.track(o) {
 		conn.Close()
 		return ErrServerClosed
 	}
-	defer s.untrack(conn)
+	defer s.untrack(o)
 	p, first, err := s.detect(conn)
 	if err != nil {
 		conn.Close()
@@ -360,21 +371,22 @@ func (s *Server) serve(conn io.ReadWriteCloser) error {
 		return err
 	}
 	if p == nil {
-		return s.serveNative(conn, first)
+		return s.serveNative(o, conn, first)
 	}
 	defer conn.Close()
 	s.mu.Lock()
-	s.others[conn] = false
+	o.undecided = false
 	ctx := s.base
 	s.mu.Unlock()
 	return p.ServeConn(ctx, s, &prefixConn{Conn: asNetConn(conn), prefix: first})
 }
 
 // serveNative serves a connection of the native protocol.
-func (s *Server) serveNative(conn io.ReadWriteCloser, first []byte) error {
+func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) error {
 	l := newLink(conn, linkConfig{
 		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR, JSON}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
+		compression: s.Compression,
 	})
 	s.mu.Lock()
 	if s.closed {
@@ -386,7 +398,7 @@ func (s *Server) serveNative(conn io.ReadWriteCloser, first []byte) error {
 		s.links = make(map[*link]bool)
 	}
 	s.links[l] = true
-	delete(s.others, conn)
+	delete(s.others, o)
 	s.mu.Unlock()
 	err := l.run()
 	s.mu.Lock()
@@ -395,24 +407,30 @@ func (s *Server) serveNative(conn io.ReadWriteCloser, first []byte) error {
 	return err
 }
 
-// track remembers a connection that Close must close.
-func (s *Server) track(conn io.Closer) bool {
+// other is a connection that Close must close.
+type other struct {
+	conn      io.Closer
+	undecided bool // of no protocol yet; guarded by Server.mu
+}
+
+// track remembers a connection, unless the server is closed.
+func (s *Server) track(o *other) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
 	if s.others == nil {
-		s.others = make(map[io.Closer]bool)
+		s.others = make(map[*other]bool)
 	}
-	s.others[conn] = true
+	s.others[o] = true
 	return true
 }
 
-func (s *Server) untrack(conn io.Closer) {
+func (s *Server) untrack(o *other) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.others, conn)
+	delete(s.others, o)
 }
 
 // Shutdown stops accepting connections and calls, lets the calls in flight end, and
@@ -426,9 +444,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closeListenersLocked()
 	links := slices.Collect(maps.Keys(s.links))
 	s.stop()
-	for c, undecided := range s.others {
-		if undecided {
-			c.Close()
+	for o := range s.others {
+		if o.undecided {
+			o.conn.Close()
 		}
 	}
 	s.mu.Unlock()
@@ -470,8 +488,8 @@ func (s *Server) Close() error {
 	for _, l := range links {
 		l.mux.Close()
 	}
-	for _, c := range others {
-		c.Close()
+	for _, o := range others {
+		o.conn.Close()
 	}
 	s.serving.Wait()
 	return nil

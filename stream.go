@@ -3,6 +3,7 @@ package yonder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"reflect"
@@ -29,10 +30,14 @@ var readerChunks = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // produce sends what a stream yields until it ends, or its consumer does. It returns
 // the record of the error that ended it, or nil.
 func (l *link) produce(procedure string, s outStream) (record []byte) {
-	var err error
+	var err, failed error
 	defer func() {
 		if r := recover(); r != nil {
-			err = l.panicked(procedure, r)
+			// An iterator that goes on after yield has said no panics, too: what made it say no
+			// is what the consumer should hear.
+			if err = panicked(l.logger, procedure, r); failed != nil {
+				err = failed
+			}
 		}
 		if err != nil && s.to.Err() == nil {
 			record = wire.AppendError(nil, l.errs.record(l.own(procedure, err), l.codec))
@@ -45,7 +50,6 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 	msg := mux.NewMessage()
 	defer msg.Release()
 	elem := fn.Slot{Kind: fn.Value, Type: s.slot.Elem, Walk: s.slot.Walk}
-	var failed error
 	err = s.slot.Range(s.value, func(v reflect.Value) bool {
 		msg.Reset()
 		if failed = encodeValue(l.codec, msg, &elem, v.Interface()); failed == nil {
@@ -106,7 +110,7 @@ type inStream struct {
 func (s *inStream) value() reflect.Value {
 	switch s.slot.Kind {
 	case fn.Reader, fn.ReadCloser:
-		r := &remoteReader{s}
+		r := &remoteReader{s: s}
 		runtime.AddCleanup(r, func(s *inStream) { s.finish() }, s)
 		return reflect.ValueOf(r)
 	}
@@ -172,9 +176,15 @@ func (s *inStream) error(err error) error {
 }
 
 // remoteReader reads what the other end's reader does.
-type remoteReader struct{ s *inStream }
+type remoteReader struct {
+	s      *inStream
+	closed atomic.Bool
+}
 
 func (r *remoteReader) Read(b []byte) (int, error) {
+	if r.closed.Load() {
+		return 0, io.ErrClosedPipe
+	}
 	n, err := r.s.from.Read(b)
 	switch {
 	case err == nil || err == io.EOF:
@@ -188,6 +198,7 @@ func (r *remoteReader) Read(b []byte) (int, error) {
 
 // Close tells the other end that no more is wanted.
 func (r *remoteReader) Close() error {
+	r.closed.Store(true)
 	r.s.finish()
 	return nil
 }
@@ -224,10 +235,12 @@ func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
 	})
 }
 
-// conversation is the caller's side of a call with streams, readers or functions.
+// conversation is the caller's side of a call with streams, readers or functions. It
+// holds nothing that leads to the call's results: a stream that the caller forgets must
+// be garbage.
 type conversation struct {
 	link *link
-	call *Call
+	name string // of the procedure
 	out  *mux.Outgoing
 	open atomic.Int32 // results still to be read
 	stop func() bool  // the watch on the caller's context
@@ -236,6 +249,7 @@ type conversation struct {
 // converse sends the streams among the arguments while it waits for the answer, and
 // makes those among the results.
 func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error {
+	name := call.Procedure
 	for i := range call.plan.Args {
 		slot := &call.plan.Args[i]
 		v := reflect.ValueOf(call.args[i])
@@ -244,7 +258,10 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 		}
 		s := outStream{slot, v, o.SendStream(uint8(i + 1))}
 		go func() { // ends with the call, at the latest when the user's iterator next yields
-			record := l.produce(call.Procedure, s)
+			if !o.Announced() {
+				return
+			}
+			record := l.produce(name, s)
 			o.CloseStream(s.to, record)
 		}()
 	}
@@ -254,7 +271,7 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 		}
 		return l.failure(quoted(call), err)
 	}
-	c := &conversation{link: l, call: call, out: o}
+	c := &conversation{link: l, name: name, out: o}
 	c.open.Store(1) // for the answer itself
 	c.stop = context.AfterFunc(ctx, func() { o.Abandon(ctx.Err()) })
 	err := l.answer(call, o, c)
@@ -263,7 +280,7 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 		o.Abandon(context.Canceled)
 	}
 	c.done()
-	return err
+	return inTime(ctx, call, err)
 }
 
 // done counts down what is still to be read.
@@ -277,10 +294,10 @@ func (c *conversation) done() {
 func (c *conversation) result(i int, slot *fn.Slot, into any) error {
 	from, err := c.out.RecvStream(uint8(i + 1))
 	if err != nil {
-		return err
+		return c.link.failure("stream", err)
 	}
 	c.open.Add(1)
-	s := &inStream{link: c.link, name: c.call.Procedure, from: from, slot: slot, over: sync.OnceFunc(c.done)}
+	s := &inStream{link: c.link, name: c.name, from: from, slot: slot, over: sync.OnceFunc(c.done)}
 	reflect.ValueOf(into).Elem().Set(s.value())
 	return nil
 }
@@ -292,6 +309,12 @@ func logPanic(logger *slog.Logger, name string, value any) {
 	}
 	logger.LogAttrs(context.Background(), slog.LevelError, "yonder: procedure panicked",
 		slog.String("procedure", name), slog.Any("panic", value), slog.String("stack", string(debug.Stack())))
+}
+
+// panicked logs a panic of the user's code and returns what the other end is told.
+func panicked(logger *slog.Logger, name string, value any) error {
+	logPanic(logger, name, value)
+	return &Error{Code: Internal, Message: fmt.Sprintf("yonder: %q panicked", name)}
 }
 
 func errUsed(procedure string) error {

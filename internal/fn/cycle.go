@@ -123,7 +123,8 @@ func (b *planner) finish() {
 
 // Acyclic checks that v does not contain itself, which would keep a codec busy until the stack
 // or the memory ends. The error names the field: field Node.Next: cyclic pointer. Values nested
-// deeper than 10000 levels are refused too. It is needed for values of a [Slot] with Walk set.
+// deeper than 10000 levels are refused too, and those behind an interface with methods, which a
+// codec would write but nothing could read. It is needed for values of a [Slot] with Walk set.
 func Acyclic(v reflect.Value) error {
 	if !v.IsValid() {
 		return nil
@@ -179,6 +180,9 @@ func (w *walker) walk(v reflect.Value, p *plan, depth int) (height int, err erro
 	case reflect.Interface:
 		if v = v.Elem(); !v.IsValid() {
 			return 0, nil
+		}
+		if p.t.NumMethod() > 0 {
+			return 0, cannotEncode(p.t)
 		}
 		if p = planOf(v.Type()); p == nil {
 			return 0, nil

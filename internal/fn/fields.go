@@ -176,3 +176,11 @@ func asArray(t reflect.Type) bool {
 	f, ok := t.FieldByName("_")
 	return ok && slices.Contains(strings.Split(f.Tag.Get("cbor"), ",")[1:], "toarray")
 }
+
+// marshals reports whether t, or what it points to, encodes itself.
+func marshals(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return marshaler(t) != ""
+}

@@ -68,14 +68,14 @@ func Caller(t reflect.Type) (*Func, error) {
 }
 
 // Dynamic describes the function of a one-off call, from the types of the values at hand. A nil
-// type stands for any. A type that implements io.Reader and could not be encoded is a [Reader]:
-// the static type of the caller's variable is lost at that point.
+// type stands for any. A type that implements io.Reader, and does not marshal itself, is a
+// [Reader]: the static type of the caller's variable is lost at that point.
 func Dynamic(args, results []reflect.Type) (*Func, error) {
 	f := &Func{Context: true, Error: true}
 	for i, t := range args {
 		if t == nil {
 			t = anyType
-		} else if t.Implements(readerType) && unsuitable(t) != nil {
+		} else if t.Implements(readerType) && !marshals(t) {
 			t = readerType
 		}
 		if err := f.addArg(i+1, t, false, nil); err != nil {

@@ -3,21 +3,29 @@ package fn
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Explain says why a codec cannot encode v and where: field Job.Items[3].Done: chan int cannot be
 // encoded. It is for after the codec refused a value, whose own message names no field, and costs
 // more than encoding. It returns nil if it finds nothing, and does not look into types that
 // encode themselves.
-func Explain(v reflect.Value) error {
+func Explain(v reflect.Value) error { return explain(v, false) }
+
+// ExplainText is Explain for codecs that cannot encode NaN, infinities and strings that are not
+// UTF-8 either.
+func ExplainText(v reflect.Value) error { return explain(v, true) }
+
+func explain(v reflect.Value, text bool) error {
 	if !v.IsValid() {
 		return nil
 	}
-	e := explainer{seen: map[visit]bool{}, types: map[reflect.Type]bool{}}
+	e := explainer{text: text, seen: map[visit]bool{}, types: map[reflect.Type]bool{}}
 	if err := e.value(v, 0); err != nil {
 		return e.error(v.Type(), err)
 	}
@@ -26,6 +34,7 @@ func Explain(v reflect.Value) error {
 
 type explainer struct {
 	path
+	text  bool                  // the codec writes text
 	seen  map[visit]bool        // pointers, slices and maps; true while inside
 	types map[reflect.Type]bool // of which a zero value was looked at
 }
@@ -61,6 +70,14 @@ func (e *explainer) value(v reflect.Value, depth int) error {
 			if err := e.value(fv, depth+1); err != nil {
 				return e.at(err, fieldOf(f.goName))
 			}
+		}
+	case reflect.String:
+		if e.text && !utf8.ValidString(v.String()) {
+			return errors.New("a string that is not UTF-8 cannot be encoded")
+		}
+	case reflect.Float32, reflect.Float64:
+		if f := v.Float(); e.text && (math.IsNaN(f) || math.IsInf(f, 0)) {
+			return fmt.Errorf("%v cannot be encoded", f)
 		}
 	case reflect.Array:
 		return e.elems(v, depth)
@@ -101,7 +118,7 @@ func (e *explainer) elems(v reflect.Value, depth int) error {
 		}
 		return nil
 	}
-	if isScalar(v.Type().Elem().Kind()) && !never(v.Type().Elem()) {
+	if elem := v.Type().Elem(); isScalar(elem.Kind()) && !never(elem) && !(e.text && elem.Kind() >= reflect.Float32) {
 		return nil
 	}
 	for i := range v.Len() {

@@ -2,16 +2,17 @@ package mux
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
-// A Ref names a procedure to the peer. Its number is the caller's choice, the same
-// on every connection, and small.
+// A Ref is a procedure that this side calls. Each connection gives it a number when
+// it is first called there.
 type Ref struct {
-	Number    uint32
+	Index     uint32 // tells it from the other procedures of this caller; small
 	Name      string
 	Signature string
 }
@@ -20,6 +21,8 @@ type Ref struct {
 type Name struct {
 	Name      string
 	Signature string
+	// Excess is set if the peer has given more names than are kept: this one is not.
+	Excess bool
 	// Resolved is for the handler: what it found under the name.
 	Resolved atomic.Value
 }
@@ -27,7 +30,7 @@ type Name struct {
 // A Request is a call to be made.
 type Request struct {
 	Ref *Ref // nil for a callback
-	// Flags may hold OneWay, Callback and Check. The others follow from the rest.
+	// Flags may hold OneWay, Callback, Check and Packed. The others follow from the rest.
 	Flags wire.Flags
 	Call  uint32 // with Callback
 	Arg   uint8  // with Callback
@@ -42,6 +45,7 @@ type Request struct {
 // A Response is the answer to a call.
 type Response struct {
 	Failed bool // Body is an error record
+	Packed bool // Body is compressed
 	Meta   map[string]string
 	Body   []byte
 	// Large is set if Body is the response's own; otherwise it is gone after Release.
@@ -82,22 +86,11 @@ type Outgoing struct {
 // ctx ends. The connection owns the body from now on, whatever the outcome.
 func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 	c.mu.Lock()
-	if err := c.admitLocked(q); err != nil {
+	slot, err := c.placeLocked(ctx, q)
+	if err != nil {
 		c.mu.Unlock()
 		q.Body.Release()
 		return nil, err
-	}
-	slot, ok := c.slotLocked()
-	if !ok || len(c.waiters) > 0 {
-		if ok {
-			c.free = append(c.free, slot)
-		}
-		var err error
-		if slot, err = c.waitLocked(ctx); err != nil {
-			c.mu.Unlock()
-			q.Body.Release()
-			return nil, err
-		}
 	}
 	o, _ := c.spare.Get().(*Outgoing)
 	if o == nil {
@@ -123,10 +116,11 @@ func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 	}
 	c.w.mu.Lock()
 	if q.Ref != nil {
-		head.Number = uint64(q.Ref.Number)
-		if c.declareLocked(q.Ref) {
-			c.w.frameLocked(wire.Header{Type: wire.Name, ID: q.Ref.Number}, nil, wire.AppendName(nil, q.Ref.Name, q.Ref.Signature))
+		number, known := c.numberLocked(q.Ref)
+		if !known {
+			c.w.frameLocked(wire.Header{Type: wire.Name, ID: number}, nil, wire.AppendName(nil, q.Ref.Name, q.Ref.Signature))
 		}
+		head.Number = uint64(number)
 	}
 	h := wire.Header{Type: wire.Request, Flags: flags, ID: o.id}
 	front := wire.AppendRequest(scratch[:0], flags, &head)
@@ -144,21 +138,59 @@ func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 	return o, nil
 }
 
+// placeLocked takes a slot for a call that may be made. It waits, until ctx ends, for
+// HELLO if the call may be beyond the peer's limits, and for its turn.
+func (c *Conn) placeLocked(ctx context.Context, q *Request) (uint16, error) {
+	for {
+		if err := c.admitLocked(q); err != nil {
+			return 0, err
+		}
+		if c.peer == nil && (wire.MetaSize(q.Meta) > wire.MinMeta || c.named > 0 && !c.isNamedLocked(q.Ref)) {
+			c.mu.Unlock()
+			var err error
+			select {
+			case <-c.hello:
+			case <-c.done:
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+			c.mu.Lock()
+			if err != nil {
+				return 0, err
+			}
+			continue
+		}
+		if len(c.waiters) == 0 { // else all slots are taken
+			if slot, ok := c.slotLocked(); ok {
+				return slot, nil
+			}
+		}
+		slot, err := c.waitLocked(ctx, q.Ref == nil)
+		if err != nil {
+			return 0, err
+		}
+		if c.peer != nil && c.admitLocked(q) == nil {
+			return slot, nil
+		}
+		c.freeLocked(slot)
+	}
+}
+
 // admitLocked returns why a call cannot be made on this connection, ever.
 func (c *Conn) admitLocked(q *Request) error {
-	if err := c.refusalLocked(); err != nil {
+	if err := c.refusalLocked(q.Ref == nil); err != nil {
 		return err
 	}
-	maxMeta := uint64(MinMeta)
-	if c.peer != nil {
-		maxMeta = min(c.peer.MaxMeta, maxHead)
-		if n := uint64(q.Body.Len()); n > c.peer.MaxMessage {
-			return &TooLargeError{What: "request", Size: n, Limit: c.peer.MaxMessage}
-		}
-		if q.Ref != nil && uint64(q.Ref.Number) >= c.peer.MaxNames {
-			return ErrTooManyNames
-		}
+	if c.peer == nil {
+		return nil
 	}
+	if n := uint64(q.Body.Len()); n > c.peer.MaxMessage {
+		return &TooLargeError{What: "request", Size: n, Limit: c.peer.MaxMessage}
+	}
+	if uint64(c.named) >= c.peer.MaxNames && !c.isNamedLocked(q.Ref) {
+		return ErrTooManyNames
+	}
+	maxMeta := min(c.peer.MaxMeta, maxHead)
 	if n := uint64(wire.MetaSize(q.Meta)); n > maxMeta {
 		return &TooLargeError{What: "metadata", Size: n, Limit: maxMeta}
 	}
@@ -166,23 +198,28 @@ func (c *Conn) admitLocked(q *Request) error {
 }
 
 const (
-	// MinMeta is the metadata, in bytes, that every peer accepts.
-	MinMeta = 4 << 10
 	// maxHead is the most that is sent whatever the peer accepts: the head of a message
 	// must fit in its first frame.
 	maxHead = 32 << 10
 )
 
-// declareLocked reports whether the peer must be told the name.
-func (c *Conn) declareLocked(r *Ref) bool {
-	for int(r.Number) >= len(c.declared) {
-		c.declared = append(c.declared, false)
+// isNamedLocked reports whether the peer knows a procedure. A callback needs no name.
+func (c *Conn) isNamedLocked(r *Ref) bool {
+	return r == nil || int(r.Index) < len(c.numbers) && c.numbers[r.Index] > 0
+}
+
+// numberLocked returns a procedure's number, and whether the peer knows it already.
+func (c *Conn) numberLocked(r *Ref) (number uint32, known bool) {
+	if c.isNamedLocked(r) {
+		return c.numbers[r.Index] - 1, true
 	}
-	if c.declared[r.Number] {
-		return false
+	if n := int(r.Index) + 1 - len(c.numbers); n > 0 {
+		c.numbers = append(c.numbers, make([]uint32, n)...)
 	}
-	c.declared[r.Number] = true
-	return true
+	number = c.named
+	c.named++
+	c.numbers[r.Index] = c.named
+	return number, false
 }
 
 // slotLocked takes a slot if one is free.
@@ -201,8 +238,8 @@ func (c *Conn) slotLocked() (uint16, bool) {
 }
 
 // waitLocked waits for a slot, in the order of arrival.
-func (c *Conn) waitLocked(ctx context.Context) (uint16, error) {
-	w := &waiter{ready: make(chan struct{})}
+func (c *Conn) waitLocked(ctx context.Context, callback bool) (uint16, error) {
+	w := &waiter{ready: make(chan struct{}), callback: callback}
 	c.waiters = append(c.waiters, w)
 	c.mu.Unlock()
 	var err error
@@ -222,15 +259,11 @@ func (c *Conn) waitLocked(ctx context.Context) (uint16, error) {
 	}
 	switch {
 	case w.refused:
-		return 0, c.refusalLocked()
+		return 0, c.refusalLocked(callback)
 	case err != nil && granted:
 		c.freeLocked(w.slot)
 		return 0, err
 	case err != nil:
-		return 0, err
-	}
-	if err := c.refusalLocked(); err != nil {
-		c.freeLocked(w.slot)
 		return 0, err
 	}
 	return w.slot, nil
@@ -253,13 +286,17 @@ func (c *Conn) freeLocked(slot uint16) {
 	}
 }
 
-// failWaitersLocked sends the calls that wait for a slot away.
-func (c *Conn) failWaitersLocked() {
-	for _, w := range c.waiters {
+// failWaitersLocked sends the calls that wait for a slot away; callbacks only if all
+// must go.
+func (c *Conn) failWaitersLocked(all bool) {
+	c.waiters = slices.DeleteFunc(c.waiters, func(w *waiter) bool {
+		if w.callback && !all {
+			return false
+		}
 		w.refused = true
 		close(w.ready)
-	}
-	c.waiters = nil
+		return true
+	})
 }
 
 // Wait waits for the response, until ctx ends; then the callee is told to stop,
@@ -317,6 +354,23 @@ func (o *Outgoing) Abandon(cause error) bool {
 func (o *Outgoing) ReleaseBody() {
 	o.msg.Release()
 	o.msg, o.Body = nil, nil
+}
+
+// Announced waits until the peer will hear of the call before anything that is sent
+// from now on, and reports whether it will.
+func (o *Outgoing) Announced() bool {
+	o.conn.mu.Lock()
+	p := o.sending
+	o.conn.mu.Unlock()
+	if p == nil {
+		return true
+	}
+	select {
+	case <-p.announced:
+		return true
+	case <-p.done:
+		return false
+	}
 }
 
 // Forget lets the call go on without its caller, who wants no response.
@@ -449,10 +503,10 @@ func (in *Incoming) ReleaseBody() {
 	in.msg, in.Body = nil, nil
 }
 
-// Reply answers the call, once. With last set that ends it; otherwise its streams
+// Reply answers the call, once; flags may hold Failed and Packed. With last set that ends it; otherwise its streams
 // follow, and the last of them does. The connection owns body from now on. Reply
 // returns when the answer is queued or, if it is larger than a frame, written.
-func (in *Incoming) Reply(failed bool, meta map[string]string, body *Message, last bool) error {
+func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Message, last bool) error {
 	c := in.conn
 	c.mu.Lock()
 	if in.answered || in.ended || c.err != nil {
@@ -467,17 +521,13 @@ func (in *Incoming) Reply(failed bool, meta map[string]string, body *Message, la
 		return err
 	}
 	in.answered = true
-	flags := wire.Flags(0)
 	if in.canceled {
-		failed, last, meta = true, true, nil
+		flags, last, meta = wire.Failed, true, nil
 		body.Reset()
 		body.Write(wire.AppendError(nil, &wire.Error{Code: wire.CodeCanceled}))
 	} else if in.Flags&wire.OneWay != 0 && last {
-		failed, meta = false, nil
+		flags, meta = 0, nil
 		body.Reset()
-	}
-	if failed {
-		flags |= wire.Failed
 	}
 	if last {
 		flags |= wire.End
@@ -556,13 +606,22 @@ func (c *Conn) leaveLocked(in *Incoming) {
 	c.load.Add(-1)
 }
 
-// reject answers a call that will not be served. The read loop calls it.
+// reject ends a call that nobody serves, or goes on serving.
 func (c *Conn) reject(in *Incoming, code uint8, text string) {
 	record := wire.AppendError(nil, &wire.Error{Code: code, Message: text})
 	c.mu.Lock()
+	h := wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: in.id}
+	var head []byte
+	if in.answered { // one of the streams ends it then
+		h.Type, head = wire.Close, []byte{1}
+		h.Flags |= wire.FromCallee
+		if len(in.streams.send) > 0 {
+			head[0] = in.streams.send[0].channel
+		}
+	}
 	c.leaveLocked(in)
 	c.w.mu.Lock()
-	c.w.frameLocked(wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: in.id}, nil, record)
+	c.w.frameLocked(h, head, record)
 	c.mu.Unlock()
 	c.w.kickAndUnlock(noBlock)
 	c.settle()

@@ -114,7 +114,9 @@ type Conn struct {
 	load atomic.Int32 // calls in flight, both ways
 	// reads counts reads that brought something, for the watchdog.
 	reads atomic.Uint32
+	packs atomic.Bool   // both sides know the same compression
 	done  chan struct{} // closed when the connection is over
+	hello chan struct{} // closed when the peer's HELLO has come
 	spare sync.Pool     // *Outgoing, whose channels must not leave the connection
 
 	workers workers
@@ -135,7 +137,8 @@ type Conn struct {
 	limit    int // slots that the peer lets us use
 	outgoing int // slots taken
 	waiters  []*waiter
-	declared []bool // by number: the peer has been told the name
+	numbers  []uint32 // by Ref.Index: one more than the number that the peer knows it by; 0: none
+	named    uint32   // numbers given
 
 	// Calls that the peer makes.
 	calls    []*Incoming // by slot
@@ -155,14 +158,15 @@ type watch struct {
 
 // waiter is a call that waits for a slot.
 type waiter struct {
-	slot    uint16
-	ready   chan struct{} // closed when the slot is granted, or no call can begin any more
-	refused bool
+	slot     uint16
+	ready    chan struct{} // closed when the slot is granted, or the call cannot begin any more
+	refused  bool
+	callback bool
 }
 
 // New returns a connection over conn. Nothing is sent or read before [Conn.Run].
 func New(conn io.ReadWriteCloser, cfg Config) *Conn {
-	c := &Conn{cfg: cfg, conn: conn, done: make(chan struct{}), limit: 1}
+	c := &Conn{cfg: cfg, conn: conn, done: make(chan struct{}), hello: make(chan struct{}), limit: 1}
 	raw := newRawConn(conn)
 	c.r = reader{conn: conn, raw: raw, onRead: func() { c.reads.Add(1) }}
 	if n := len(cfg.Read); n > 0 {
@@ -208,7 +212,7 @@ func (c *Conn) Run() error {
 	<-c.done
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err == ErrClosed {
+	if c.err == ErrClosed || c.err == errLeft {
 		return nil
 	}
 	return c.err
@@ -221,7 +225,7 @@ func (c *Conn) Done() <-chan struct{} { return c.done }
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.refusalLocked()
+	return c.refusalLocked(false)
 }
 
 // Peer returns the peer's HELLO, or nil if it has not come yet.
@@ -231,17 +235,31 @@ func (c *Conn) Peer() *wire.Greeting {
 	return c.peer
 }
 
+// Local returns what this side has announced. It must not be changed.
+func (c *Conn) Local() *wire.Greeting { return &c.cfg.Local }
+
+// Packs returns the largest message that the peer accepts, in bytes, if messages may
+// be compressed, and otherwise 0.
+func (c *Conn) Packs() uint64 {
+	if !c.packs.Load() {
+		return 0
+	}
+	return c.Peer().MaxMessage
+}
+
 // NetConn returns the connection underneath.
 func (c *Conn) NetConn() io.ReadWriteCloser { return c.conn }
 
-// refusalLocked returns why no call can begin.
-func (c *Conn) refusalLocked() error {
+// refusalLocked returns why no call can begin. While a connection drains, the calls
+// in flight may still make theirs: callbacks either way, and here what the handlers
+// call at the other end.
+func (c *Conn) refusalLocked(callback bool) error {
 	switch {
-	case c.gone != nil:
+	case c.gone != nil && !callback:
 		return c.gone
 	case c.err != nil:
 		return c.err
-	case c.refusing != nil || c.ending:
+	case c.ending || c.refusing != nil && c.incoming == 0:
 		return ErrClosed
 	}
 	return nil
@@ -259,7 +277,6 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 		return
 	}
 	c.refusing = reason
-	c.failWaitersLocked()
 	c.w.mu.Lock()
 	c.mu.Unlock()
 	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, reason.Code, reason.Reason))
@@ -318,6 +335,9 @@ func (c *Conn) abort(why *ProtocolError) {
 	c.mu.Unlock()
 }
 
+// errLeft is how a connection ends whose peer closed it with no call in flight.
+var errLeft error = &LostError{Err: errors.New("the other end has closed it")}
+
 // lost ends the connection because reading or writing failed.
 func (c *Conn) lost(err error) {
 	if errors.Is(err, io.EOF) {
@@ -325,10 +345,15 @@ func (c *Conn) lost(err error) {
 		orderly := c.incoming == 0 && c.outgoing == 0
 		c.mu.Unlock()
 		if orderly {
-			c.end(ErrClosed)
+			c.end(errLeft)
 			return
 		}
 	}
+	c.mu.Lock()
+	if c.gone != nil {
+		err = errors.New("the peer closed it: " + c.gone.Reason)
+	}
+	c.mu.Unlock()
 	c.end(&LostError{Err: err})
 }
 
@@ -343,7 +368,7 @@ func (c *Conn) end(err error) {
 	if c.watchdog != nil {
 		c.watchdog.Stop()
 	}
-	c.failWaitersLocked()
+	c.failWaitersLocked(true)
 	var lost []*Outgoing
 	var canceled []*Incoming
 	for _, o := range c.slots {
@@ -388,10 +413,11 @@ func (c *Conn) tick() {
 	}
 	w := &c.watch
 	reads, writes := c.reads.Load(), c.w.writes.Load()
-	if w.silent++; reads != w.reads {
+	wrote, busy := writes != w.writes, c.w.busy()
+	if w.silent++; reads != w.reads || wrote && busy { // it reads what has piled up, and a PING is behind that
 		w.silent = 0
 	}
-	if w.stuck++; writes != w.writes || !c.w.busy() {
+	if w.stuck++; wrote || !busy {
 		w.stuck = 0
 	}
 	w.reads, w.writes = reads, writes
@@ -433,6 +459,8 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		return violation("a second HELLO")
 	}
 	c.peer = g
+	c.packs.Store(g.Compression != "" && g.Compression == c.cfg.Local.Compression)
+	close(c.hello)
 	c.limit = int(g.MaxCalls)
 	for len(c.waiters) > 0 {
 		slot, ok := c.slotLocked()
@@ -441,7 +469,7 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		}
 		c.grantLocked(slot)
 	}
-	more := int64(g.Window - wire.MinWindow)
+	more := g.Window - wire.MinWindow
 	for _, o := range c.slots {
 		if o != nil {
 			o.streams.creditLocked(more)
@@ -452,11 +480,8 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 			in.streams.creditLocked(more)
 		}
 	}
-	if c.watchdog != nil {
-		c.watchdog.Stop()
-		if c.err == nil && !c.ending {
-			c.watchdog.Reset(c.period())
-		}
+	if c.watchdog != nil && c.err == nil && !c.ending { // else it sees to the end
+		c.watchdog.Reset(c.period())
 	}
 	return nil
 }

@@ -31,25 +31,30 @@ func (m *Message) Release() {
 // assembly is a message that arrives in parts.
 type assembly struct {
 	buf   []byte
-	total int
+	total int64
 	// skip is set when the message is not wanted: it is counted and dropped.
 	skip bool
-	got  int
+	got  int64
 }
 
-// trusted is how much is allocated on a peer's word alone; beyond it the buffer
-// grows with what has arrived.
-const trusted = 1 << 20
+// A buffer grows with what has arrived. Up to trusted bytes are allocated on a peer's
+// word, if one in trustFactor of them has come: an honest peer's first part is full,
+// and so a message of that size needs one allocation.
+const (
+	trusted     = 1 << 20
+	trustFactor = 16
+)
 
 // room returns the n bytes of the buffer that the next part fills.
 func (a *assembly) room(n int) []byte {
-	need := a.got + n
+	got := len(a.buf)
+	need := got + n
 	if need > cap(a.buf) {
-		size := min(a.total, max(need, 2*cap(a.buf), min(a.total, trusted)))
-		grown := make([]byte, a.got, size)
+		size := min(int(a.total), max(need, 2*cap(a.buf), min(trustFactor*need, trusted)))
+		grown := make([]byte, got, size)
 		copy(grown, a.buf)
 		a.buf = grown
 	}
 	a.buf = a.buf[:need]
-	return a.buf[a.got:need]
+	return a.buf[got:need]
 }

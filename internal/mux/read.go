@@ -10,9 +10,12 @@ import (
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
-// maxNameBytes is how much the names and signatures that a peer gives may take, in
-// bytes, one connection. What is beyond it is not kept, and so not found.
-const maxNameBytes = 8 << 20
+// maxNameBytes is how much is kept of the names and signatures that a peer gives, in
+// bytes, one connection. Calls of the procedures beyond it fail.
+const maxNameBytes = 16 << 20
+
+// maxNameGap is how far beyond the numbers in use the next one of a procedure may be.
+const maxNameGap = 1024
 
 // read is the read loop. It returns why it ended.
 func (c *Conn) read() error {
@@ -30,8 +33,11 @@ func (c *Conn) read() error {
 		if err != nil {
 			return err
 		}
-		if first != (h.Type == wire.Hello) {
-			return violation("%v where HELLO belongs, or the other way round", h.Type)
+		if first && h.Type != wire.Hello {
+			return violation("%v before HELLO", h.Type)
+		}
+		if !first && h.Type == wire.Hello {
+			return violation("a second HELLO")
 		}
 		if h.Type == wire.Part {
 			c.r.next(wire.HeaderSize)
@@ -99,15 +105,20 @@ func (c *Conn) name(number uint32, body []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if int(number) > len(c.names)+maxNameGap {
+		return violation("procedure number %d is far beyond the %d in use", number, len(c.names))
+	}
 	for int(number) >= len(c.names) {
 		c.names = append(c.names, nil)
 	}
 	if c.names[number] != nil {
 		return violation("procedure number %d is named twice", number)
 	}
-	if c.nameSize += len(body) + 64; c.nameSize > maxNameBytes {
-		return violation("the names of the procedures take more than %d bytes", maxNameBytes)
+	if c.nameSize+len(body) > maxNameBytes {
+		c.names[number] = &Name{Excess: true}
+		return nil
 	}
+	c.nameSize += len(body)
 	c.names[number] = &Name{Name: name, Signature: signature}
 	return nil
 }
@@ -122,7 +133,10 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if h.Flags&wire.Packed != 0 {
+	if h.Flags&wire.Callback != 0 && h.Flags&wire.Check != 0 {
+		return violation("call %#x is a callback to be checked, which makes no sense", h.ID)
+	}
+	if h.Flags&wire.Packed != 0 && !c.packs.Load() {
 		return violation("call %#x is compressed, which was not agreed on", h.ID)
 	}
 	if ends := int(c.w.ends.Load()); ends > 2*int(c.cfg.Local.MaxCalls)+64 {
@@ -161,22 +175,22 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 		}
 	}
 	parted := h.Flags&wire.More != 0
-	if parted && c.parted >= maxParts {
+	if err := c.partedLocked(parted, head.Total, args); err != nil {
 		c.mu.Unlock()
-		return violation("more than %d messages in parts at a time", maxParts)
+		return err
 	}
 	c.calls[slot] = in
 	c.incoming++
 	c.load.Add(1)
 	refusing := c.refusing
+	if h.Flags&wire.Callback != 0 {
+		refusing = nil // it belongs to a call in flight
+	}
 	tooLarge := parted && head.Total > c.cfg.Local.MaxMessage || uint64(len(args)) > c.cfg.Local.MaxMessage
 	if parted && refusing == nil && !metaTooLarge && !tooLarge {
 		c.parted++
-		in.arrives = &assembly{total: int(head.Total)}
+		in.arrives = &assembly{total: int64(head.Total)}
 		c.mu.Unlock()
-		if len(args) > 0 {
-			return violation("call %#x: bytes after the total length", h.ID)
-		}
 		return nil
 	}
 	c.mu.Unlock()
@@ -211,13 +225,34 @@ func (c *Conn) serve(in *Incoming) {
 	c.cfg.Handler.Serve(in)
 }
 
+// partedLocked judges the frame that announces a message in parts, if it is one.
+func (c *Conn) partedLocked(parted bool, total uint64, rest []byte) error {
+	switch {
+	case !parted:
+		return nil
+	case len(rest) > 0:
+		return violation("bytes after the total length of a message in parts")
+	case total == 0:
+		return violation("a message in parts of 0 bytes")
+	case c.parted >= maxParts:
+		return violation("more than %d messages in parts at a time", maxParts)
+	}
+	return nil
+}
+
+// maxTotal is the largest total length that counts: far from overflow.
+const maxTotal = 1 << 62
+
 // response takes the answer to a call of ours.
 func (c *Conn) response(h wire.Header, body []byte) error {
 	head, rest, metaTooLarge, err := wire.ParseResponse(body, h.Flags, int(c.cfg.Local.MaxMeta))
 	if err != nil {
 		return err
 	}
-	if h.Flags&wire.Packed != 0 {
+	if h.Flags&wire.Failed != 0 && h.Flags&wire.End == 0 {
+		return violation("call %#x has failed, but does not end", h.ID)
+	}
+	if h.Flags&wire.Packed != 0 && !c.packs.Load() {
 		return violation("the answer to call %#x is compressed, which was not agreed on", h.ID)
 	}
 	c.mu.Lock()
@@ -239,28 +274,27 @@ func (c *Conn) response(h wire.Header, body []byte) error {
 	case parted && head.Total > c.cfg.Local.MaxMessage || uint64(len(rest)) > c.cfg.Local.MaxMessage:
 		refuse = &TooLargeError{What: "response", Size: max(head.Total, uint64(len(rest))), Limit: c.cfg.Local.MaxMessage}
 	}
-	if refuse != nil && o.state == awaiting {
+	first := o.state == awaiting
+	if refuse != nil && first {
 		o.err = refuse
 	}
-	if o.state == awaiting {
+	if first {
 		o.Response.Failed = h.Flags&wire.Failed != 0
+		o.Response.Packed = h.Flags&wire.Packed != 0
 		o.Response.Meta = head.Meta
 	}
-	switch {
-	case parted && c.parted >= maxParts:
+	if err := c.partedLocked(parted, head.Total, rest); err != nil {
 		c.mu.Unlock()
-		return violation("more than %d messages in parts at a time", maxParts)
-	case parted && len(rest) > 0:
-		c.mu.Unlock()
-		return violation("call %#x: bytes after the total length", h.ID)
-	case parted:
+		return err
+	}
+	if parted {
 		c.parted++
-		o.arrives = &assembly{total: int(min(head.Total, 1<<62)), skip: refuse != nil || o.state != awaiting}
-		if o.arrives.skip && o.state == awaiting {
+		o.arrives = &assembly{total: int64(min(head.Total, maxTotal)), skip: refuse != nil || !first}
+		if o.arrives.skip && first {
 			o.answerLocked()
 		}
 		c.mu.Unlock()
-		if refuse != nil {
+		if refuse != nil && first {
 			c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
 		}
 		return nil
@@ -270,9 +304,10 @@ func (c *Conn) response(h wire.Header, body []byte) error {
 		o.msg.Write(rest)
 		o.Body = o.msg.Bytes()
 	}
+	last := o.last
 	c.repliedLocked(o)
 	c.mu.Unlock()
-	if o.last {
+	if last {
 		c.settle()
 	}
 	return nil
@@ -349,9 +384,11 @@ func (c *Conn) cancel(id uint32, body []byte) error {
 			c.leaveLocked(in)
 			c.w.frameLocked(wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: id}, nil, record)
 		}
+		c.mu.Unlock()
 		c.w.kickAndUnlock(noBlock)
+	} else {
+		c.mu.Unlock()
 	}
-	c.mu.Unlock()
 	in.Owner.Cancel(cause)
 	return nil
 }
@@ -366,7 +403,7 @@ func (c *Conn) goAway(body []byte) error {
 	first := c.gone == nil
 	if first {
 		c.gone = &GoAwayError{Code: code, Reason: reason}
-		c.failWaitersLocked()
+		c.failWaitersLocked(false)
 	}
 	c.mu.Unlock()
 	if first && c.cfg.GoneAway != nil {
@@ -392,9 +429,6 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 	if channel == 0 {
 		return violation("%v on channel 0", h.Type)
 	}
-	if h.Flags&wire.Packed != 0 {
-		return violation("a value of call %#x is compressed, which was not agreed on", h.ID)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, o, in := c.sideLocked(h)
@@ -403,13 +437,13 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 	}
 	switch h.Type {
 	case wire.Credit:
-		if credit > uint64(1)<<40 {
-			return violation("CREDIT of %d bytes", credit)
+		p := s.find(channel)
+		if p == nil {
+			return nil // nothing has been sent that it could be for
 		}
-		s.sendLocked(channel).credit(int64(credit))
-		return nil
+		return p.credit(credit)
 	case wire.Stop:
-		s.sendLocked(channel).Stop(ErrStopped)
+		s.stopLocked(channel)
 		if in != nil && in.answered && s.allStopped() {
 			in.Owner.Cancel(context.Canceled)
 		}
@@ -417,11 +451,11 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 	}
 	r, err := s.recvLocked(channel)
 	if err != nil {
-		s.failLocked(err)
-		if in != nil {
-			in.Owner.Cancel(err)
+		if s.err == nil && o != nil { // once
+			c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, handOver)
 		}
-		return nil
+		s.failLocked(err)
+		return c.closeLocked(h, o)
 	}
 	if r.arrives != nil && h.Type == wire.Item {
 		return violation("call %#x: a value in parts is not complete", h.ID)
@@ -440,20 +474,19 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 		if err != nil {
 			return err
 		}
-		switch {
-		case len(rest) > 0:
-			return violation("call %#x: bytes after the total length", h.ID)
-		case c.parted >= maxParts:
-			return violation("more than %d messages in parts at a time", maxParts)
+		if err := c.partedLocked(true, total, rest); err != nil {
+			return err
 		}
 		tooLarge := total > c.cfg.Local.MaxMessage
 		if tooLarge {
-			r.fail(&TooLargeError{What: "stream value", Size: total, Limit: c.cfg.Local.MaxMessage})
+			if r.fail(&TooLargeError{What: "stream value", Size: total, Limit: c.cfg.Local.MaxMessage}) {
+				c.w.frame(wire.Header{Type: wire.Stop, Flags: r.flag, ID: r.id}, []byte{channel}, handOver)
+			}
 		} else if err := r.charge(int(total)); err != nil {
 			return err
 		}
 		c.parted++
-		r.arrives = &assembly{total: int(min(total, 1<<62)), skip: tooLarge}
+		r.arrives = &assembly{total: int64(min(total, maxTotal)), skip: tooLarge}
 	case wire.Data:
 		return r.take(body)
 	case wire.Close:
@@ -468,14 +501,21 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 			return violation("CLOSE with %d bytes more than it needs", len(body))
 		}
 		r.finish(end)
-		if h.Flags&wire.End != 0 {
-			if o == nil || !o.replied {
-				return violation("the end of call %#x before its answer", h.ID)
-			}
-			c.endLocked(o)
-			go c.settle() // c.mu is held here
-		}
+		return c.closeLocked(h, o)
 	}
+	return nil
+}
+
+// closeLocked ends a call of ours if the frame is a CLOSE that does.
+func (c *Conn) closeLocked(h wire.Header, o *Outgoing) error {
+	if h.Type != wire.Close || h.Flags&wire.End == 0 {
+		return nil
+	}
+	if o == nil || !o.replied {
+		return violation("the end of call %#x before its answer", h.ID)
+	}
+	c.endLocked(o)
+	go c.settle() // c.mu is held here
 	return nil
 }
 
@@ -495,7 +535,8 @@ func (c *Conn) part(h wire.Header, n int) error {
 	if a == nil {
 		return unexpected(c.r.skip(n)) // of a call, or a stream, that has ended
 	}
-	if a.got+n > a.total || (h.Flags&wire.More == 0) != (a.got+n == a.total) {
+	got := a.got + int64(n)
+	if got > a.total || (h.Flags&wire.More == 0) != (got == a.total) {
 		return violation("the parts of a message of call %#x do not make its length of %d bytes", h.ID, a.total)
 	}
 	if a.skip {
@@ -505,7 +546,7 @@ func (c *Conn) part(h wire.Header, n int) error {
 	} else if err := c.r.readFull(a.room(n)); err != nil {
 		return err
 	}
-	a.got += n
+	a.got = got
 	if a.got < a.total {
 		return nil
 	}

@@ -3,6 +3,7 @@ package mux
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
@@ -17,7 +18,9 @@ type streams struct {
 	caller bool // this side is the caller
 	recv   []*RecvStream
 	send   []*SendStream
-	err    error // why there will be no more
+	stops  []uint8 // channels that the consumer left before this side began to send
+	err    error   // why there will be no more
+	over   bool    // the call has ended
 }
 
 // flag is what the frames that this side sends need.
@@ -51,19 +54,40 @@ func (s *streams) allStopped() bool {
 	return true
 }
 
-func (s *streams) creditLocked(n int64) {
+// creditLocked adds what the peer's HELLO gives beyond the credit that all streams have.
+func (s *streams) creditLocked(n uint64) {
 	for _, p := range s.send {
 		p.credit(n)
 	}
 }
 
-func (s *streams) sendLocked(channel uint8) *SendStream {
+// find returns a stream that this side produces, or nil.
+func (s *streams) find(channel uint8) *SendStream {
 	for _, p := range s.send {
 		if p.channel == channel {
 			return p
 		}
 	}
+	return nil
+}
+
+// stopLocked notes that the consumer wants no more of a stream.
+func (s *streams) stopLocked(channel uint8) {
+	if p := s.find(channel); p != nil {
+		p.Stop(ErrStopped)
+	} else if !slices.Contains(s.stops, channel) {
+		s.stops = append(s.stops, channel)
+	}
+}
+
+func (s *streams) sendLocked(channel uint8) *SendStream {
+	if p := s.find(channel); p != nil {
+		return p
+	}
 	p := &SendStream{conn: s.conn, id: s.id, channel: channel, flag: s.flag(), room: s.conn.windowLocked(), wake: make(chan struct{}, 1)}
+	if slices.Contains(s.stops, channel) {
+		p.err = ErrStopped
+	}
 	if s.err != nil {
 		p.err = s.err
 	}
@@ -80,7 +104,10 @@ func (s *streams) recvLocked(channel uint8) (*RecvStream, error) {
 		}
 	}
 	c := s.conn
-	if c.streams >= c.cfg.MaxStreams {
+	if err, ok := s.err.(*TooManyStreamsError); ok {
+		return nil, err
+	}
+	if c.streams >= c.cfg.MaxStreams && !s.over {
 		return nil, &TooManyStreamsError{Limit: c.cfg.MaxStreams}
 	}
 	window := int64(c.cfg.Local.Window)
@@ -88,15 +115,25 @@ func (s *streams) recvLocked(channel uint8) (*RecvStream, error) {
 	if s.err != nil {
 		r.err = s.err
 	}
-	c.streams++
+	if !s.over {
+		c.streams++
+	}
 	s.recv = append(s.recv, r)
 	return r, nil
 }
 
-// forgetLocked gives the places of the call's streams to others.
+// forgetLocked gives the places of the call's streams to others. What has arrived
+// stays for a consumer who comes for it only now.
 func (s *streams) forgetLocked() {
+	s.over = true
 	s.conn.streams -= len(s.recv)
-	s.recv, s.send = nil, nil
+	for _, r := range s.recv {
+		if r.arrives != nil {
+			r.arrives = nil
+			s.conn.parted--
+		}
+	}
+	s.send = nil
 }
 
 // A TooManyStreamsError says that a connection carries as many streams as it may.
@@ -127,11 +164,16 @@ func (p *SendStream) Stop(err error) {
 	signal(p.wake)
 }
 
-func (p *SendStream) credit(n int64) {
+// credit adds what the consumer gives. It fails if that is more than any may give.
+func (p *SendStream) credit(n uint64) error {
 	p.mu.Lock()
-	p.room += n
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	if n > wire.MaxWindow || p.room+int64(n) > int64(wire.MaxWindow) {
+		return violation("CREDIT of %d bytes for a stream of call %#x that has %d: more than %d", n, p.id, p.room, uint64(wire.MaxWindow))
+	}
+	p.room += int64(n)
 	signal(p.wake)
+	return nil
 }
 
 func signal(wake chan struct{}) {
@@ -197,8 +239,12 @@ func (p *SendStream) Item(value *Message) error {
 		p.mu.Unlock()
 		if err != nil {
 			c.w.mu.Lock()
-			c.w.dropLocked(sending)
-			c.w.mu.Unlock()
+			if c.w.dropLocked(sending) == underway && err != ErrEnded {
+				// The peer must not take the rest for still to come when the next message in
+				// parts begins in this one's place.
+				p.closeLocked(nil, 0)
+			}
+			c.w.kickAndUnlock(handOver)
 			return err
 		}
 	}
@@ -341,16 +387,17 @@ type RecvStream struct {
 	reading []byte // of a reader: what is left of the segment being read
 }
 
-// fail ends the stream from outside. What has arrived can still be read only if
-// the end is in order.
-func (r *RecvStream) fail(err error) {
+// fail ends the stream from outside, and reports whether it had not ended before.
+// What has arrived can still be read only if the end is in order.
+func (r *RecvStream) fail(err error) (first bool) {
 	r.mu.Lock()
-	if r.err == nil {
+	defer r.mu.Unlock()
+	if first = r.err == nil && !r.stopped; first {
 		r.err = err
 		r.queue = nil
 	}
-	r.mu.Unlock()
 	signal(r.wake)
+	return first
 }
 
 // finish takes the producer's CLOSE.

@@ -55,6 +55,9 @@ func (c *Conn) work(in *Incoming) {
 func (w *workers) trim() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
 	for _, next := range w.idle[:w.least] {
 		close(next)
 	}

@@ -20,7 +20,10 @@ const (
 	partsPerWrite = 4
 	// partSize is the payload of a full part: a frame's body less the channel.
 	partSize = wire.MaxBody - 1
-	// maxRounds is how many writes a caller does for the others before a goroutine
+	// maxWrite is the most that one write carries of the other frames, so that the
+	// watchdog sees that a slow peer reads.
+	maxWrite = 256 << 10
+	// maxRounds is how many writes a caller or handler does for the others before a goroutine
 	// takes over, so that it can return when its context ends.
 	maxRounds = 4
 )
@@ -31,7 +34,7 @@ type flushMode uint8
 const (
 	mayBlock flushMode = iota // write, and wait until the peer takes it
 	noBlock                   // write what goes at once, and leave the rest to a goroutine
-	handOver                  // leave it to a goroutine: more is coming
+	handOver                  // leave it to a goroutine: more is coming; also that goroutine's mode
 )
 
 // writer gathers frames and writes them. No goroutine belongs to it: whoever adds
@@ -92,6 +95,8 @@ type part struct {
 	flag    wire.Flags // of the parts
 	msg     *Message
 	data    []byte // what of msg is not written yet
+	// announced is closed when the peer will hear of the message before any later frame.
+	announced chan struct{}
 	// done is closed when the message is written, dropped, or never will be.
 	done    chan struct{}
 	dropped bool // nobody wants the rest; guarded by writer.mu
@@ -172,16 +177,27 @@ func (w *writer) partsLocked(h wire.Header, head []byte, channel uint8, msg *Mes
 	if h.Type == wire.Response {
 		flag = wire.FromCallee
 	}
-	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), done: make(chan struct{})}
+	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), announced: make(chan struct{}), done: make(chan struct{})}
 	if w.err != nil {
 		close(p.done)
 	} else {
-		w.waiting = append(w.waiting, p)
 		if ends(h) {
 			w.ends.Add(1)
 		}
+		if len(w.parts) < maxParts {
+			w.announceLocked(p)
+		} else {
+			w.waiting = append(w.waiting, p)
+		}
 	}
 	return p
+}
+
+// announceLocked begins a message in parts.
+func (w *writer) announceLocked(p *part) {
+	w.frameLocked(p.header, p.head, nil)
+	w.parts = append(w.parts, p)
+	close(p.announced)
 }
 
 // progress says how far a message in parts has come.
@@ -219,7 +235,7 @@ func (w *writer) kickAndUnlock(mode flushMode) {
 	if mode == mayBlock || mode == noBlock && w.raw != nil {
 		w.flush(mode)
 	} else {
-		go w.flush(mayBlock) // ends when nothing is left to write
+		go w.flush(handOver) // ends when nothing is left to write
 	}
 }
 
@@ -242,13 +258,26 @@ func (w *writer) flush(mode flushMode) {
 				}
 			}
 			if len(w.vec) > 0 || len(w.rest) > 0 {
-				go w.flush(mayBlock) // goes on where this one stopped
+				go w.flush(handOver) // goes on where this one stopped
 				return
 			}
 			w.wrote()
 			continue
 		}
+		if mode == mayBlock && round >= maxRounds {
+			go w.flush(handOver) // as above: a handler has its streams to send
+			return
+		}
 		var err error
+		for len(w.rest) > maxWrite && err == nil {
+			_, err = w.conn.Write(w.rest[:maxWrite])
+			w.rest = w.rest[maxWrite:]
+			w.writes.Add(1)
+		}
+		if err != nil {
+			w.fail(err)
+			return
+		}
 		if len(w.vec) > 0 {
 			if len(w.rest) > 0 {
 				w.vec[0] = w.rest
@@ -284,8 +313,7 @@ func (w *writer) take() bool {
 	for len(w.waiting) > 0 && len(w.parts) < maxParts {
 		p := w.waiting[0]
 		w.waiting = w.waiting[1:]
-		w.frameLocked(p.header, p.head, nil)
-		w.parts = append(w.parts, p)
+		w.announceLocked(p)
 	}
 	w.takePartsLocked()
 	if len(w.buf) == 0 && len(w.vec) == 0 {

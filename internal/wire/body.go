@@ -24,8 +24,14 @@ type Greeting struct {
 	MaxCalls   uint64   // calls the sender accepts at a time, 1 to MaxSlots
 	MaxNames   uint64   // procedures the other side may name
 	MaxMeta    uint64   // largest metadata block accepted, in bytes
-	Window     uint64   // initial credit of each stream that the sender consumes, in bytes, MinWindow to MaxWindow
+	// Compression is the name of the compression that both must announce to use it; empty:
+	// none.
+	Compression string
+	Window      uint64 // initial credit of each stream that the sender consumes, in bytes, MinWindow to MaxWindow
 }
+
+// MinMeta is the metadata, in bytes, that every peer accepts.
+const MinMeta = 4 << 10
 
 // MinWindow is the credit that every stream has before HELLO has been read, and
 // so the least that HELLO may announce.
@@ -42,6 +48,7 @@ const (
 	helloMaxNames
 	helloMaxMeta
 	helloWindow
+	helloCompression
 )
 
 // AppendHello appends the body of a HELLO frame.
@@ -53,6 +60,9 @@ func AppendHello(dst []byte, g *Greeting) []byte {
 	for i, v := range []uint64{g.MaxMessage, g.MaxCalls, g.MaxNames, g.MaxMeta, g.Window} {
 		dst = append(dst, byte(helloMaxMessage+i))
 		dst = AppendBlob(dst, binary.AppendUvarint(nil, v))
+	}
+	if g.Compression != "" {
+		dst = AppendBlob(append(dst, helloCompression), g.Compression)
 	}
 	return dst
 }
@@ -79,6 +89,12 @@ func ParseHello(b []byte) (*Greeting, error) {
 			}
 			g.Codecs = append(g.Codecs, string(value))
 			continue
+		case helloCompression:
+			if len(value) > 64 {
+				return nil, errors.New("HELLO: a compression's name of more than 64 bytes")
+			}
+			g.Compression = string(value)
+			continue
 		case helloMaxMessage:
 			into = &g.MaxMessage
 		case helloMaxCalls:
@@ -103,6 +119,10 @@ func ParseHello(b []byte) (*Greeting, error) {
 		return nil, errors.New("HELLO: no codec")
 	case g.MaxCalls == 0 || g.MaxCalls > MaxSlots:
 		return nil, fmt.Errorf("HELLO: %d calls at a time is outside 1 to %d", g.MaxCalls, MaxSlots)
+	case g.MaxMessage == 0 || g.MaxNames == 0:
+		return nil, errors.New("HELLO: messages of no bytes, or no names, are no limits to work with")
+	case g.MaxMeta < MinMeta:
+		return nil, fmt.Errorf("HELLO: metadata of %d bytes is below %d", g.MaxMeta, MinMeta)
 	case g.Window < MinWindow || g.Window > MaxWindow:
 		return nil, fmt.Errorf("HELLO: a window of %d bytes is outside %d to %d", g.Window, MinWindow, MaxWindow)
 	}

@@ -16,17 +16,19 @@ const (
 	codecField  = "01 04 63626f72 "
 	callsField  = "03 01 01 "
 	windowField = "06 03 808004 "
+	// otherFields begin the HELLO of every row; the last of two fields counts.
+	otherFields = "02 01 01 04 01 01 05 02 8020 "
 )
 
 func TestParseHello(t *testing.T) {
-	least := Greeting{Codecs: []string{"cbor"}, MaxCalls: 1, Window: MinWindow}
+	least := Greeting{Codecs: []string{"cbor"}, MaxMessage: 1, MaxCalls: 1, MaxNames: 1, MaxMeta: MinMeta, Window: MinWindow}
 	for _, tt := range []struct {
 		name, hex string
 		change    func(*Greeting)
 	}{
 		{"least", codecField + callsField + windowField, func(*Greeting) {}},
 		{"any order", windowField + codecField + callsField, func(*Greeting) {}},
-		{"unknown fields are skipped", "07 03 ffffff" + codecField + "ac02 00" + callsField + windowField, func(*Greeting) {}},
+		{"unknown fields are skipped", "08 03 ffffff" + codecField + "ac02 00" + callsField + windowField, func(*Greeting) {}},
 		{"the last of two numbers counts", "03 02 e807" + codecField + callsField + windowField, func(*Greeting) {}},
 		{"codecs keep their order", codecField + "01 04 6a736f6e" + callsField + windowField, func(g *Greeting) {
 			g.Codecs = append(g.Codecs, "json")
@@ -42,12 +44,13 @@ func TestParseHello(t *testing.T) {
 		{"largest number", codecField + callsField + windowField + "02 0a ffffffffffffffffff01", func(g *Greeting) {
 			g.MaxMessage = math.MaxUint64
 		}},
+		{"compression", codecField + callsField + windowField + "07 04 7a737464", func(g *Greeting) { g.Compression = "zstd" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			want := least
 			want.Codecs = strings.Fields("cbor")
 			tt.change(&want)
-			got, err := ParseHello(unhex(t, tt.hex))
+			got, err := ParseHello(unhex(t, otherFields+tt.hex))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,6 +75,10 @@ func TestParseHelloErrors(t *testing.T) {
 		{"window beyond an int64", codecField + callsField + "06 0a 80808080808080808001", "HELLO: a window of 9223372036854775808 bytes is outside 65536 to 1099511627776"},
 		{"too many codecs", strings.Repeat(codecField, 17) + callsField + windowField, "HELLO: more than 16 codecs, or a name of more than 64 bytes"},
 		{"long codec name", "01 41" + strings.Repeat("61", 65) + complete, "HELLO: more than 16 codecs, or a name of more than 64 bytes"},
+		{"no messages", complete + "02 01 00", "HELLO: messages of no bytes, or no names, are no limits to work with"},
+		{"no names", complete + "04 01 00", "HELLO: messages of no bytes, or no names, are no limits to work with"},
+		{"little metadata", complete + "05 02 ff1f", "HELLO: metadata of 4095 bytes is below 4096"},
+		{"long compression name", complete + "07 41" + strings.Repeat("61", 65), "HELLO: a compression's name of more than 64 bytes"},
 		{"key cut off", complete + "80", "HELLO: frame ends early"},
 		{"no length", complete + "02", "HELLO: frame ends early"},
 		{"value cut off", complete + "02 02 01", "HELLO: frame ends early"},
@@ -84,7 +91,7 @@ func TestParseHelloErrors(t *testing.T) {
 		{"two numbers", complete + "06 02 0101", "HELLO: field 6 is not one number"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g, err := ParseHello(unhex(t, tt.hex))
+			g, err := ParseHello(unhex(t, otherFields+tt.hex))
 			wantError(t, err, tt.want)
 			if g != nil {
 				t.Errorf("got %+v with the error", g)

@@ -66,7 +66,7 @@ type Flags uint8
 const (
 	More    Flags = 0x01 // the message goes on in PART frames; its total length stands here
 	HasMeta Flags = 0x02 // metadata stands in the head
-	Packed  Flags = 0x04 // the message is compressed
+	Packed  Flags = 0x04 // the arguments or results are compressed
 	// FromCallee says, where both sides of a call send the type, that the callee did:
 	// the ids of the two directions are independent of each other.
 	FromCallee Flags = 0x80
@@ -85,7 +85,7 @@ var allowed = [lastType + 1]Flags{
 	Request:  More | HasMeta | Packed | HasLimit | OneWay | Callback | Check,
 	Response: More | HasMeta | Packed | End | Failed,
 	Part:     More | FromCallee,
-	Item:     More | Packed | FromCallee,
+	Item:     More | FromCallee,
 	Data:     FromCallee,
 	Close:    End | Failed | FromCallee,
 	Stop:     FromCallee,

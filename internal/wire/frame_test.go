@@ -83,7 +83,7 @@ func TestAllowedFlags(t *testing.T) {
 		Request:  "More HasMeta Packed HasLimit OneWay Callback Check",
 		Response: "More HasMeta Packed End Failed",
 		Part:     "More FromCallee",
-		Item:     "More Packed FromCallee",
+		Item:     "More FromCallee",
 		Data:     "FromCallee",
 		Close:    "End Failed FromCallee",
 		Stop:     "FromCallee",

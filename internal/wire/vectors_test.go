@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/yonder-rpc/yonder/internal/fn"
 )
 
 var update = flag.Bool("update", false, "rewrite the bytes in testdata/*.txt")
@@ -263,7 +266,9 @@ func describe(frame []byte) (string, error) {
 			fmt.Fprint(&out, "|", name)
 		}
 	}
-	if h.ID != 0 {
+	switch h.Type {
+	case Hello, Ping, Pong, GoAway:
+	default:
 		fmt.Fprintf(&out, " id=0x%08x", h.ID)
 	}
 	field := func(name string, v any) { fmt.Fprintf(&out, " %s=%v", name, v) }
@@ -407,7 +412,8 @@ func describe(frame []byte) (string, error) {
 
 // checkSequence checks what single frames cannot show: a frame concerns a call
 // that its sender or the other side has made, parts add up to the announced
-// total, and whole payloads are CBOR sequences.
+// total, whole payloads are sequences of the codec that the dialing side has chosen,
+// and signatures are in the grammar.
 func checkSequence(t *testing.T, steps []step) {
 	type key struct {
 		caller  string // "-->" or "<--": who made the call
@@ -421,9 +427,14 @@ func checkSequence(t *testing.T, steps []step) {
 	}
 	calls := make(map[key]bool)
 	open := make(map[key]*message)
+	// drop forgets the messages in parts that ended is true of.
+	drop := func(ended func(key) bool) {
+		maps.DeleteFunc(open, func(k key, _ *message) bool { return ended(k) })
+	}
+	checkValues := checkCBOR
 	begin := func(k key, f Flags, total uint64, b []byte) {
 		if f&More == 0 {
-			checkCBOR(t, b)
+			checkValues(t, b)
 			return
 		}
 		if len(b) > 0 {
@@ -448,7 +459,19 @@ func checkSequence(t *testing.T, steps []step) {
 			k.caller = map[string]string{"-->": "<--", "<--": "-->"}[s.from]
 		}
 		switch h.Type {
-		case Hello, Name, Ping, Pong, GoAway:
+		case Hello:
+			if g, err := ParseHello(b); err == nil && s.from == "-->" && g.Codecs[0] == "json" {
+				checkValues = checkJSON
+			}
+			continue
+		case Name:
+			if _, signature, err := ParseName(b); err == nil {
+				if _, err := fn.Parse(signature); err != nil {
+					t.Errorf("%s: %v", s.text, err)
+				}
+			}
+			continue
+		case Ping, Pong, GoAway:
 			continue
 		case Request:
 			calls[k] = true
@@ -463,6 +486,10 @@ func checkSequence(t *testing.T, steps []step) {
 			begin(k, h.Flags, r.Total, args)
 		case Response:
 			r, rest, _, _ := ParseResponse(b, h.Flags, MaxBody)
+			delete(open, k) // one answer takes the place of another
+			if h.Flags&(End|More) == End {
+				drop(func(other key) bool { return other.caller == k.caller && other.id == k.id })
+			}
 			if h.Flags&Failed == 0 {
 				begin(k, h.Flags, r.Total, rest)
 			}
@@ -494,7 +521,10 @@ func checkSequence(t *testing.T, steps []step) {
 			if uint64(len(m.got)) != m.total {
 				t.Errorf("parts of %d bytes make up a message of %d: %s", len(m.got), m.total, s.text)
 			}
-			checkCBOR(t, m.got)
+			checkValues(t, m.got)
+			delete(open, k)
+		case Close:
+			k.channel, _, _ = ParseChannel(h.Type, b)
 			delete(open, k)
 		}
 	}
@@ -509,6 +539,17 @@ func checkCBOR(t *testing.T, b []byte) {
 			return
 		} else if err != nil {
 			t.Errorf("%x is not a CBOR sequence: %v", b, err)
+			return
+		}
+	}
+}
+
+func checkJSON(t *testing.T, b []byte) {
+	for dec := json.NewDecoder(bytes.NewReader(b)); ; {
+		if err := dec.Decode(new(json.RawMessage)); err == io.EOF {
+			return
+		} else if err != nil {
+			t.Errorf("%q is not a JSON sequence: %v", b, err)
 			return
 		}
 	}

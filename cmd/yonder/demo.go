@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/yonder-rpc/yonder"
+)
+
+// drainTime is how long calls in flight may go on once the demo is told to stop.
+const drainTime = 10 * time.Second
+
+func demoCommand() *cobra.Command {
+	var address string
+	cmd := &cobra.Command{
+		Use:   "demo [--listen ADDR]",
+		Short: "Serve example functions to try things on",
+		Long: `Demo serves a dozen example functions, and says how to call them.
+When it is ready it prints "listening on ADDR".
+
+Ctrl-C stops it: calls in flight have 10 seconds to end, and the exit status is
+0. A second Ctrl-C stops it at once.`,
+		Example: `  yonder demo
+  yonder demo --listen 127.0.0.1:0           any free port
+  yonder demo --listen unix:///tmp/yonder    a Unix socket`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return demo(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), address)
+		},
+	}
+	cmd.Flags().StringVar(&address, "listen", "127.0.0.1:1234", "`address` to listen on: host:port or unix:///path; port 0 is any free one")
+	return cmd
+}
+
+// demo serves until ctx ends.
+func demo(ctx context.Context, stdout, stderr io.Writer, address string) error {
+	l, err := listen(address)
+	if err != nil {
+		return err
+	}
+	srv := yonder.Server{Logger: slog.New(slog.NewTextHandler(stderr, nil))}
+	for _, p := range demoProcedures() {
+		srv.Add(p)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }() // ends with Shutdown
+	addr := l.Addr().String()
+	if l.Addr().Network() == "unix" {
+		addr = "unix://" + addr
+	}
+	fmt.Fprintf(stdout, "listening on %s\n%s", addr, hints(self(), addr))
+	select {
+	case err := <-served:
+		return fmt.Errorf("serving ended: %w", err)
+	case <-ctx.Done():
+	}
+	fmt.Fprintf(stderr, "stopping: calls in flight have %v to end; Ctrl-C again stops at once\n", drainTime)
+	drain, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if err := srv.Shutdown(drain); err != nil {
+		fmt.Fprintf(stderr, "calls that were still running after %v were cut off\n", drainTime)
+	}
+	<-served
+	return nil
+}
+
+// listen listens on an address as clients give it.
+func listen(address string) (net.Listener, error) {
+	network, addr := "tcp", strings.TrimPrefix(address, "tcp://")
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+		network, addr = "unix", path
+	} else if _, _, err := net.SplitHostPort(addr); err != nil {
+		return nil, usageError{fmt.Sprintf("--listen %q is not an address: use host:port, such as 127.0.0.1:1234, or unix:///path", address), ""}
+	}
+	l, err := net.Listen(network, addr)
+	if errors.Is(err, syscall.EADDRINUSE) && network == "unix" {
+		return nil, fmt.Errorf("cannot listen on %s: there is a socket already; if nobody listens on it any more, remove the file", address)
+	} else if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("cannot listen on %s: another program does already; stop it, or have any free port with --listen 127.0.0.1:0", address)
+	} else if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
+	}
+	return l, nil
+}
+
+// hints says what to try on a demo at addr, as commands to copy.
+func hints(yonder, addr string) string {
+	const text = `
+In another terminal, see what there is:
+
+  yonder ls ADDR
+
+Call a function. Arguments are JSON; a bare word is a string:
+
+  yonder call ADDR HelloService.Hello World
+  yonder call ADDR CalcService.CalcTwoNumber '{"Number1": 6, "Number2": 7, "Operator": "*"}'
+  yonder call ADDR queryUser 1
+  yonder call ADDR sum 1 2 4
+
+Have an error, with its code and an exit status of its own:
+
+  yonder call ADDR queryUser 7
+
+Read a stream as it comes, send one, be called back:
+
+  yonder call ADDR countdown 3 500ms
+  echo hello | yonder call ADDR sha256 -
+  yonder call ADDR walk .
+
+Ctrl-C stops the server.
+`
+	return strings.ReplaceAll(strings.ReplaceAll(text, "yonder ", yonder+" "), "ADDR", addr)
+}
+
+// self returns the command that runs this program: it is in no directory of the
+// PATH if it was started by go run.
+func self() string {
+	exe, err := os.Executable()
+	if err != nil || !strings.Contains(exe, "go-build") {
+		return "yonder"
+	}
+	if _, err := os.Stat(filepath.Join("cmd", "yonder", "main.go")); err != nil {
+		return "yonder"
+	}
+	return "go run ./cmd/yonder"
+}

@@ -1,0 +1,48 @@
+// Hello is a server with one function, and a client that calls it.
+//
+//	go run ./examples/hello                            # both, in one process
+//	go run ./examples/hello -listen 127.0.0.1:1234     # the server alone
+//	go run ./examples/hello -connect 127.0.0.1:1234    # the client alone
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+)
+
+func main() {
+	listen := flag.String("listen", "", "only serve, on this `address`")
+	connect := flag.String("connect", "", "only call, the server at this `address`")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *listen, *connect); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run serves, or calls, or both.
+func run(ctx context.Context, listen, connect string) error {
+	if connect != "" {
+		return client(ctx, connect)
+	}
+	l, err := net.Listen("tcp", cmp.Or(listen, "127.0.0.1:0"))
+	if err != nil {
+		return err
+	}
+	srv := server()
+	go srv.Serve(l) // ends with Shutdown
+	if listen != "" {
+		fmt.Println("listening on", l.Addr())
+		<-ctx.Done()
+	} else if err = client(ctx, l.Addr().String()); err != nil {
+		return err
+	}
+	return srv.Shutdown(context.Background())
+}

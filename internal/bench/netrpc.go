@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/rpc"
+)
+
+// netrpcEcho is the service for net/rpc.
+type netrpcEcho struct{ made blobs }
+
+func (e *netrpcEcho) Small(arg *Item, reply *Item) error {
+	*reply = *arg
+	return nil
+}
+
+func (e *netrpcEcho) Bytes(arg []byte, reply *[]byte) error {
+	*reply = arg
+	return nil
+}
+
+func (e *netrpcEcho) Blob(n int, reply *[]byte) error {
+	*reply = e.made.get(n)
+	return nil
+}
+
+func serveNetRPC(l net.Listener) error {
+	s := rpc.NewServer()
+	if err := s.RegisterName("Echo", new(netrpcEcho)); err != nil {
+		return err
+	}
+	s.Accept(l)
+	return net.ErrClosed
+}
+
+type netrpcClient struct {
+	c    *rpc.Client
+	item Item
+}
+
+func dialNetRPC(d *dialer) (client, error) {
+	conn, err := d.dial(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return &netrpcClient{rpc.NewClient(conn), anItem()}, nil
+}
+
+func (n *netrpcClient) small(context.Context) error {
+	var it Item
+	err := n.c.Call("Echo.Small", &n.item, &it)
+	return checkItem(&it, err)
+}
+
+func (n *netrpcClient) bytes(_ context.Context, b []byte) error {
+	var got []byte
+	err := n.c.Call("Echo.Bytes", b, &got)
+	return checkBytes(got, b, err)
+}
+
+func (n *netrpcClient) blob(_ context.Context, size int) error {
+	var got []byte
+	err := n.c.Call("Echo.Blob", size, &got)
+	return checkBlob(got, size, err)
+}
+
+func (n *netrpcClient) close() error { return n.c.Close() }

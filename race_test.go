@@ -1,0 +1,5 @@
+//go:build race
+
+package yonder_test
+
+const raceEnabled = true
