@@ -56,7 +56,9 @@ type Call struct {
 	out      []reflect.Value
 	result   any // instead of out: a pointer to the only result
 
-	link *link // that it came over; nil: none
+	link     *link  // that it came over; nil: none
+	protocol string // of another protocol's
+	conn     any    // that it came over, by another protocol
 
 	context *localContext // of the handler, in the same process; nil: it is in another
 
@@ -105,8 +107,11 @@ func (c *Call) Into(results ...any) *Call {
 // Info returns what a handler is told about the call.
 func (c *Call) Info() CallInfo {
 	info := CallInfo{Procedure: c.Procedure, Metadata: c.Metadata, Protocol: "local"}
-	if c.link != nil {
+	switch {
+	case c.link != nil:
 		info.Protocol, info.Conn = "yonder", c.link.conn
+	case c.protocol != "":
+		info.Protocol, info.Conn = c.protocol, c.conn
 	}
 	return info
 }

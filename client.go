@@ -143,7 +143,8 @@ type Client struct {
 
 	handler     Handler // the interceptors around send
 	local       *Server // of Local
-	borrowed    bool    // the connection is not the client's to close
+	transport   Transport
+	borrowed    bool // the connection is not the client's to close
 	config      linkConfig
 	dial        func(ctx context.Context) (io.ReadWriteCloser, error) // nil: there is one connection only
 	dialTimeout time.Duration
@@ -189,6 +190,9 @@ func (c *Client) Call(ctx context.Context, call *Call) error {
 
 // send is the innermost Handler of the caller's side.
 func (c *Client) send(ctx context.Context, call *Call) error {
+	if c.transport != nil {
+		return c.transport.Call(ctx, call)
+	}
 	if call.ref == nil {
 		if err := call.describe(); err != nil {
 			return err
@@ -327,6 +331,9 @@ func (c *Client) Close() error {
 	links := slices.Collect(maps.Keys(c.links))
 	c.mu.Unlock()
 	c.end()
+	if c.transport != nil {
+		return c.transport.Close()
+	}
 	for _, l := range links {
 		l.mux.Close()
 	}
@@ -337,7 +344,10 @@ func (c *Client) Close() error {
 // Done returns a channel that is closed when no call can be made any more: the client
 // has been closed, or has lost the only connection it can have.
 func (c *Client) Done() <-chan struct{} {
-	if c.dial == nil && c.local == nil {
+	switch {
+	case c.transport != nil:
+		return c.transport.Done()
+	case c.only != nil:
 		return c.only.mux.Done()
 	}
 	return c.life.Done()
@@ -469,6 +479,9 @@ func (c *Client) Check(ctx context.Context) error {
 }
 
 func (c *Client) check(ctx context.Context, r *ref) error {
+	if c.transport != nil {
+		return errNoSignatures
+	}
 	if c.local != nil {
 		_, err := c.resolveLocal(r, false)
 		return err

@@ -52,6 +52,7 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 	if l.server != nil {
 		l.server.prepare()
 	}
+	limits := cfg.limits.WithDefaults()
 	greeting := cfg.limits.greeting(cfg.codecs)
 	if cfg.compression != nil {
 		greeting.Compression = cfg.compression.Name()
@@ -60,11 +61,11 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 		Dialer:     cfg.dialer,
 		Read:       cfg.read,
 		Local:      greeting,
-		MaxStreams: orDefault(cfg.limits.MaxStreams, 1000, 1, 1<<20),
+		MaxStreams: limits.MaxStreams,
 		Accept:     l.accept,
 		Handler:    l,
-		Handshake:  cfg.limits.firstByte(),
-		KeepAlive:  cfg.limits.keepAlive(),
+		Handshake:  limits.FirstByte,
+		KeepAlive:  limits.KeepAlive,
 	})
 	return l
 }

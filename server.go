@@ -201,6 +201,9 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 			return err
 		}
 	}
+	if call.link == nil && call.context == nil { // else the context is of a kind that knows the call
+		ctx = context.WithValue(ctx, callKey{}, call)
+	}
 	done := false
 	defer func() {
 		if !done {
