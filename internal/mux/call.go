@@ -483,12 +483,12 @@ type Incoming struct {
 
 	// Guarded by conn.mu.
 	arrives  *assembly
-	answered bool  // a response is queued
-	canceled bool  // the response is not wanted
-	ended    bool  // the last message is queued
-	left     bool  // the table has it no more
-	sending  *part // the response, if it is sent in parts
-	streams  streams
+	answered bool     // a response is queued
+	canceled bool     // the response is not wanted
+	ended    bool     // the last message is queued
+	left     bool     // the table has it no more
+	sending  *part    // the response, if it is sent in parts
+	streams  *streams // nil: none has been mentioned
 }
 
 // Conn returns the connection that the call came over.
@@ -600,8 +600,10 @@ func (c *Conn) leaveLocked(in *Incoming) {
 		in.arrives = nil
 		c.parted--
 	}
-	in.streams.failLocked(ErrEnded)
-	in.streams.forgetLocked()
+	if in.streams != nil {
+		in.streams.failLocked(ErrEnded)
+		in.streams.forgetLocked()
+	}
 	c.incoming--
 	c.load.Add(-1)
 }
@@ -615,7 +617,7 @@ func (c *Conn) reject(in *Incoming, code uint8, text string) {
 	if in.answered { // one of the streams ends it then
 		h.Type, head = wire.Close, []byte{1}
 		h.Flags |= wire.FromCallee
-		if len(in.streams.send) > 0 {
+		if in.streams != nil && len(in.streams.send) > 0 {
 			head[0] = in.streams.send[0].channel
 		}
 	}

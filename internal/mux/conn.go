@@ -386,7 +386,7 @@ func (c *Conn) end(err error) {
 		o.streams.failLocked(err)
 	}
 	for _, in := range canceled {
-		in.streams.failLocked(err)
+		in.streamsLocked().failLocked(err)
 	}
 	c.mu.Unlock()
 	c.w.close(err)
@@ -476,7 +476,7 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		}
 	}
 	for _, in := range c.calls {
-		if in != nil {
+		if in != nil && in.streams != nil {
 			in.streams.creditLocked(more)
 		}
 	}

@@ -144,7 +144,6 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 	}
 	in := c.cfg.Handler.NewCall()
 	in.conn, in.id, in.Flags, in.Head = c, h.ID, h.Flags, head
-	in.streams = streams{conn: c, id: h.ID}
 	if h.Flags&wire.HasLimit != 0 {
 		in.Deadline = time.Now().Add(head.Limit)
 	}
@@ -349,7 +348,7 @@ func (c *Conn) sideLocked(h wire.Header) (*streams, *Outgoing, *Incoming) {
 			return &o.streams, o, nil
 		}
 	} else if in := c.incomingLocked(h.ID); in != nil {
-		return &in.streams, nil, in
+		return in.streamsLocked(), nil, in
 	}
 	return nil, nil, nil
 }
@@ -370,7 +369,7 @@ func (c *Conn) cancel(id uint32, body []byte) error {
 		return nil // it has ended just now
 	}
 	in.canceled = true
-	in.streams.failLocked(cause)
+	in.streamsLocked().failLocked(cause)
 	if in.arrives != nil {
 		c.mu.Unlock()
 		c.reject(in, body[0], "")

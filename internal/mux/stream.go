@@ -23,6 +23,18 @@ type streams struct {
 	over   bool    // the call has ended
 }
 
+// streamsLocked returns the streams of a call, made when the first is mentioned: most
+// calls have none, and an Incoming is garbage after its call.
+func (in *Incoming) streamsLocked() *streams {
+	if in.streams == nil {
+		in.streams = &streams{conn: in.conn, id: in.id}
+		if in.left {
+			in.streams.err, in.streams.over = ErrEnded, true
+		}
+	}
+	return in.streams
+}
+
 // flag is what the frames that this side sends need.
 func (s *streams) flag() wire.Flags {
 	if s.caller {
@@ -320,7 +332,7 @@ func (o *Outgoing) RecvStream(channel uint8) (*RecvStream, error) {
 func (in *Incoming) SendStream(channel uint8) *SendStream {
 	in.conn.mu.Lock()
 	defer in.conn.mu.Unlock()
-	return in.streams.sendLocked(channel)
+	return in.streamsLocked().sendLocked(channel)
 }
 
 // CloseStream ends a stream that the callee produces, with an error record if there
@@ -350,7 +362,7 @@ func (in *Incoming) CloseStream(p *SendStream, record []byte, last bool) {
 func (in *Incoming) RecvStream(channel uint8) (*RecvStream, error) {
 	in.conn.mu.Lock()
 	defer in.conn.mu.Unlock()
-	return in.streams.recvLocked(channel)
+	return in.streamsLocked().recvLocked(channel)
 }
 
 // A segment is a piece of what has arrived: one large value, or the values of some
