@@ -95,7 +95,7 @@ func (d *Dialer) client() *Client {
 	c.config = linkConfig{
 		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR, JSON}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
-		compression: d.Compression,
+		compression: d.Compression, workers: new(mux.Workers),
 	}
 	if d.Codec != nil {
 		c.config.codecs = append([]Codec{d.Codec}, c.config.codecs...)

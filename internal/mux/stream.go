@@ -369,8 +369,11 @@ func (in *Incoming) RecvStream(channel uint8) (*RecvStream, error) {
 // ITEM frames, or bytes.
 type segment struct {
 	data  []byte
-	large bool
+	whole *assembly // instead of data: a large value
 }
+
+// size returns how many bytes arrived.
+func (s *segment) size() int64 { return max(int64(len(s.data)), s.whole.size()) }
 
 // A RemoteError is an error record that the peer ended a stream with.
 type RemoteError struct{ Record []byte }
@@ -432,7 +435,7 @@ func (r *RecvStream) take(data []byte) error {
 	if err := r.chargeLocked(len(data)); err != nil {
 		return err
 	}
-	if n := len(r.queue); n == 0 || r.queue[n-1].large {
+	if n := len(r.queue); n == 0 || r.queue[n-1].whole != nil {
 		r.queue = append(r.queue, segment{data: append([]byte(nil), data...)})
 	} else {
 		r.queue[n-1].data = append(r.queue[n-1].data, data...)
@@ -442,13 +445,13 @@ func (r *RecvStream) take(data []byte) error {
 }
 
 // deliver receives a large value, which has been charged.
-func (r *RecvStream) deliver(data []byte) {
+func (r *RecvStream) deliver(whole *assembly) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped || r.err != nil {
 		return
 	}
-	r.queue = append(r.queue, segment{data, true})
+	r.queue = append(r.queue, segment{whole: whole})
 	signal(r.wake)
 }
 
@@ -486,7 +489,7 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 		if ok {
 			s = r.queue[0]
 			r.queue = r.queue[1:]
-			r.held += int64(len(s.data))
+			r.held += s.size()
 		}
 		err := r.err
 		if r.stopped && err == nil {
@@ -515,7 +518,10 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 // end of the stream it returns io.EOF, a *RemoteError, or why the call has ended.
 func (r *RecvStream) Items(ctx context.Context) (data []byte, large bool, err error) {
 	s, err := r.next(ctx)
-	return s.data, s.large, err
+	if s.whole != nil {
+		return s.whole.bytes(), true, err
+	}
+	return s.data, false, err
 }
 
 // Read implements io.Reader over the bytes of a reader.
