@@ -30,8 +30,8 @@ type Call struct {
 	Error         error      // once the call has ended
 	Done          chan *Call // receives the Call when it has ended
 
-	seq  uint64
-	with *callContext // nil: no context is to be heeded
+	request Request      // its header
+	with    *callContext // nil: no context is to be heeded
 }
 
 // callContext is what a call with a context has besides.
@@ -57,8 +57,8 @@ type Client struct {
 	codec ClientCodec
 	gob   *gobClientCodec // codec, if it is that
 
-	sending sync.Mutex // makes the calls of codec.WriteRequest follow each other; guards request
-	request Request
+	sending  sync.Mutex // makes the calls of codec.WriteRequest follow each other
+	response Response   // the reading goroutine's: the last one read
 
 	mu       sync.Mutex // guards what follows
 	seq      uint64     // of the next call
@@ -207,35 +207,35 @@ func (client *Client) send(call *Call) {
 		client.end(call, ErrShutdown)
 		return
 	}
-	call.seq = client.seq
+	call.request = Request{ServiceMethod: call.ServiceMethod, Seq: client.seq}
 	client.seq++
-	client.pending[call.seq] = call
+	client.pending[call.request.Seq] = call
+	crowded := len(client.pending) > 1
 	client.mu.Unlock()
 	sent := false
 	defer func() {
 		if !sent { // a panic of gob's, for a nil pointer, or of the argument's own
-			client.take(call.seq)
+			client.take(call.request.Seq)
 		}
 	}()
-	err := client.write(call)
+	err := client.write(call, crowded)
 	sent = true
-	if err != nil && client.take(call.seq) != nil {
+	if err != nil && client.take(call.request.Seq) != nil {
 		client.end(call, err)
 	}
 }
 
-func (client *Client) write(call *Call) error {
+func (client *Client) write(call *Call, crowded bool) error {
+	r := &call.request
 	if client.gob == nil {
-		client.request = Request{ServiceMethod: call.ServiceMethod, Seq: call.seq}
-		return client.codec.WriteRequest(&client.request, call.Args)
+		return client.codec.WriteRequest(r, call.Args)
 	}
-	r := Request{ServiceMethod: call.ServiceMethod, Seq: call.seq}
-	var done <-chan struct{}
+	how := putting{crowded: crowded}
 	if call.with != nil {
 		r.ext = call.with.extension()
-		done = call.with.ctx.Done()
+		how.done = call.with.ctx.Done()
 	}
-	err := client.gob.out.put(done, r.Seq, r.wire(), call.Args, true)
+	err := client.gob.out.put(how, r.Seq, r.wire(), call.Args)
 	if e, ok := err.(encodeError); ok {
 		return e.err
 	}
@@ -285,22 +285,22 @@ func (client *Client) leave(call *Call, err error) {
 		return
 	}
 	call.with.ended = true
-	_, waiting := client.pending[call.seq]
+	_, waiting := client.pending[call.request.Seq]
 	tell := waiting && client.cancels
 	if waiting {
-		delete(client.pending, call.seq)
+		delete(client.pending, call.request.Seq)
 		if client.gob != nil {
 			if client.left == nil {
 				client.left = make(map[uint64]bool)
 			}
-			client.left[call.seq] = true
+			client.left[call.request.Seq] = true
 		}
 	}
 	client.mu.Unlock()
 	call.Error = err
 	call.done()
 	if tell {
-		client.cancel(call.seq)
+		go client.cancel(call.request.Seq) // ends when it is written, or the connection is closed
 	}
 }
 
@@ -311,7 +311,7 @@ func (client *Client) cancel(seq uint64) {
 	client.seq++
 	client.mu.Unlock()
 	r := Request{ServiceMethod: cancelMethod, Seq: own}
-	client.gob.out.add(r.Seq, r.wire(), &cancelArgs{seq})
+	client.gob.out.put(putting{}, r.Seq, r.wire(), &cancelArgs{seq})
 }
 
 // understood notes what the server has said that it understands, and cancels what was left
@@ -327,9 +327,14 @@ func (client *Client) understood(features uint64) {
 		left = append(left, seq)
 	}
 	client.mu.Unlock()
-	for _, seq := range left {
-		client.cancel(seq)
+	if len(left) == 0 {
+		return
 	}
+	go func() { // ends when all is written, or the connection is closed
+		for _, seq := range left {
+			client.cancel(seq)
+		}
+	}()
 }
 
 // failed ends calls that could not be written, after those that wrote them have returned.
@@ -365,8 +370,9 @@ func (client *Client) read() {
 
 // readAnswer reads an answer and ends its call. It returns an error if no other can be read.
 func (client *Client) readAnswer() error {
-	var r Response
-	if err := client.codec.ReadResponseHeader(&r); err != nil {
+	r := &client.response
+	*r = Response{}
+	if err := client.codec.ReadResponseHeader(r); err != nil {
 		return err
 	}
 	call := client.take(r.Seq)
@@ -376,7 +382,7 @@ func (client *Client) readAnswer() error {
 	if call == nil || r.Error != "" {
 		err := client.codec.ReadResponseBody(nil)
 		if call != nil {
-			client.answered(call, &r)
+			client.answered(call, r)
 			client.end(call, r.err())
 		}
 		if err != nil {
@@ -398,7 +404,7 @@ func (client *Client) readAnswer() error {
 		client.end(call, text)
 		return err
 	}
-	client.answered(call, &r)
+	client.answered(call, r)
 	client.end(call, nil)
 	return nil
 }

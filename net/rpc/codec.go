@@ -196,7 +196,12 @@ func (c *gobServerCodec) ReadRequestHeader(r *Request) error {
 func (c *gobServerCodec) ReadRequestBody(body any) error { return c.decode(body) }
 
 func (c *gobServerCodec) WriteResponse(r *Response, body any) error {
-	err := c.out.put(nil, r.Seq, r.wire(), body, c.mend)
+	return c.write(r, body, false)
+}
+
+// write is WriteResponse that knows whether other answers are likely to follow at once.
+func (c *gobServerCodec) write(r *Response, body any, crowded bool) error {
+	err := c.out.put(putting{crowded: crowded, broken: !c.mend}, r.Seq, r.wire(), body)
 	if !isEncodeError(err) {
 		return err
 	}
@@ -205,9 +210,9 @@ func (c *gobServerCodec) WriteResponse(r *Response, body any) error {
 		if r.ext != nil {
 			bad.ext = &responseExt{code: yonder.Internal, metadata: r.ext.metadata}
 		}
-		return c.out.put(nil, bad.Seq, bad.wire(), invalidRequest, true)
+		return c.out.put(putting{}, bad.Seq, bad.wire(), invalidRequest)
 	}
-	// As the standard package: the header has been sent, so there is no way back.
+	// As the standard package: the header is sent, so there is no way back.
 	log.Println("rpc: gob error encoding body:", err)
 	c.out.finish()
 	c.Close()
@@ -253,7 +258,7 @@ func newGobClientCodec(conn io.ReadWriteCloser, maxMessage int) *gobClientCodec 
 }
 
 func (c *gobClientCodec) WriteRequest(r *Request, body any) error {
-	return c.out.put(nil, r.Seq, r.wire(), body, true)
+	return c.out.put(putting{}, r.Seq, r.wire(), body)
 }
 
 // wire returns what gob is to encode.

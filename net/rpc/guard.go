@@ -33,10 +33,11 @@ type guard struct {
 }
 
 const (
-	guardBuffer = 8 << 10 // read at a time
-	maxDefs     = 1 << 20 // bytes of definitions of types, a connection; gob keeps them
-	maxNesting  = 50_000  // of values; gob's stack grows by some 600 bytes a level
-	maxUnpaid   = 8       // bytes of memory for one that has arrived
+	guardBuffer = 8 << 10  // read at a time
+	maxDefs     = 1 << 20  // bytes of definitions of types, a connection; gob keeps them
+	maxNesting  = 50_000   // of values; gob's stack grows by some 600 bytes a level
+	maxTrust    = 64 << 10 // bytes of memory for a length alone
+	maxUnpaid   = 8        // beyond that, bytes of memory for one that has arrived
 	maxGob      = (1 << 30) << (^uint(0) >> 62)
 )
 
@@ -121,7 +122,7 @@ func (g *guard) next() error {
 	case c.bad || g.plain(id):
 		// Nothing in it claims anything; only its length does, until a part has arrived.
 		paid := uint64(0)
-		if n > guardBuffer {
+		if n > maxTrust {
 			paid = n / maxUnpaid
 		}
 		if err := g.read(paid); err != nil {
@@ -523,9 +524,14 @@ func (w *walk) user(t *wireType) {
 		if t.kind == kindArray && n != t.size {
 			w.bad = true
 		}
+		if t.kind != kindMap && t.elem >= gobBool && t.elem <= gobFloat {
+			w.scalars(n)
+			return
+		}
 		for ; n > 0 && !w.bad; n-- {
 			if w.rest() == 0 {
 				w.bad = true
+				return
 			}
 			if t.kind == kindMap {
 				w.value(t.key)
@@ -533,6 +539,22 @@ func (w *walk) user(t *wireType) {
 			w.value(t.elem)
 		}
 	}
+}
+
+// scalars walks n numbers.
+func (w *walk) scalars(n uint64) {
+	for ; n > 0; n-- {
+		if w.i >= len(w.b) {
+			w.bad = true
+			return
+		}
+		b := w.b[w.i]
+		w.i++
+		if b > 0x7f {
+			w.i += -int(int8(b))
+		}
+	}
+	w.bad = w.bad || w.i > len(w.b)
 }
 
 // iface walks an interface's value: a name, definitions, the type, a length, the value.

@@ -4,13 +4,16 @@ import (
 	"encoding/gob"
 	"errors"
 	"io"
+	"net"
+	"runtime"
 	"slices"
 	"sync"
 )
 
 const (
 	maxQueued = 1 << 20 // bytes that may wait for a write before senders wait too
-	keptSpare = 1 << 16 // capacity of a buffer worth keeping for the next batch
+	large     = 1 << 15 // a value worth not copying
+	keptSpare = 1 << 17 // capacity of a buffer worth keeping for the next batch
 )
 
 // An outbox encodes messages and writes them. Whoever adds a message and finds nobody
@@ -30,6 +33,8 @@ type outbox struct {
 	spare   []byte
 	spares  []uint64
 	writing bool
+	whole   bool          // the value being encoded may go straight to w
+	taken   bool          // by such a value, although the lock is free
 	wrote   chan struct{} // closed when a write ends; nil: nobody waits for that
 	err     error         // nothing can be written any more
 }
@@ -45,9 +50,37 @@ func newOutbox(w io.Writer, failed func([]uint64, error)) *outbox {
 type encoderOut struct{ o *outbox }
 
 func (e encoderOut) Write(p []byte) (int, error) {
-	e.o.last = len(e.o.buf)
-	e.o.buf = append(e.o.buf, p...)
+	o := e.o
+	if o.whole && len(p) >= large && !defines(p) {
+		return len(p), o.passLocked(p)
+	}
+	o.last = len(o.buf)
+	o.buf = append(o.buf, p...)
 	return len(p), nil
+}
+
+// defines reports whether a message is the definition of a type.
+func defines(message []byte) bool {
+	c := cursor{b: message}
+	c.uint()
+	return c.int() < 0
+}
+
+// passLocked writes buf and a message behind it, unlocking meanwhile. The encoder is in the
+// middle of that message, so nobody may use it.
+func (o *outbox) passLocked(message []byte) error {
+	o.taken = true
+	for o.writing {
+		o.waitLocked(nil)
+	}
+	if o.err != nil {
+		o.taken = false
+		return o.err
+	}
+	o.writing = true
+	o.writeLocked(message)
+	o.writing, o.taken = false, false
+	return o.err
 }
 
 // encodeError is the failure to encode a value, after which the outbox goes on.
@@ -61,42 +94,41 @@ func isEncodeError(err error) bool {
 	return ok
 }
 
-// put encodes a header and a body, and has them written: by itself, or, if done is not
-// nil, by another goroutine. It waits for earlier writes if too much is queued, until done
-// is closed. If the body cannot be encoded, nothing is sent, or, without whole, the header
-// alone; then nothing can be put any more.
-func (o *outbox) put(done <-chan struct{}, seq uint64, header, body any, whole bool) error {
+// How a message is put.
+type putting struct {
+	done    <-chan struct{} // not nil: another goroutine writes, and nothing waits after done is closed
+	crowded bool            // other messages are likely to follow at once
+	broken  bool            // if the body cannot be encoded, the header stays, and nothing follows
+}
+
+// put encodes a header and a body, and has them written. It waits for earlier writes if
+// too much is queued. If the body cannot be encoded, the error is an encodeError.
+func (o *outbox) put(how putting, seq uint64, header, body any) error {
 	o.mu.Lock()
-	for len(o.buf) >= maxQueued && o.writing && o.err == nil {
-		wrote := o.wroteLocked()
-		o.mu.Unlock()
-		select {
-		case <-wrote:
-		case <-done:
+	for (len(o.buf) >= maxQueued && o.writing || o.taken) && o.err == nil {
+		if !o.waitLocked(how.done) {
+			o.mu.Unlock()
 			return errNotSent
 		}
-		o.mu.Lock()
 	}
-	return o.putLocked(done != nil, seq, header, body, whole)
-}
-
-// add is put for what must not wait.
-func (o *outbox) add(seq uint64, header, body any) error {
-	o.mu.Lock()
-	return o.putLocked(true, seq, header, body, true)
-}
-
-func (o *outbox) putLocked(aside bool, seq uint64, header, body any, whole bool) error {
 	if o.err != nil {
 		defer o.mu.Unlock()
 		return o.err
 	}
-	if err := o.encodeLocked(header, body, whole); err != nil {
-		if !whole {
+	o.whole = how.done == nil
+	if err := o.encodeLocked(header, body, how.broken); err != nil {
+		defer o.mu.Unlock()
+		if o.err != nil {
+			return o.err
+		}
+		if how.broken {
 			o.err = errBroken
 		}
-		o.mu.Unlock()
 		return encodeError{err}
+	}
+	if len(o.buf) == 0 { // written already
+		o.mu.Unlock()
+		return nil
 	}
 	o.seqs = append(o.seqs, seq)
 	if o.writing {
@@ -104,12 +136,17 @@ func (o *outbox) putLocked(aside bool, seq uint64, header, body any, whole bool)
 		return nil
 	}
 	o.writing = true
-	if aside {
+	if how.done != nil {
 		o.mu.Unlock()
 		go o.writeAll() // ends when nothing is left to write, or a write fails
 		return nil
 	}
-	o.writeLocked()
+	if how.crowded {
+		o.mu.Unlock()
+		runtime.Gosched()
+		o.mu.Lock()
+	}
+	o.writeLocked(nil)
 	rest := len(o.buf) > 0 && o.err == nil
 	o.writing = rest
 	o.mu.Unlock()
@@ -119,17 +156,37 @@ func (o *outbox) putLocked(aside bool, seq uint64, header, body any, whole bool)
 	return nil
 }
 
+// waitLocked waits until a write has ended, unlocking meanwhile, and reports whether done
+// was not closed before.
+func (o *outbox) waitLocked(done <-chan struct{}) bool {
+	if o.wrote == nil {
+		o.wrote = make(chan struct{})
+	}
+	wrote := o.wrote
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	select {
+	case <-wrote:
+		return true
+	case <-done:
+		return false
+	}
+}
+
 var (
 	errBroken  = errors.New("rpc: the connection is broken: a reply could not be encoded")
 	errNotSent = errors.New("rpc: the call was not sent")
 )
 
 // encodeLocked appends a message to buf. If it fails, or gob panics, what stays there are
-// definitions of types, which gob counts as sent, and without whole the header.
-func (o *outbox) encodeLocked(header, body any, whole bool) error {
+// definitions of types, which gob counts as sent, and the header if it is to stay.
+func (o *outbox) encodeLocked(header, body any, broken bool) error {
 	value, end := len(o.buf), len(o.buf)
+	direct := o.whole
+	o.whole = false // not the header
 	done := false
 	defer func() {
+		o.whole = false
 		if !done { // a nil pointer, or a type's own method: the caller's panic
 			o.buf = slices.Delete(o.buf, value, end)
 			o.mu.Unlock()
@@ -138,9 +195,10 @@ func (o *outbox) encodeLocked(header, body any, whole bool) error {
 	err := o.enc.Encode(header)
 	if err == nil {
 		value, end = o.last, len(o.buf)
+		o.whole = direct
 		err = o.enc.Encode(body)
 	}
-	if err != nil && whole {
+	if err != nil && !broken && o.err == nil {
 		o.buf = slices.Delete(o.buf, value, end)
 	}
 	done = true
@@ -149,21 +207,29 @@ func (o *outbox) encodeLocked(header, body any, whole bool) error {
 
 // writeAll writes until nothing is left.
 func (o *outbox) writeAll() {
-	o.mu.Lock()
-	for len(o.buf) > 0 && o.err == nil {
-		o.writeLocked()
+	for more := true; more; {
+		runtime.Gosched() // there are others, who may be about to add something
+		o.mu.Lock()
+		o.writeLocked(nil)
+		more = len(o.buf) > 0 && o.err == nil
+		o.writing = more
+		o.mu.Unlock()
 	}
-	o.writing = false
-	o.mu.Unlock()
 }
 
-// writeLocked writes what buf has, unlocking meanwhile.
-func (o *outbox) writeLocked() {
+// writeLocked writes buf, and a message behind it if there is one, unlocking meanwhile.
+func (o *outbox) writeLocked(message []byte) {
 	buf, seqs := o.buf, o.seqs
 	o.buf, o.seqs = o.spare[:0], o.spares[:0]
 	o.spare, o.spares = nil, nil
 	o.mu.Unlock()
-	_, err := o.w.Write(buf)
+	var err error
+	if message != nil {
+		both := net.Buffers{buf, message}
+		_, err = both.WriteTo(o.w)
+	} else {
+		_, err = o.w.Write(buf)
+	}
 	if err != nil && o.failed != nil {
 		o.failed(seqs, err)
 	}
@@ -187,26 +253,16 @@ func (o *outbox) writeLocked() {
 	}
 }
 
-func (o *outbox) wroteLocked() <-chan struct{} {
-	if o.wrote == nil {
-		o.wrote = make(chan struct{})
-	}
-	return o.wrote
-}
-
 // finish writes what is left, although nothing can be put any more.
 func (o *outbox) finish() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.writing {
-		wrote := o.wroteLocked()
-		o.mu.Unlock()
-		<-wrote
-		o.mu.Lock()
+		o.waitLocked(nil)
 	}
 	if len(o.buf) > 0 {
 		o.writing = true
-		o.writeLocked()
+		o.writeLocked(nil)
 		o.writing = false
 	}
 }

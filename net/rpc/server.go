@@ -300,6 +300,7 @@ func (s *session) begin(c *serverCall) bool {
 		return false
 	}
 	s.inFlight++
+	c.crowded = s.inFlight > 1
 	if c.cancel != nil {
 		if s.calls == nil {
 			s.calls = make(map[uint64]*serverCall)
@@ -393,6 +394,7 @@ type serverCall struct {
 	ctx      context.Context         // nil: the method takes none
 	cancel   context.CancelCauseFunc // of ctx
 	metadata yonder.Metadata         // of the answer
+	crowded  bool                    // other calls are in flight
 }
 
 // cancelling is what cancelMethod is, unless the user has registered one of its name.
@@ -488,7 +490,7 @@ func (c *serverCall) answer(reply any, err error) {
 	}
 	if s.gob != nil {
 		r.ext = c.extension(err)
-		s.gob.WriteResponse(r, reply)
+		s.gob.write(r, reply, c.crowded)
 		return
 	}
 	s.sending.Lock()
