@@ -286,10 +286,12 @@ func (client *Client) leave(call *Call, err error) {
 	}
 	call.with.ended = true
 	_, waiting := client.pending[call.request.Seq]
-	tell := waiting && client.cancels
+	_, timed := call.with.ctx.Deadline()
+	told := timed && err == context.DeadlineExceeded // when it was called
+	tell := waiting && client.cancels && !told
 	if waiting {
 		delete(client.pending, call.request.Seq)
-		if client.gob != nil {
+		if client.gob != nil && !told {
 			if client.left == nil {
 				client.left = make(map[uint64]bool)
 			}

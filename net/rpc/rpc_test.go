@@ -1,15 +1,11 @@
 package rpc_test
 
 import (
-	"context"
 	"errors"
-	"net"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
-	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/net/rpc"
 )
 
@@ -43,6 +39,18 @@ func (Math) Count(words map[string][]int, n *int) error {
 	}
 	return nil
 }
+
+// Box holds what gob cannot encode unless it has been told of the type.
+type Box struct{ Value any }
+
+type unheardOf struct{ X int }
+
+func (Math) Bad(_ int, reply *Box) error {
+	reply.Value = unheardOf{1}
+	return nil
+}
+
+func (Math) Silent(_ int, _ *int) error { return errors.New("") }
 
 // serve serves Math and other services on a port until the test ends.
 func serve(tb testing.TB, s *rpc.Server, services ...any) string {
@@ -80,8 +88,3 @@ func noLeaks(tb testing.TB) {
 	before := goleak.IgnoreCurrent()
 	tb.Cleanup(func() { goleak.VerifyNone(tb, before) })
 }
-
-var _ = context.Background
-var _ = net.Dial
-var _ = time.Now
-var _ = yonder.CodeOf

@@ -424,21 +424,30 @@ func (c *serverCall) read() (readable bool, err error) {
 	}
 	if err != nil {
 		s.codec.ReadRequestBody(nil)
-		return true, err
+		return true, c.coded(yonder.Unimplemented, err)
 	}
 	c.method = m
 	into, arg := m.newArg()
 	if err := s.codec.ReadRequestBody(into); err != nil {
+		code := yonder.InvalidArgument
 		if e, ok := err.(*messageError); ok && e.size {
-			err = yonder.Errorf(yonder.ResourceExhausted, "%w", err)
+			code = yonder.ResourceExhausted
 		}
-		return true, err
+		return true, c.coded(code, err)
 	}
 	c.arg = arg
 	if m.context {
 		c.context()
 	}
 	return true, nil
+}
+
+// coded gives an error a code, if the client asked for more than the standard package sends.
+func (c *serverCall) coded(code yonder.Code, err error) error {
+	if c.request.ext == nil {
+		return err
+	}
+	return yonder.Errorf(code, "%w", err)
 }
 
 // context makes the context of a method that takes one.
@@ -469,7 +478,14 @@ func (c *serverCall) serve() {
 
 func (c *serverCall) run() {
 	reply := c.method.newReply()
+	returned := false
+	defer func() {
+		if !returned { // runtime.Goexit; a panic is an error by now
+			c.answer(nil, panicked(c.request.ServiceMethod))
+		}
+	}()
 	err := c.method.call(c.ctx, c.request.ServiceMethod, c.arg, reply)
+	returned = true
 	c.answer(reply.Interface(), err)
 }
 

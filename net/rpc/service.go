@@ -164,29 +164,28 @@ func (m *method) newReply() reflect.Value {
 	return v
 }
 
-// call calls the method. Its panic, or the end of its goroutine, is an error, whose stack
-// is logged.
+// call calls the method. Its panic is an error, and the stack is logged.
 func (m *method) call(ctx context.Context, name string, arg, reply reflect.Value) (err error) {
 	m.calls.Add(1)
-	done := false
 	defer func() {
-		if done {
-			return
+		if v := recover(); v != nil {
+			log.Printf("rpc: %s panicked: %v\n%s", name, v, debug.Stack())
+			err = panicked(name)
 		}
-		// Nil after runtime.Goexit.
-		log.Printf("rpc: %s panicked: %v\n%s", name, recover(), debug.Stack())
-		err = yonder.Errorf(yonder.Internal, "rpc: %s panicked", name)
 	}()
 	var in [4]reflect.Value
 	args := append(in[:0], m.receiver)
 	if m.context {
 		args = append(args, reflect.ValueOf(ctx))
 	}
-	args = append(args, arg, reply)
-	out := m.fn.Call(args)
-	done = true
+	out := m.fn.Call(append(args, arg, reply))
 	err, _ = reflect.TypeAssert[error](out[0])
 	return err
+}
+
+// panicked is what the caller of a method that panicked is told.
+func panicked(name string) error {
+	return yonder.Errorf(yonder.Internal, "rpc: %s panicked", name)
 }
 
 // find returns the method of a name, or the standard package's words for that there is
