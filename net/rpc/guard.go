@@ -17,6 +17,10 @@ import (
 // reads first. A length beyond the limit is refused when it is seen, memory is taken only
 // as bytes arrive, and every count within a value must be true.
 //
+// One thing it cannot know is what the decoder wants. gob passes over a collection with a
+// nil interface in it as if more followed the nil, and so a peer can hide a count from the
+// guard, if the decoder lacks the field and wants a map elsewhere in the value.
+//
 // What is refused is not passed on. After a *messageError the next message can be read;
 // any other error stays.
 type guard struct {
@@ -35,6 +39,7 @@ type guard struct {
 const (
 	guardBuffer = 8 << 10  // read at a time
 	maxDefs     = 1 << 20  // bytes of definitions of types, a connection; gob keeps them
+	defCost     = 64       // bytes that a definition counts for besides its own
 	maxNesting  = 50_000   // of values; gob's stack grows by some 600 bytes a level
 	maxTrust    = 64 << 10 // bytes of memory for a length alone
 	maxUnpaid   = 8        // beyond that, bytes of memory for one that has arrived
@@ -209,8 +214,8 @@ func (g *guard) refuse(n uint64, id int64) error {
 
 // definition admits the definition of a type.
 func (g *guard) definition(n uint64) error {
-	if n > uint64(maxDefs-g.defs) {
-		return fmt.Errorf("rpc: the definitions of the peer's types take more than %d bytes", maxDefs)
+	if n > uint64(maxDefs-min(g.defs, maxDefs)) {
+		return errDefinitions
 	}
 	prefix := len(g.buf)
 	if err := g.read(n); err != nil {
@@ -218,6 +223,9 @@ func (g *guard) definition(n uint64) error {
 	}
 	c := cursor{b: g.buf[prefix:]}
 	if g.define(&c, -c.int()); c.bad {
+		if g.defs > maxDefs {
+			return errDefinitions
+		}
 		return errMalformed
 	}
 	g.head = g.buf
@@ -248,7 +256,10 @@ func (g *guard) value(n uint64) error {
 	return nil
 }
 
-var errMalformed = errors.New("rpc: what was received is not gob: a count or a type in it is not true")
+var (
+	errMalformed   = errors.New("rpc: what was received is not gob: a count or a type in it is not true")
+	errDefinitions = fmt.Errorf("rpc: the definitions of the peer's types take more than %d bytes", maxDefs)
+)
 
 // Types that gob defines itself.
 const (
@@ -416,7 +427,7 @@ func (g *guard) define(c *cursor, id int64) {
 			t.parts(c)
 		}
 	}
-	g.defs += c.i - start
+	g.defs += c.i - start + defCost
 	if set != 1 || id < gobUser || g.types[id] != nil || g.defs > maxDefs {
 		c.bad = true
 	}
