@@ -19,8 +19,9 @@ With one:
 
   - [Client.CallContext] and [Client.GoContext] return when their context ends.
   - A method may take a context first, func (t *T) M(ctx context.Context, arg A, reply *R)
-    error. It ends with the caller's deadline, with the caller's own context, and when the
-    connection is lost, and [yonder.InfoFrom] tells the metadata of [yonder.WithMetadata].
+    error. That ends with the caller's deadline, with the caller's own context, and when the
+    client sends no more; [yonder.InfoFrom] tells the metadata of [yonder.WithMetadata].
+    So a type whose methods of that form were passed over before now offers them.
   - A method may return a [*yonder.Error], whose code [yonder.CodeOf] finds in the caller's.
   - [Server.Shutdown] lets calls in flight end. [Server.MaxMessage], [Server.MaxCalls] and
     [Dialer.MaxMessage] bound what a peer may cost.

@@ -77,7 +77,7 @@ func guardTrees() []guardTree {
 		{ByKey: map[guardKey]any{{1, 2}: "v", {3, 4}: guardLeaf{5}}},
 		{Trees: []guardTree{{Name: "1"}, {Trees: []guardTree{{Any: guardLeaf{}}}}}},
 		*deep,
-		{Bytes: make([]byte, 300_000), Name: strings.Repeat("long", 50_000)},
+		{Bytes: make([]byte, 70_000), Name: strings.Repeat("long", 5_000)},
 	}
 }
 

@@ -34,6 +34,7 @@ type Server struct {
 	EmptyErrorIsError bool
 
 	registry atomic.Pointer[registry]
+	spare    sync.Pool // of *serverCall
 
 	mu        sync.Mutex // guards what follows, and replacing registry
 	listeners map[net.Listener]bool
@@ -251,7 +252,11 @@ func (server *Server) newSession(codec ServerCodec, conn any) *session {
 func (s *session) serve() {
 	defer s.server.serving.Done()
 	for {
-		c := &serverCall{session: s}
+		c, _ := s.server.spare.Get().(*serverCall)
+		if c == nil {
+			c = new(serverCall)
+		}
+		c.session = s
 		readable, err := c.read()
 		if err != nil {
 			if !readable {
@@ -470,9 +475,16 @@ func (c *serverCall) context() {
 	c.ctx = ctx
 }
 
-// serve runs a call and answers it.
+// serve runs a call and answers it. c is not to be used after that.
 func (c *serverCall) serve() {
-	defer c.session.finish(c)
+	defer func() {
+		s := c.session
+		s.finish(c)
+		if c.cancel == nil { // else session.end may still hold it
+			*c = serverCall{}
+			s.server.spare.Put(c)
+		}
+	}()
 	c.run()
 }
 

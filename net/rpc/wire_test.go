@@ -151,7 +151,7 @@ func script(c caller) []any {
 	call("None", Pair{1, 0}, new(int))
 	call("Math.Add", "no pair", new(int))
 	call("Math.Echo", []byte("small"), new([]byte))
-	call("Math.Echo", bytes.Repeat([]byte("large"), 20_000), new([]byte))
+	call("Math.Echo", bytes.Repeat([]byte("large"), 8_000), new([]byte))
 	call("Math.Count", map[string][]int{"one": {1, 2, 3}}, new(int))
 	call("Math.Silent", 1, new(int))
 	call("Math.Add", &Pair{1, 2}, nil)
