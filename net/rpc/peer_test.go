@@ -129,6 +129,9 @@ func many(t *testing.T, c caller) {
 
 // TestDebugPage compares the page with the standard package's.
 func TestDebugPage(t *testing.T) {
+	mux := http.DefaultServeMux
+	http.DefaultServeMux = http.NewServeMux() // so that the test can run twice
+	defer func() { http.DefaultServeMux = mux }()
 	ours, theirs := rpc.NewServer(), stock.NewServer()
 	for _, name := range []string{"B", "A", "x<y>&\"'z"} {
 		ours.RegisterName(name, Math{})
