@@ -38,7 +38,7 @@ const (
 	guardBuffer = 8 << 10  // read at a time
 	maxDefs     = 1 << 20  // bytes of definitions of types, a connection; gob keeps them
 	defCost     = 64       // bytes that a definition counts for besides its own
-	maxNesting  = 50_000   // of values; gob's stack grows by some 600 bytes a level
+	maxNesting  = 50_000   // of values; gob recurses, and a stack that is full ends the process
 	maxTrust    = 64 << 10 // bytes of memory for a length alone
 	maxUnpaid   = 8        // beyond that, bytes of memory for one that has arrived
 	maxGob      = (1 << 30) << (^uint(0) >> 62)
