@@ -13,6 +13,7 @@ type (
 	outgoingKey struct{} // Metadata of calls made with the context
 	replyKey    struct{} // *Metadata that an answer's are put in
 	callKey     struct{} // *Call that a handler's context is of
+	foreignKey  struct{} // *foreign that a handler's context is of, if there is no Call
 )
 
 // WithMetadata returns a context whose calls carry the pairs, key before value, in
@@ -48,6 +49,11 @@ func SetReply(ctx context.Context, key, value string) {
 			call.Reply = make(Metadata)
 		}
 		call.Reply[key] = value
+	} else if f, ok := ctx.Value(foreignKey{}).(*foreign); ok && f.reply != nil {
+		if *f.reply == nil {
+			*f.reply = make(Metadata)
+		}
+		(*f.reply)[key] = value
 	}
 }
 
@@ -69,11 +75,38 @@ type CallInfo struct {
 // InfoFrom returns what is known of the call whose handler has this context, or one
 // that it is derived from, and whether there is one.
 func InfoFrom(ctx context.Context) (CallInfo, bool) {
-	call, ok := ctx.Value(callKey{}).(*Call)
-	if !ok {
-		return CallInfo{}, false
+	if call, ok := ctx.Value(callKey{}).(*Call); ok {
+		return call.Info(), true
 	}
-	return call.Info(), true
+	if f, ok := ctx.Value(foreignKey{}).(*foreign); ok {
+		return f.info, true
+	}
+	return CallInfo{}, false
+}
+
+// foreign is a call that no [Server] serves.
+type foreign struct {
+	info  CallInfo
+	reply *Metadata
+}
+
+// HandlerContext returns a context for a handler that is not called by a [Server], for
+// packages with servers of their own: [InfoFrom] tells info, and [SetReply] adds to reply,
+// if that is not nil. The handler's own calls carry none of ctx's metadata.
+func HandlerContext(ctx context.Context, info CallInfo, reply *Metadata) context.Context {
+	ctx = context.WithValue(ctx, foreignKey{}, &foreign{info, reply})
+	if m, _ := Outgoing(ctx); m != nil {
+		ctx = context.WithValue(ctx, outgoingKey{}, Metadata(nil))
+	}
+	return ctx
+}
+
+// Outgoing returns what [WithMetadata] and [WithReply] have put into a context, for
+// packages with clients of their own. The metadata must not be changed. Nil: nothing.
+func Outgoing(ctx context.Context) (m Metadata, reply *Metadata) {
+	m, _ = ctx.Value(outgoingKey{}).(Metadata)
+	reply, _ = ctx.Value(replyKey{}).(*Metadata)
+	return m, reply
 }
 
 // PeerFrom returns a client of the other end of the connection that the handler with
