@@ -2,6 +2,7 @@ package yonder
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +57,7 @@ func (e *Error) Error() string {
 	case e.Err != nil:
 		return e.Err.Error()
 	}
-	return e.Code.String()
+	return cmp.Or(e.Code, Unknown).String()
 }
 
 // Unwrap returns Err.
@@ -191,10 +192,7 @@ func (t *errorTable) node(err error, codec Codec, nodes *int, depth int) *wire.E
 	*nodes--
 	n := &wire.Error{Message: err.Error()}
 	if e, ok := err.(*Error); ok {
-		n.Code = uint8(e.Code)
-		if n.Code == 0 {
-			n.Code = uint8(Unknown)
-		}
+		n.Code = uint8(cmp.Or(e.Code, Unknown))
 		n.Details = e.encodeDetails(codec)
 	}
 	is, _ := err.(interface{ Is(error) bool })
