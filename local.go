@@ -2,6 +2,7 @@ package yonder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
 // resolveLocal finds what a client of [Local] calls, once.
@@ -62,12 +64,20 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 	}
 	done := make(chan error)
 	go func() { // ends with the handler
-		err := c.serveLocal(ctx, &own, res)
-		select {
-		case done <- err:
-		case <-ctx.Done():
-			own.discard(err)
-		}
+		var err error
+		returned := false
+		defer func() {
+			if !returned { // runtime.Goexit, which the server has logged
+				err = localError(errPanicked(own.Procedure))
+			}
+			select {
+			case done <- err:
+			case <-ctx.Done():
+				own.discard(err)
+			}
+		}()
+		err = c.serveLocal(ctx, &own, res)
+		returned = true
 	}()
 	select {
 	case err = <-done:
@@ -109,7 +119,7 @@ func (c *Client) serveLocal(ctx context.Context, call *Call, res *resolution) er
 	call.context = newLocalContext(ctx, c.local, call)
 	if err := c.local.Call(call.context, call); err != nil {
 		call.context.release()
-		return localError(err)
+		return call.localError(err)
 	}
 	if !hasStreams(res.proc.plan.Results) {
 		call.context.release()
@@ -130,10 +140,26 @@ func hasStreams(slots []fn.Slot) bool {
 // it.
 func localError(err error) error {
 	e := &Error{Code: CodeOf(err), Message: err.Error(), Err: err, remote: true}
-	if own, ok := err.(*Error); ok {
-		e.Details = own.Details
+	if first, ok := errors.AsType[*Error](err); ok {
+		e.Details = first.Details
 	}
 	return e
+}
+
+// localError is localError for what the procedure returned: its methods may panic, and it
+// may wrap itself.
+func (c *Call) localError(err error) (e error) {
+	s := c.context.server
+	defer func() {
+		if r := recover(); r != nil {
+			e = localError(panicked(s.logger(), c.Procedure, r))
+		}
+	}()
+	if !bounded(err) {
+		record := s.errs.record(s.logger(), c.Procedure, err, CBOR)
+		return s.errs.decode(wire.AppendError(nil, record), CBOR)
+	}
+	return localError(err)
 }
 
 // settle stores the results that served has where the caller wants them.
@@ -257,7 +283,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 		defer func() {
 			if producing { // else it is the consumer who panics
 				if r := recover(); r != nil {
-					err = panicked(c.context.server.logger(), c.Procedure, r)
+					err = localError(panicked(c.context.server.logger(), c.Procedure, r))
 				}
 			}
 		}()
@@ -279,7 +305,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 			failed = c.ended() // cut short: the consumer must not take it for complete
 		}
 		if err != nil {
-			return localError(err)
+			return c.localError(err)
 		}
 		return failed
 	}), nil
@@ -324,14 +350,14 @@ func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) re
 		call.context = newLocalContext(ctx, c.context.server, call)
 		defer func() {
 			if r := recover(); r != nil {
-				err = panicked(c.context.server.logger(), name, r)
+				err = localError(panicked(c.context.server.logger(), name, r))
 			}
 			if err != nil || !hasStreams(from.Results) {
 				call.context.release()
 			}
 		}()
 		if err := call.proc.invoke(call.context, call); err != nil {
-			return localError(err)
+			return call.localError(err)
 		}
 		return call.settle(call)
 	})
@@ -372,7 +398,7 @@ func (r *localReader) Read(b []byte) (n int, err error) {
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			err = panicked(r.call.context.server.logger(), r.call.Procedure, v)
+			err = localError(panicked(r.call.context.server.logger(), r.call.Procedure, v))
 		}
 		if err != nil {
 			r.err = err
@@ -380,7 +406,7 @@ func (r *localReader) Read(b []byte) (n int, err error) {
 		}
 	}()
 	if n, err = r.Reader.Read(b); err != nil && err != io.EOF {
-		err = localError(err)
+		err = r.call.localError(err)
 	}
 	return n, err
 }

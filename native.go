@@ -562,7 +562,7 @@ func (sc *serverCall) fail(err error) {
 		msg.Write(wire.AppendError(msg.AvailableBuffer(), e))
 		return sc.in.Reply(wire.Failed, Metadata(sc.call.Reply), msg, true)
 	}
-	if failed := send(l.errs.record(l.own(sc.call.Procedure, err), l.codec)); failed == nil {
+	if failed := send(l.record(sc.call.Procedure, err)); failed == nil {
 		return
 	} else if e, ok := errors.AsType[*mux.TooLargeError](failed); ok {
 		sc.call.Reply = nil
@@ -570,12 +570,13 @@ func (sc *serverCall) fail(err error) {
 	}
 }
 
-// own turns an error of package mux into one for the caller.
-func (l *link) own(name string, err error) error {
+// record returns an error of a procedure's, or of package mux's, as it crosses the
+// connection.
+func (l *link) record(procedure string, err error) *wire.Error {
 	if _, ok := err.(*mux.TooLargeError); ok {
-		return l.failure(fmt.Sprintf("call %q", name), err)
+		err = l.failure(fmt.Sprintf("call %q", procedure), err)
 	}
-	return err
+	return l.errs.record(l.logger, procedure, err, l.codec)
 }
 
 // succeed answers with the results, and sends the streams among them.
@@ -637,7 +638,7 @@ func (sc *serverCall) produceAll(streams []outStream) {
 		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
 			// Cut short: the consumer must not take it for complete.
 			err := contextFailure(&sc.ctx, "stream of "+strconv.Quote(sc.call.Procedure))
-			record = wire.AppendError(nil, sc.link.errs.record(err, sc.link.codec))
+			record = sc.link.closing(sc.call.Procedure, err)
 		}
 		sc.in.CloseStream(s.to, record, left.Add(-1) == 0)
 	}
