@@ -55,20 +55,25 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 		}
 		return call.settle(call)
 	}
-	// A caller that gives up returns at once, so the handler has a goroutine and a call
-	// of its own.
-	own := *call
 	if call.OneWay {
+		own := *call
 		go c.serveOneWay(ctx, &own, res) // ends with the handler
 		return nil
 	}
+	return call.apart(ctx, func(own *Call) error { return c.serveLocal(ctx, own, res) })
+}
+
+// apart has serve do a call of its own in the place of this one, on a goroutine of its
+// own: a caller that gives up returns at once.
+func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
+	own := *c
 	done := make(chan error)
 	go func() { // ends with the handler
 		var err error
 		returned := false
 		defer func() {
-			if !returned { // runtime.Goexit, which the server has logged
-				err = localError(errPanicked(own.Procedure))
+			if !returned { // runtime.Goexit, which has been logged
+				err = own.served(errPanicked(own.Procedure))
 			}
 			select {
 			case done <- err:
@@ -76,19 +81,20 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 				own.discard(err)
 			}
 		}()
-		err = c.serveLocal(ctx, &own, res)
+		err = serve(&own)
 		returned = true
 	}()
+	var err error
 	select {
 	case err = <-done:
 	case <-ctx.Done():
-		return contextFailure(ctx, quoted(call))
+		return contextFailure(ctx, quoted(c))
 	}
-	call.Reply = own.Reply
+	c.Reply = own.Reply
 	if err != nil {
-		return inTime(ctx, call, err)
+		return inTime(ctx, c, err)
 	}
-	return call.settle(&own)
+	return c.settle(&own)
 }
 
 // serveOneWay has the server do a call that its caller does not wait for.
@@ -117,12 +123,17 @@ func (c *Call) discard(err error) {
 func (c *Client) serveLocal(ctx context.Context, call *Call, res *resolution) error {
 	call.proc, call.resolved = res.proc, res
 	call.context = newLocalContext(ctx, c.local, call)
-	if err := c.local.Call(call.context, call); err != nil {
-		call.context.release()
-		return call.localError(err)
+	return call.served(c.local.Call(call.context, call))
+}
+
+// served ends the handler's context, unless there are streams to go on, and returns the
+// error as its caller sees it.
+func (c *Call) served(err error) error {
+	if err != nil || !hasStreams(c.proc.plan.Results) {
+		c.context.release()
 	}
-	if !hasStreams(res.proc.plan.Results) {
-		call.context.release()
+	if err != nil {
+		return c.localError(err)
 	}
 	return nil
 }
@@ -336,31 +347,32 @@ func transcode(v reflect.Value, from *fn.Slot, to reflect.Type) (reflect.Value, 
 
 // adaptCallback wraps a function of the caller's so that it ends with the call.
 func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) reflect.Value {
-	return to.Make(func(ctx context.Context, args, results []reflect.Value) (err error) {
-		if c.context.Err() != nil {
-			return errOver(name)
-		}
+	proc := &procedure{plan: from, fv: f}
+	return to.Make(func(ctx context.Context, args, results []reflect.Value) error {
 		if ctx == nil {
 			ctx = c.context
 		}
-		call := &Call{Procedure: name, plan: to, resolved: &resolution{}}
-		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
-		call.setFunc(args, results)
-		call.proc = &procedure{plan: from, fv: f}
-		call.context = newLocalContext(ctx, c.context.server, call)
-		defer func() {
-			if r := recover(); r != nil {
-				err = localError(panicked(c.context.server.logger(), name, r))
-			}
-			if err != nil || !hasStreams(from.Results) {
-				call.context.release()
-			}
-		}()
-		if err := call.proc.invoke(call.context, call); err != nil {
-			return call.localError(err)
+		call := &Call{Procedure: name, plan: to, proc: proc, resolved: &resolution{proc: proc}}
+		switch {
+		case c.context.over():
+			return errOver(name)
+		case ctx.Err() != nil:
+			return contextFailure(ctx, quoted(call))
+		case c.context.Err() != nil: // the caller has given up
+			return errOver(name)
 		}
-		return call.settle(call)
+		call.setFunc(args, results)
+		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
+		err := call.apart(ctx, func(own *Call) error { return own.serveCallback(ctx, c.context.server) })
+		call.deliver(ctx)
+		return err
 	})
+}
+
+// serveCallback runs a function of the caller's.
+func (c *Call) serveCallback(ctx context.Context, s *Server) error {
+	c.context = newLocalContext(ctx, s, c)
+	return c.served(c.proc.guarded(c.context, c, s.logger()))
 }
 
 // localReader reads what the other end's reader does.

@@ -447,7 +447,7 @@ func (sc *serverCall) procedure() error {
 }
 
 // callback runs a function among the arguments of a call that this end has made.
-func (sc *serverCall) callback() (err error) {
+func (sc *serverCall) callback() error {
 	call, _ := sc.in.Tag.(*offer)
 	arg := int(sc.in.Head.Arg)
 	if call == nil || arg >= len(call.args) || call.slots[arg].Kind != fn.Callback {
@@ -461,15 +461,10 @@ func (sc *serverCall) callback() (err error) {
 	sc.call.proc = &procedure{plan: call.slots[arg].Func, fv: f}
 	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
 	sc.call.source = sc
-	defer func() {
-		if r := recover(); r != nil {
-			err = panicked(sc.link.logger, sc.call.Procedure, r)
-		}
-	}()
 	if sc.link.server != nil {
 		return sc.link.server.Call(&sc.ctx, &sc.call)
 	}
-	return sc.call.proc.invoke(&sc.ctx, &sc.call)
+	return sc.call.proc.guarded(&sc.ctx, &sc.call, sc.link.logger)
 }
 
 // callbackName is what interceptors see as the name of a function among the arguments.

@@ -3,6 +3,7 @@ package yonder
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -117,6 +118,19 @@ func (p *procedure) invoke(ctx context.Context, call *Call) error {
 	}
 	call.out = out
 	return nil
+}
+
+// guarded is invoke for what is not called through a server, which sees to panics itself.
+func (p *procedure) guarded(ctx context.Context, call *Call, logger *slog.Logger) (err error) {
+	done := false
+	defer func() {
+		if !done { // either a panic, or runtime.Goexit
+			err = panicked(logger, call.Procedure, recover())
+		}
+	}()
+	err = p.invoke(ctx, call)
+	done = true
+	return err
 }
 
 // resolution is what a procedure is to a caller with a certain view of it.

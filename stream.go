@@ -243,6 +243,7 @@ func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
 		call.setFunc(args, results)
 		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
 		_, err := sc.link.request(ctx, call, q)
+		call.deliver(ctx)
 		return err
 	})
 }
