@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -470,5 +471,31 @@ func TestCallbackTimeout(t *testing.T) {
 		}
 		close(stuck)
 		synctest.Wait()
+	})
+}
+
+// Nobody waits for a call that is one-way, so nothing of its caller's can go with it.
+func TestNotifyWithStreams(t *testing.T) {
+	run(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		srv.Register("callback", func(f func() error) { t.Error("callback ran") })
+		srv.Register("stream", func(xs iter.Seq[int]) { t.Error("stream ran") })
+		srv.Register("reader", func(r io.Reader) { t.Error("reader ran") })
+		ran := make(chan bool, 3)
+		srv.Register("nils", func(f func() error, xs iter.Seq[int], r io.Reader) { ran <- f == nil && xs == nil && r == nil })
+		c := m.client(t, &srv)
+		for name, arg := range map[string]any{
+			"callback": func() error { return nil }, "stream": slices.Values([]int{1}), "reader": strings.NewReader("x"),
+		} {
+			err := c.Notify(t.Context(), name, arg)
+			if yonder.CodeOf(err) != yonder.InvalidArgument || yonder.IsRemote(err) || !strings.Contains(textOf(err), "argument 1") {
+				t.Errorf("%s: %v (%v)", name, err, yonder.CodeOf(err))
+			}
+		}
+		if err := c.Notify(t.Context(), "nils", (func() error)(nil), iter.Seq[int](nil), io.Reader((*strings.Reader)(nil))); err != nil {
+			t.Error(err)
+		} else if !<-ran {
+			t.Error("nil did not stay nil")
+		}
 	})
 }

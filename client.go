@@ -205,6 +205,11 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 			return err
 		}
 	}
+	if call.OneWay {
+		if err := call.plainArgs(); err != nil {
+			return err
+		}
+	}
 	if c.local != nil {
 		return c.callLocal(ctx, call)
 	}
