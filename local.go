@@ -278,7 +278,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 			return v.Convert(to.Type), nil
 		}
 		return transcode(v, from, to.Type)
-	case !v.IsValid() || v.IsNil():
+	case isNil(v):
 		return reflect.Zero(to.Type), nil
 	case from.Kind == fn.Reader || from.Kind == fn.ReadCloser:
 		return c.adaptReader(v, from, over), nil

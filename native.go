@@ -268,10 +268,22 @@ func (l *link) encodeArgs(call *Call, msg *mux.Message) error {
 
 // marker is what stands for a stream, a reader or a function.
 func marker(v reflect.Value) any {
-	if !v.IsValid() || v.IsNil() {
+	if isNil(v) {
 		return nil
 	}
 	return 1
+}
+
+// isNil reports whether there is no stream, reader or function. A reader need not be of a
+// type that has a nil.
+func isNil(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Func, reflect.Interface, reflect.Pointer:
+		return v.IsNil()
+	}
+	return false
 }
 
 // encodeValue appends one value, or a pointer's.

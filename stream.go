@@ -266,7 +266,7 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 	for i := range call.plan.Args {
 		slot := &call.plan.Args[i]
 		v := reflect.ValueOf(call.args[i])
-		if slot.Kind == fn.Value || slot.Kind == fn.Callback || !v.IsValid() || v.IsNil() {
+		if slot.Kind == fn.Value || slot.Kind == fn.Callback || isNil(v) {
 			continue
 		}
 		s := outStream{slot, v, o.SendStream(uint8(i + 1))}
