@@ -569,11 +569,14 @@ func (sc *serverCall) fail(err error) {
 		msg.Write(wire.AppendError(msg.AvailableBuffer(), e))
 		return sc.in.Reply(wire.Failed, Metadata(sc.call.Reply), msg, true)
 	}
-	if failed := send(l.record(sc.call.Procedure, err)); failed == nil {
-		return
-	} else if e, ok := errors.AsType[*mux.TooLargeError](failed); ok {
-		sc.call.Reply = nil
-		send(&wire.Error{Code: uint8(CodeOf(err)), Message: "yonder: the error cannot be sent: " + e.Error()})
+	e := l.record(sc.call.Procedure, err)
+	failed := send(e)
+	if _, ok := failed.(*mux.TooLargeError); ok && sc.call.Reply != nil {
+		sc.call.Reply = nil // the error matters more
+		failed = send(e)
+	}
+	if tooLarge, ok := failed.(*mux.TooLargeError); ok {
+		send(&wire.Error{Code: e.Code, Message: "yonder: the error cannot be sent: " + tooLarge.Error()})
 	}
 }
 
