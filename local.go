@@ -73,7 +73,7 @@ func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
 		returned := false
 		defer func() {
 			if !returned { // runtime.Goexit, which has been logged
-				err = own.served(errPanicked(own.Procedure))
+				err = localError(errPanicked(own.Procedure))
 			}
 			select {
 			case done <- err:
@@ -123,7 +123,15 @@ func (c *Call) discard(err error) {
 func (c *Client) serveLocal(ctx context.Context, call *Call, res *resolution) error {
 	call.proc, call.resolved = res.proc, res
 	call.context = newLocalContext(ctx, c.local, call)
-	return call.served(c.local.Call(call.context, call))
+	returned := false
+	defer func() {
+		if !returned { // runtime.Goexit
+			call.context.release()
+		}
+	}()
+	err := c.local.Call(call.context, call)
+	returned = true
+	return call.served(err)
 }
 
 // served ends the handler's context, unless there are streams to go on, and returns the
