@@ -213,6 +213,9 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	}()
 	err = s.handler(ctx, call)
 	done = true
+	if err == nil && call.out == nil && call.result == nil && len(call.proc.plan.Results) > 0 {
+		return Errorf(Internal, "yonder: %s: there are no results: an interceptor has returned nil although the next handler was not called, or failed", quoted(call))
+	}
 	return err
 }
 
