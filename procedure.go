@@ -189,6 +189,9 @@ func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, r
 			if err := call.source.argument(call, &v.req); err != nil {
 				return err
 			}
+			// For interceptors that look at it, or call again: it can be decoded once.
+			call.argv[0] = &v.req
+			call.args, call.indirect, call.source = call.argv[:1], true, nil
 		case call.in != nil:
 			v.req = call.in[0].Interface().(Req)
 		default:
