@@ -50,10 +50,13 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 		return err
 	}
 	if ctx.Done() == nil && !call.OneWay {
-		if err := c.serveLocal(ctx, call, res); err != nil {
+		own := *call // what the server's interceptors do to the call is not the caller's
+		err := c.serveLocal(ctx, &own, res)
+		call.Reply = own.Reply
+		if err != nil {
 			return err
 		}
-		return call.settle(call)
+		return call.settle(&own)
 	}
 	if call.OneWay {
 		own := *call
