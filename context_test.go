@@ -22,6 +22,9 @@ import (
 	"github.com/yonder-rpc/yonder"
 )
 
+// testKey is a key for a value of a context.
+type testKey struct{}
+
 // A deadline travels as the time that remains, and both ends keep to it.
 func TestDeadline(t *testing.T) {
 	bubble(t, func(t *testing.T, m mode) {
@@ -83,7 +86,7 @@ func TestCancel(t *testing.T) {
 		ends := make(chan ending)
 		began := make(chan bool)
 		watch := func(ctx context.Context, wait func(context.Context)) ending {
-			derived, cancel := context.WithCancel(context.WithValue(ctx, "key", 1))
+			derived, cancel := context.WithCancel(context.WithValue(ctx, testKey{}, 1))
 			defer cancel()
 			wait(ctx)
 			<-derived.Done()
@@ -205,7 +208,7 @@ func TestDerivedContexts(t *testing.T) {
 			with("short")(context.WithTimeout(ctx, time.Second))
 			with("long")(context.WithTimeout(ctx, time.Hour))
 			with("cause")(context.WithTimeoutCause(ctx, 2*time.Second, errSold))
-			with("value")(context.WithCancel(context.WithValue(derived["cancel"], "key", "v")))
+			with("value")(context.WithCancel(context.WithValue(derived["cancel"], testKey{}, "v")))
 			with("short of long")(context.WithTimeout(derived["long"], 1500*time.Millisecond))
 			causing, cancel := context.WithCancelCause(ctx)
 			derived["canceled"] = causing
@@ -215,8 +218,8 @@ func TestDerivedContexts(t *testing.T) {
 			if stop := context.AfterFunc(ctx, func() { t.Error("AfterFunc ran, which was stopped") }); !stop() {
 				t.Error("AfterFunc could not be stopped")
 			}
-			if v := derived["value"].Value("key"); v != "v" || ctx.Value("key") != nil {
-				t.Errorf("the value is %v, and in the handler's context it is %v", v, ctx.Value("key"))
+			if v := derived["value"].Value(testKey{}); v != "v" || ctx.Value(testKey{}) != nil {
+				t.Errorf("the value is %v, and in the handler's context it is %v", v, ctx.Value(testKey{}))
 			}
 			free := context.WithoutCancel(ctx)
 			if _, ok := free.Deadline(); ok || free.Done() != nil || free.Err() != nil {
@@ -578,7 +581,7 @@ func TestMetadata(t *testing.T) {
 	run(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		echo := func(ctx context.Context) yonder.Metadata {
-			info, ok := yonder.InfoFrom(context.WithValue(ctx, "key", 1))
+			info, ok := yonder.InfoFrom(context.WithValue(ctx, testKey{}, 1))
 			if !ok {
 				t.Error("no call in the handler's context")
 			}
@@ -650,7 +653,8 @@ func TestMetadata(t *testing.T) {
 			check("one-way", <-heard, nil)
 		}
 		want := "yonder: WithMetadata: key b has no value"
-		if got := panicOf(func() { yonder.WithMetadata(t.Context(), "a", "1", "b") }); got != want {
+		odd := []string{"a", "1", "b"}
+		if got := panicOf(func() { yonder.WithMetadata(t.Context(), odd...) }); got != want {
 			t.Errorf("got %s\nwant %s", got, want)
 		}
 		if info, ok := yonder.InfoFrom(t.Context()); ok {

@@ -432,6 +432,8 @@ func TestIsRemote(t *testing.T) {
 	})
 }
 
+func noMap() map[string]int { return nil }
+
 // panicking are handlers that do not return, and what the log must say of each.
 var panicking = map[string]struct {
 	f   func() error
@@ -440,7 +442,7 @@ var panicking = map[string]struct {
 	"panic":          {func() error { panic("boom") }, "boom"},
 	"panic an error": {func() error { panic(errSold) }, "sold out"},
 	"panic nil":      {func() error { panic(nil) }, "panic called with nil argument"},
-	"nil map":        {func() error { map[string]int(nil)["x"] = 1; return nil }, "assignment to entry in nil map"},
+	"nil map":        {func() error { noMap()["x"] = 1; return nil }, "assignment to entry in nil map"},
 	"index":          {func() error { return []error{}[len(os.Args[:0])] }, "index out of range"},
 	"Error":          {func() error { return &crashError{"Error"} }, "crash in Error"},
 	"Is":             {func() error { return &crashError{"Is"} }, "crash in Is"},
@@ -523,17 +525,14 @@ func TestGoexit(t *testing.T) {
 	})
 }
 
-// selfish wraps itself.
-type selfish struct{ wide bool }
-
-func (e *selfish) Error() string { return "selfish" }
-
-// selfishOnce wraps itself alone, selfishOften several times.
+// Errors that wrap themselves: once, and several times.
 type (
+	selfish      struct{}
 	selfishOnce  struct{ selfish }
 	selfishOften struct{ selfish }
 )
 
+func (*selfish) Error() string          { return "selfish" }
 func (e *selfishOnce) Unwrap() error    { return e }
 func (e *selfishOften) Unwrap() []error { return []error{e, e, e} }
 

@@ -367,7 +367,6 @@ func TestInterceptorRetries(t *testing.T) {
 // What an interceptor puts into the metadata and the context goes on.
 func TestInterceptorsChangeMetadata(t *testing.T) {
 	run(t, func(t *testing.T, m mode) {
-		type key struct{}
 		front := func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) error {
 				given := call.Metadata
@@ -386,7 +385,7 @@ func TestInterceptorsChangeMetadata(t *testing.T) {
 					return yonder.Errorf(yonder.Unauthenticated, "no token")
 				}
 				call.Metadata = yonder.Metadata{"user": strings.ToUpper(call.Metadata["user"])}
-				err := next(context.WithValue(ctx, key{}, "from the interceptor"), call)
+				err := next(context.WithValue(ctx, testKey{}, "from the interceptor"), call)
 				yonder.SetReply(ctx, "seen", "by the server")
 				return err
 			}
@@ -395,7 +394,7 @@ func TestInterceptorsChangeMetadata(t *testing.T) {
 		srv.Register("who", func(ctx context.Context) (string, error) {
 			info, _ := yonder.InfoFrom(ctx)
 			yonder.SetReply(ctx, "from", "the handler")
-			if v := ctx.Value(key{}); v != "from the interceptor" {
+			if v := ctx.Value(testKey{}); v != "from the interceptor" {
 				t.Errorf("the context's value is %v", v)
 			}
 			return fmt.Sprint(info.Metadata), nil

@@ -45,7 +45,7 @@ func TestPeer(t *testing.T) {
 		again := 0
 		srv.Register("look", func(ctx context.Context) error {
 			peer := yonder.PeerFrom(ctx)
-			if peer == nil || peer != yonder.PeerFrom(context.WithValue(ctx, "key", 1)) {
+			if peer == nil || peer != yonder.PeerFrom(context.WithValue(ctx, testKey{}, 1)) {
 				return errors.New("a derived context has another peer")
 			}
 			var greet func(context.Context, *User) (string, error)
