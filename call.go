@@ -61,9 +61,6 @@ type Call struct {
 	conn     any    // that it came over, by another protocol
 
 	context *localContext // of the handler, in the same process; nil: it is in another
-
-	argv  [2]any
-	intov [2]any
 }
 
 // argSource is where the arguments of a call come from on the callee's side, if they
@@ -75,15 +72,24 @@ type argSource interface {
 	argument(call *Call, into any) error
 }
 
-// setFunc gives the call the arguments of a bound function, and its results to fill.
-func (c *Call) setFunc(args, results []reflect.Value) {
-	c.args, c.into = c.argv[:0], c.intov[:0]
+// funcCall is a call of a bound function. Its arrays are large enough for most.
+type funcCall struct {
+	Call
+	argv, intov [2]any
+}
+
+// newFuncCall returns a call with a bound function's arguments, and its results to fill.
+func newFuncCall(procedure string, plan *fn.Func, args, results []reflect.Value) *Call {
+	f := &funcCall{Call: Call{Procedure: procedure, plan: plan}}
+	c := &f.Call
+	c.args, c.into = f.argv[:0], f.intov[:0]
 	for _, v := range args {
 		c.args = append(c.args, v.Interface())
 	}
 	for _, v := range results {
 		c.into = append(c.into, v.Addr().Interface())
 	}
+	return c
 }
 
 // NewCall returns a call of a procedure with these arguments, for a client's or a

@@ -95,7 +95,7 @@ func (d *Dialer) client() *Client {
 	c.config = linkConfig{
 		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR, JSON}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
-		compression: d.Compression,
+		compression: d.Compression, workers: new(mux.Workers),
 	}
 	if d.Codec != nil {
 		c.config.codecs = append([]Codec{d.Codec}, c.config.codecs...)
@@ -450,8 +450,8 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 				defer cancel()
 			}
 		}
-		call := &Call{Procedure: name, plan: plan, ref: r}
-		call.setFunc(args, results)
+		call := newFuncCall(name, plan, args, results)
+		call.ref = r
 		return c.Call(ctx, call)
 	}), nil
 }
@@ -548,11 +548,13 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 			call Call
 			req  Req
 			resp Resp
+			args [1]any
+			into [1]any
 		}{req: req}
 		call := &v.call
 		call.Procedure, call.plan, call.ref, call.indirect = name, plan, r, true
-		call.argv[0], call.intov[0] = &v.req, &v.resp
-		call.args, call.into = call.argv[:1], call.intov[:1]
+		v.args[0], v.into[0] = &v.req, &v.resp
+		call.args, call.into = v.args[:], v.into[:]
 		if err := c.Call(ctx, call); err != nil {
 			return *new(Resp), err
 		}

@@ -363,7 +363,8 @@ func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) re
 		if ctx == nil {
 			ctx = c.context
 		}
-		call := &Call{Procedure: name, plan: to, proc: proc, resolved: &resolution{proc: proc}}
+		call := newFuncCall(name, to, args, results)
+		call.proc, call.resolved = proc, &resolution{proc: proc}
 		switch {
 		case c.context.over():
 			return errOver(name)
@@ -372,7 +373,6 @@ func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) re
 		case c.context.Err() != nil: // the caller has given up
 			return errOver(name)
 		}
-		call.setFunc(args, results)
 		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
 		err := call.apart(ctx, func(own *Call) error { return own.serveCallback(ctx, c.context.server) })
 		call.deliver(ctx)

@@ -40,6 +40,7 @@ type linkConfig struct {
 	server      *Server     // what the peer may call; nil: nothing
 	client      *Client     // what calls the peer; nil: one is made on demand
 	compression Compression // nil: none
+	workers     *mux.Workers
 	logger      *slog.Logger
 	closed      error // what calls end with when this end closes the connection
 }
@@ -66,6 +67,7 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 		Handler:    l,
 		Handshake:  limits.FirstByte,
 		KeepAlive:  limits.KeepAlive,
+		Workers:    cfg.workers,
 	})
 	return l
 }

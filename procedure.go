@@ -183,6 +183,7 @@ func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, r
 		v := new(struct {
 			req  Req
 			resp Resp
+			args [1]any
 		})
 		switch {
 		case call.source != nil:
@@ -190,8 +191,8 @@ func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, r
 				return err
 			}
 			// For interceptors that look at it, or call again: it can be decoded once.
-			call.argv[0] = &v.req
-			call.args, call.indirect, call.source = call.argv[:1], true, nil
+			v.args[0] = &v.req
+			call.args, call.indirect, call.source = v.args[:], true, nil
 		case call.in != nil:
 			v.req = call.in[0].Interface().(Req)
 		default:

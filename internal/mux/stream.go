@@ -23,6 +23,18 @@ type streams struct {
 	over   bool    // the call has ended
 }
 
+// streamsLocked returns the streams of a call, made when the first is mentioned: most
+// calls have none, and an Incoming is garbage after its call.
+func (in *Incoming) streamsLocked() *streams {
+	if in.streams == nil {
+		in.streams = &streams{conn: in.conn, id: in.id}
+		if in.left {
+			in.streams.err, in.streams.over = ErrEnded, true
+		}
+	}
+	return in.streams
+}
+
 // flag is what the frames that this side sends need.
 func (s *streams) flag() wire.Flags {
 	if s.caller {
@@ -320,7 +332,7 @@ func (o *Outgoing) RecvStream(channel uint8) (*RecvStream, error) {
 func (in *Incoming) SendStream(channel uint8) *SendStream {
 	in.conn.mu.Lock()
 	defer in.conn.mu.Unlock()
-	return in.streams.sendLocked(channel)
+	return in.streamsLocked().sendLocked(channel)
 }
 
 // CloseStream ends a stream that the callee produces, with an error record if there
@@ -350,15 +362,18 @@ func (in *Incoming) CloseStream(p *SendStream, record []byte, last bool) {
 func (in *Incoming) RecvStream(channel uint8) (*RecvStream, error) {
 	in.conn.mu.Lock()
 	defer in.conn.mu.Unlock()
-	return in.streams.recvLocked(channel)
+	return in.streamsLocked().recvLocked(channel)
 }
 
 // A segment is a piece of what has arrived: one large value, or the values of some
 // ITEM frames, or bytes.
 type segment struct {
 	data  []byte
-	large bool
+	whole *assembly // instead of data: a large value
 }
+
+// size returns how many bytes arrived.
+func (s *segment) size() int64 { return max(int64(len(s.data)), s.whole.size()) }
 
 // A RemoteError is an error record that the peer ended a stream with.
 type RemoteError struct{ Record []byte }
@@ -420,7 +435,7 @@ func (r *RecvStream) take(data []byte) error {
 	if err := r.chargeLocked(len(data)); err != nil {
 		return err
 	}
-	if n := len(r.queue); n == 0 || r.queue[n-1].large {
+	if n := len(r.queue); n == 0 || r.queue[n-1].whole != nil {
 		r.queue = append(r.queue, segment{data: append([]byte(nil), data...)})
 	} else {
 		r.queue[n-1].data = append(r.queue[n-1].data, data...)
@@ -430,13 +445,13 @@ func (r *RecvStream) take(data []byte) error {
 }
 
 // deliver receives a large value, which has been charged.
-func (r *RecvStream) deliver(data []byte) {
+func (r *RecvStream) deliver(whole *assembly) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped || r.err != nil {
 		return
 	}
-	r.queue = append(r.queue, segment{data, true})
+	r.queue = append(r.queue, segment{whole: whole})
 	signal(r.wake)
 }
 
@@ -474,7 +489,7 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 		if ok {
 			s = r.queue[0]
 			r.queue = r.queue[1:]
-			r.held += int64(len(s.data))
+			r.held += s.size()
 		}
 		err := r.err
 		if r.stopped && err == nil {
@@ -503,7 +518,10 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 // end of the stream it returns io.EOF, a *RemoteError, or why the call has ended.
 func (r *RecvStream) Items(ctx context.Context) (data []byte, large bool, err error) {
 	s, err := r.next(ctx)
-	return s.data, s.large, err
+	if s.whole != nil {
+		return s.whole.bytes(), true, err
+	}
+	return s.data, false, err
 }
 
 // Read implements io.Reader over the bytes of a reader.
