@@ -398,7 +398,7 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		conn.Close()
+		l.mux.Close() // which lets go of the server's workers, too
 		return ErrServerClosed
 	}
 	if s.links == nil {
