@@ -3,6 +3,7 @@ package mux
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,11 +97,13 @@ func TestUntaken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() {
+		var talk sync.WaitGroup
+		defer talk.Wait()
+		talk.Go(func() {
 			for p.send(wire.Header{Type: wire.Pong}, make([]byte, 8)) == nil {
 				time.Sleep(5 * time.Second)
 			}
-		}()
+		})
 		began := time.Now()
 		var lost *LostError
 		if err := o.Wait(t.Context()); !errors.As(err, &lost) || !strings.Contains(err.Error(), "taken nothing") {
