@@ -201,6 +201,17 @@ func (c *Call) describe() error {
 	return nil
 }
 
+// plainArgs refuses the arguments of a one-way call that somebody would have to wait for:
+// its caller does not stay to send a stream or to be called back.
+func (c *Call) plainArgs() error {
+	for i := range c.plan.Args {
+		if c.plan.Args[i].Kind != fn.Value && marker(reflect.ValueOf(c.args[i])) != nil {
+			return Errorf(InvalidArgument, "yonder: %s: argument %d: a stream, a reader or a function cannot go with a one-way call; use Call", quoted(c), i+1)
+		}
+	}
+	return nil
+}
+
 // ref is a procedure as a client knows it: its name, and the signature that the client
 // calls it by.
 type ref struct {

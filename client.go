@@ -180,12 +180,15 @@ func (c *Client) Call(ctx context.Context, call *Call) error {
 		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
 	}
 	err := c.handler(ctx, call)
-	if call.Reply != nil {
-		if into, ok := ctx.Value(replyKey{}).(*Metadata); ok {
-			*into = call.Reply
-		}
-	}
+	call.deliver(ctx)
 	return err
+}
+
+// deliver puts the metadata of the answer where [WithReply] wants it.
+func (c *Call) deliver(ctx context.Context) {
+	if into, ok := ctx.Value(replyKey{}).(*Metadata); ok {
+		*into = c.Reply
+	}
 }
 
 // send is the innermost Handler of the caller's side.
@@ -199,6 +202,11 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		}
 		var err error
 		if call.ref, err = c.ref(call.Procedure, call.plan); err != nil {
+			return err
+		}
+	}
+	if call.OneWay {
+		if err := call.plainArgs(); err != nil {
 			return err
 		}
 	}

@@ -34,8 +34,8 @@ func WithMetadata(ctx context.Context, pairs ...string) context.Context {
 }
 
 // WithReply returns a context whose calls put the metadata of their answers in
-// reply, which is replaced when a call with an answer returns. Use one context a
-// call where several are made at once.
+// reply when they return; nil: there is none. Use one context a call where several
+// are made at once.
 func WithReply(ctx context.Context, reply *Metadata) context.Context {
 	return context.WithValue(ctx, replyKey{}, reply)
 }

@@ -214,6 +214,9 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	}()
 	err = s.handler(ctx, call)
 	done = true
+	if err == nil && call.out == nil && call.result == nil && len(call.proc.plan.Results) > 0 {
+		return Errorf(Internal, "yonder: %s: there are no results: an interceptor has returned nil although the next handler was not called, or failed", quoted(call))
+	}
 	return err
 }
 
@@ -395,7 +398,7 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		conn.Close()
+		l.mux.Close() // which lets go of the server's workers, too
 		return ErrServerClosed
 	}
 	if s.links == nil {

@@ -2,6 +2,7 @@ package yonder
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
@@ -94,7 +95,7 @@ func (d decodeFunc) decode(call *Call, into []any) error {
 // wraps, and what of that s.Errors lists. Values in it are encoded by the codec.
 func (s *Server) EncodeError(err error, codec Codec) []byte {
 	s.prepare()
-	return wire.AppendError(nil, s.errs.record(err, codec))
+	return wire.AppendError(nil, s.errs.record(s.logger(), fmt.Sprintf("%T", err), err, codec))
 }
 
 // DecodeError returns the error that [Server.EncodeError] made a record of, as one of the
