@@ -44,9 +44,10 @@ type Call struct {
 	// On the caller's side: how arguments and results travel, and where they are.
 	plan     *fn.Func
 	ref      *ref
-	args     []any // values, or pointers to them
-	indirect bool  // args are pointers
-	into     []any // pointers to where the results go
+	carried  *Metadata // what of the metadata came with the context
+	args     []any     // values, or pointers to them
+	indirect bool      // args are pointers
+	into     []any     // pointers to where the results go
 
 	// On the callee's side: what is called, with what it was given, and the results.
 	proc     *procedure

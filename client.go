@@ -110,6 +110,7 @@ func (d *Dialer) client() *Client {
 func newClient(interceptors []Interceptor) *Client {
 	c := &Client{refs: make(map[refKey]*ref), links: make(map[*link]bool)}
 	c.handler = chain(interceptors, c.send)
+	c.intercepted = len(interceptors) > 0
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
 }
@@ -142,6 +143,7 @@ type Client struct {
 	Timeout time.Duration
 
 	handler     Handler // the interceptors around send
+	intercepted bool    // there are some
 	local       *Server // of Local
 	transport   Transport
 	borrowed    bool // the connection is not the client's to close
@@ -176,12 +178,41 @@ type attempt struct {
 
 // Call makes a call: it is the [Handler] that bound functions use.
 func (c *Client) Call(ctx context.Context, call *Call) error {
-	if call.Metadata == nil {
-		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
-	}
+	call.carry(ctx)
 	err := c.handler(ctx, call)
 	call.deliver(ctx)
 	return err
+}
+
+// carry adds the context's metadata to the call's own, which counts where both have a
+// key. When it is called again, because an interceptor may have passed on a context with
+// more of it, it adds what is new there.
+func (c *Call) carry(ctx context.Context) {
+	m, _ := ctx.Value(outgoingKey{}).(*Metadata)
+	if m == nil || m == c.carried {
+		return
+	}
+	before := c.carried
+	c.carried = m
+	if len(c.Metadata) == 0 && before == nil {
+		c.Metadata = *m
+		return
+	}
+	all := make(Metadata, len(c.Metadata)+len(*m))
+	maps.Copy(all, c.Metadata)
+	for key, value := range *m {
+		_, own := all[key]
+		if before == nil && own {
+			continue
+		}
+		if before != nil {
+			if old, ok := (*before)[key]; ok && old == value {
+				continue
+			}
+		}
+		all[key] = value
+	}
+	c.Metadata = all
 }
 
 // deliver puts the metadata of the answer where [WithReply] wants it.
@@ -193,6 +224,9 @@ func (c *Call) deliver(ctx context.Context) {
 
 // send is the innermost Handler of the caller's side.
 func (c *Client) send(ctx context.Context, call *Call) error {
+	if c.intercepted {
+		call.carry(ctx)
+	}
 	if c.transport != nil {
 		return c.transport.Call(ctx, call)
 	}

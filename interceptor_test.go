@@ -370,8 +370,8 @@ func TestInterceptorsChangeMetadata(t *testing.T) {
 		front := func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) error {
 				given := call.Metadata
-				call.Metadata = yonder.Metadata{"user": given["user"], "token": "secret"}
-				err := next(ctx, call)
+				call.Metadata = yonder.Metadata{"user": given["user"]}
+				err := next(yonder.WithMetadata(ctx, "token", "secret"), call)
 				if call.Reply["seen"] != "by the server" {
 					t.Errorf("the answer's metadata: %v", call.Reply)
 				}
@@ -410,7 +410,8 @@ func TestInterceptorsChangeMetadata(t *testing.T) {
 			call := yonder.NewCall("who")
 			call.Metadata = sent
 			var who string
-			if err := c.Call(yonder.WithReply(base, &reply), call.Into(&who)); who != "map[user:FOO]" || err != nil {
+			ctx := yonder.WithMetadata(yonder.WithReply(base, &reply), "user", "the call's own counts")
+			if err := c.Call(ctx, call.Into(&who)); who != "map[user:FOO]" || err != nil {
 				t.Errorf("got %q, %v", who, err)
 			}
 			if diff := cmp.Diff(want, reply); diff != "" {

@@ -373,7 +373,7 @@ func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) re
 		case c.context.Err() != nil: // the caller has given up
 			return errOver(name)
 		}
-		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
+		call.carry(ctx)
 		err := call.apart(ctx, func(own *Call) error { return own.serveCallback(ctx, c.context.server) })
 		call.deliver(ctx)
 		return err

@@ -10,7 +10,7 @@ import (
 type Metadata map[string]string
 
 type (
-	outgoingKey struct{} // Metadata of calls made with the context
+	outgoingKey struct{} // *Metadata of calls made with the context
 	replyKey    struct{} // *Metadata that an answer's are put in
 	callKey     struct{} // *Call that a handler's context is of
 	foreignKey  struct{} // *foreign that a handler's context is of, if there is no Call
@@ -24,13 +24,13 @@ func WithMetadata(ctx context.Context, pairs ...string) context.Context {
 	if len(pairs)%2 != 0 {
 		panic("yonder: WithMetadata: key " + pairs[len(pairs)-1] + " has no value")
 	}
-	old, _ := ctx.Value(outgoingKey{}).(Metadata)
+	old, _ := Outgoing(ctx)
 	m := make(Metadata, len(old)+len(pairs)/2)
 	maps.Copy(m, old)
 	for i := 0; i < len(pairs); i += 2 {
 		m[pairs[i]] = pairs[i+1]
 	}
-	return context.WithValue(ctx, outgoingKey{}, m)
+	return context.WithValue(ctx, outgoingKey{}, &m)
 }
 
 // WithReply returns a context whose calls put the metadata of their answers in
@@ -96,7 +96,7 @@ type foreign struct {
 func HandlerContext(ctx context.Context, info CallInfo, reply *Metadata) context.Context {
 	ctx = context.WithValue(ctx, foreignKey{}, &foreign{info, reply})
 	if m, _ := Outgoing(ctx); m != nil {
-		ctx = context.WithValue(ctx, outgoingKey{}, Metadata(nil))
+		ctx = context.WithValue(ctx, outgoingKey{}, (*Metadata)(nil))
 	}
 	return ctx
 }
@@ -104,7 +104,9 @@ func HandlerContext(ctx context.Context, info CallInfo, reply *Metadata) context
 // Outgoing returns what [WithMetadata] and [WithReply] have put into a context, for
 // packages with clients of their own. The metadata must not be changed. Nil: nothing.
 func Outgoing(ctx context.Context) (m Metadata, reply *Metadata) {
-	m, _ = ctx.Value(outgoingKey{}).(Metadata)
+	if out, _ := ctx.Value(outgoingKey{}).(*Metadata); out != nil {
+		m = *out
+	}
 	reply, _ = ctx.Value(replyKey{}).(*Metadata)
 	return m, reply
 }

@@ -240,7 +240,7 @@ func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
 			return errOver(name)
 		}
 		call := newFuncCall(name, plan, args, results)
-		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
+		call.carry(ctx)
 		_, err := sc.link.request(ctx, call, q)
 		call.deliver(ctx)
 		return err
