@@ -164,14 +164,14 @@ func TestTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(target.Info.Params, target.Args, target.Variadic, target.Results, target.Plain()); got != "[n rest] [int []string] true [bool] true" {
+	if got := fmt.Sprint(target.Info.Params, target.Args, target.Variadic, target.Results, target.Error, target.Plain()); got != "[n rest] [int []string] true [bool] true true" {
 		t.Error(got)
 	}
 	if again, _ := srv.Target("f"); again != target {
 		t.Error("it is made anew each time")
 	}
-	if target, err := srv.Target("stream"); err != nil || target.Plain() {
-		t.Errorf("a reader is plain, %v", err)
+	if target, err := srv.Target("stream"); err != nil || target.Plain() || target.Error {
+		t.Errorf("a reader is plain, or it returns an error, %v", err)
 	}
 	if _, err := srv.Target("g"); yonder.CodeOf(err) != yonder.Unimplemented {
 		t.Error(err)
