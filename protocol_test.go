@@ -294,3 +294,14 @@ func TestTransport(t *testing.T) {
 	}
 	<-c.Done()
 }
+
+func TestServing(t *testing.T) {
+	var srv yonder.Server
+	if !srv.Serving() {
+		t.Error("a new server does not serve")
+	}
+	srv.Shutdown(t.Context())
+	if srv.Serving() {
+		t.Error("it serves after Shutdown")
+	}
+}

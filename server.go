@@ -498,6 +498,10 @@ func (s *Server) Close() error {
 	return nil
 }
 
+// Serving reports whether the server takes connections and calls: until Shutdown or Close
+// it does.
+func (s *Server) Serving() bool { return !s.refuses.Load() }
+
 func (s *Server) closeListenersLocked() {
 	for l := range s.listeners {
 		l.Close()
