@@ -305,3 +305,25 @@ func TestServing(t *testing.T) {
 		t.Error("it serves after Shutdown")
 	}
 }
+
+func TestDialOtherScheme(t *testing.T) {
+	var srv yonder.Server
+	srv.Register("one", func() int { return 1 })
+	address := overTCP.serve(t, &srv)
+	var asked string
+	d := yonder.Dialer{NetDial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		asked = network + " " + addr
+		return net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+	}}
+	c, err := d.Dial(t.Context(), "ws://host/path?x=://")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if n, err := yonder.Invoke[int](t.Context(), c, "one"); n != 1 || err != nil || asked != "ws host/path?x=://" {
+		t.Errorf("%d, %v; NetDial was asked for %q", n, err, asked)
+	}
+	if _, err := yonder.Dial(t.Context(), "ws://host/path"); yonder.CodeOf(err) != yonder.InvalidArgument {
+		t.Errorf("without NetDial: %v", err)
+	}
+}
