@@ -26,8 +26,12 @@ type Client struct {
 	client *yonder.Client
 }
 
-// NewClient returns a client over conn, which it owns from then on.
+// NewClient returns a client over conn, which it owns from then on. It panics if conn is nil, as
+// what net.Dial returns with an error is.
 func NewClient(conn net.Conn) *Client {
+	if conn == nil {
+		panic("session: new client: the connection is nil; see what net.Dial has returned with it")
+	}
 	return &Client{client: Over(new(yonder.Dialer), conn)}
 }
 

@@ -361,6 +361,7 @@ func TestUnsuitable(t *testing.T) {
 		do   func()
 		want string
 	}{
+		{func() { session.NewClient(nil) }, "session: new client: the connection is nil; see what net.Dial has returned with it"},
 		{func() { c.Call("f", 1) }, `session: call "f": int is not a pointer to a func variable; use &f, where f is declared as var f func(...) (..., error)`},
 		{func() { c.Call("f", nil) }, `session: call "f": <nil> is not a pointer to a func variable; use &f, where f is declared as var f func(...) (..., error)`},
 		{func() { c.Call("f", new(func(chan int))) }, `session: call "f": argument 1: chan int cannot cross a connection; use iter.Seq2[int, error]`},
