@@ -34,7 +34,6 @@ type person struct {
 	Deep   [][]map[int][]person
 	Odd    complex128
 	Yes    bool
-	hidden int
 }
 
 type empty struct{ X [0]int }
@@ -50,7 +49,7 @@ func samples() []RPCData {
 	gob.Register([2]any{})
 	p := person{
 		Name: "ann", Age: -7, Tags: []string{"a", "", "b"}, Scores: map[string]float64{"x": 1.5, "y": math.NaN()},
-		Boss: &person{Name: "bob", Any: person{Any: []any{1, "x"}}}, Any: map[string]any{"k": []any{person{Age: 1 << 40}}},
+		Boss: &person{Name: "bob", Any: person{Any: []any{1, "x"}}}, Any: map[string]any{"k": []any{person{Age: 1 << 30}}},
 		Fixed: [3]uint16{1, 0, 3}, Born: time.Unix(1e9, 5).UTC(), Big: big.NewInt(1 << 60), Raw: []byte("raw"),
 		Deep: [][]map[int][]person{{nil, {1: {{Name: "in"}}}}}, Odd: 1 + 2i, Yes: true,
 	}

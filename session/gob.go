@@ -79,8 +79,8 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 	if err := gob.NewEncoder(&buf).Encode(msg); err != nil {
 		return nil, err
 	}
-	if buf.Len()-headerSize > math.MaxUint32 {
-		return nil, &tooLarge{buf.Len() - headerSize, math.MaxUint32}
+	if size := int64(buf.Len() - headerSize); size > math.MaxUint32 {
+		return nil, &tooLarge{size, math.MaxUint32}
 	}
 	return seal(buf.Bytes()), nil
 }

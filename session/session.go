@@ -32,9 +32,16 @@
 // not basic ones, to be registered at both ends under one name, which gob.Register makes of the
 // package's path and the type's name. This package registers the types in the functions'
 // signatures when they are first needed, unless the program has done so; what is within an
-// interface within those is the program's to register. A nil pointer crosses as a nil interface,
-// and arrives as the zero value. Where a number arrives as another type than the function takes,
-// it is converted if that loses nothing.
+// interface within those is the program's to register. A program's own calls of gob.Register
+// belong before its first call of a function: gob panics where a type is registered under a
+// second name, as T and *T are. A nil pointer crosses as a nil interface, and arrives as the
+// zero value. Where a number arrives as another type than the function takes, it is converted if
+// that loses nothing.
+//
+// Messages are checked before they are decoded, because gob's decoder takes a peer's word for how
+// much memory a value needs. What is refused besides lies are values nested more than 1,000 deep,
+// and nil interfaces as elements of slices, arrays and maps within structs, which that decoder
+// cannot skip safely.
 //
 // Streams, readers, functions and complex numbers cannot cross, nor can metadata, deadlines and
 // cancellation: the protocol has no room for them.
@@ -98,7 +105,7 @@ func (s *Session) Read() ([]byte, error) {
 
 // Write writes a message.
 func (s *Session) Write(data []byte) error {
-	if len(data) > math.MaxUint32 {
+	if uint64(len(data)) > math.MaxUint32 {
 		return fmt.Errorf("session: a message of %d bytes is too large", len(data))
 	}
 	frame := make([]byte, headerSize, headerSize+len(data))
@@ -115,7 +122,7 @@ func seal(frame []byte) []byte {
 }
 
 // tooLarge is a message that has been skipped.
-type tooLarge struct{ size, most int }
+type tooLarge struct{ size, most int64 }
 
 func (e *tooLarge) Error() string {
 	return fmt.Sprintf("a message of %d bytes is too large; at most %d are accepted", e.size, e.most)
@@ -145,17 +152,18 @@ func (m *messageReader) read() ([]byte, error) {
 	if err := m.part(header[1:]); err != nil {
 		return nil, err
 	}
-	size := int(binary.BigEndian.Uint32(header[:]))
-	if size > m.most {
-		part := make([]byte, min(size, partSize))
-		for left := size; left > 0; left -= len(part) {
-			part = part[:min(left, len(part))]
+	long := int64(binary.BigEndian.Uint32(header[:]))
+	if long > int64(m.most) {
+		part := make([]byte, min(long, partSize))
+		for left := long; left > 0; left -= int64(len(part)) {
+			part = part[:min(left, int64(len(part)))]
 			if err := m.part(part); err != nil {
 				return nil, err
 			}
 		}
-		return nil, &tooLarge{size, m.most}
+		return nil, &tooLarge{long, int64(m.most)}
 	}
+	size := int(long)
 	data := make([]byte, 0, min(size, partSize))
 	for len(data) < size {
 		if len(data) == cap(data) {

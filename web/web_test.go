@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/rpc"
 	"strings"
 	"sync"
 	"testing"
@@ -505,6 +506,51 @@ func TestConnect(t *testing.T) {
 	io.WriteString(conn, "CONNECT /_goRPC_ HTTP/1.0\n\n")
 	if b, err := io.ReadAll(conn); len(b) > 0 || err != nil {
 		t.Errorf("HTTP in HTTP: %q, %v", b, err)
+	}
+}
+
+// netRPC serves what package net/rpc's clients send, by that package itself.
+type netRPC struct{ srv *rpc.Server }
+
+func (netRPC) Name() string { return "net/rpc" }
+
+func (netRPC) Detect(first []byte) yonder.Verdict {
+	switch {
+	case first[0] < 0x20 || first[0] > 0x7f:
+		return yonder.No
+	case len(first) == 1:
+		return yonder.Maybe
+	case first[1] == 0x7f || first[1] >= 0xf8:
+		return yonder.Yes
+	}
+	return yonder.No
+}
+
+func (p netRPC) ServeConn(ctx context.Context, s *yonder.Server, conn net.Conn) error {
+	p.srv.ServeConn(conn)
+	return nil
+}
+
+type Arith struct{}
+
+func (Arith) Double(n int, reply *int) error { *reply = 2 * n; return nil }
+
+// The standard library's own client connects.
+func TestNetRPC(t *testing.T) {
+	p := netRPC{rpc.NewServer()}
+	if err := p.srv.Register(Arith{}); err != nil {
+		t.Fatal(err)
+	}
+	srv := server(t, new(web.Config))
+	srv.Protocols = append(srv.Protocols, p)
+	c, err := rpc.DialHTTP("tcp", serve(t, srv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var n int
+	if err := c.Call("Arith.Double", 21, &n); n != 42 || err != nil {
+		t.Errorf("%d, %v", n, err)
 	}
 }
 
