@@ -12,6 +12,7 @@ const (
 	maxDepth  = 1000    // values within values: a linked list has one a node
 	maxTypes  = 4096    // type definitions
 	maxFields = 1 << 16 // of all struct types together
+	maxNils   = 1 << 16 // nil interfaces within structs
 )
 
 // check walks a gob stream of an [RPCData], as package gob's decoder would, and refuses what that
@@ -25,12 +26,13 @@ const (
 // of an interface's value, whose length then counts only up to there: a decoder that skips the
 // value, in a struct's field that it has not, believes the length, and one that reads it does
 // not, so they see different things. In checked, all types are defined first, and lengths are
-// right. Neither can the decoder skip a nil interface, so check refuses those within structs,
-// where they are elements of slices, arrays or maps; as fields they are not sent at all.
+// right. Neither can the decoder skip a nil interface, so within structs, where those are elements
+// of slices, arrays or maps, checked has an [absent] instead; then nils is true, and [restore] is
+// to undo it.
 //
 // The format is that of package gob's documentation; where that leaves something open, the
 // decoder's code decides.
-func check(stream []byte) (name string, checked []byte, err error) {
+func check(stream []byte) (name string, checked []byte, nils bool, err error) {
 	c := &checker{stream: stream, types: make(map[int64]*wireType)}
 	defer func() {
 		if r := recover(); r != nil {
@@ -49,7 +51,7 @@ func check(stream []byte) (name string, checked []byte, err error) {
 		c.fail("%d bytes follow the value", len(c.buf)+len(c.stream))
 	}
 	putSize(value, len(value)-sizeSize)
-	return name, append(c.defs, value...), nil
+	return name, append(c.defs, value...), c.nils > 0, nil
 }
 
 // sizeSize is how many bytes a length takes that check writes: package gob reads longer forms
@@ -110,6 +112,7 @@ type checker struct {
 	defs   []byte  // the types' definitions, each a message
 	out    *[]byte // where what is read goes: defs, or the value
 	within int     // structs that the value is in, but for the message itself
+	nils   int     // how many an absent stands for
 }
 
 func (c *checker) fail(format string, args ...any) {
@@ -388,11 +391,17 @@ func (c *checker) value(id int64, depth int, alone bool) {
 
 // dynamic reads an interface value.
 func (c *checker) dynamic(depth int) {
-	if len(c.bytes()) == 0 { // nil has no name
+	switch begin := len(*c.out); string(c.bytes()) {
+	case "": // nil has no name
 		if c.within > 0 {
-			c.fail("a nil interface within a struct, which the decoder cannot skip")
+			if c.nils++; c.nils > maxNils {
+				c.fail("there are more than %d nil interfaces within structs", maxNils)
+			}
+			*c.out = append((*c.out)[:begin], absentValue...)
 		}
 		return
+	case absentName:
+		c.fail("a name that nothing is sent by")
 	}
 	id := c.typeSequence(true)
 	c.drop() // the value's length, or a part of it

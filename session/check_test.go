@@ -73,11 +73,11 @@ func TestCheckAccepts(t *testing.T) {
 			t.Fatal(err)
 		}
 		stream := frame[headerSize:]
-		name, checked, err := check(stream)
+		name, checked, _, err := check(stream)
 		if err != nil {
 			t.Errorf("message %d: %v", i, err)
 		}
-		if _, again, err := check(checked); err != nil || !bytes.Equal(again, checked) {
+		if _, again, _, err := check(checked); err != nil || !bytes.Equal(again, checked) {
 			t.Errorf("message %d: it is changed again, %v", i, err)
 		}
 		var want, got RPCData
@@ -94,11 +94,11 @@ func TestCheckAccepts(t *testing.T) {
 			t.Errorf("message %d: its name is %q", i, name)
 		}
 		for n := range stream {
-			if _, _, err := check(stream[:n]); err == nil {
+			if _, _, _, err := check(stream[:n]); err == nil {
 				t.Errorf("message %d: the first %d bytes of %d pass", i, n, len(stream))
 			}
 		}
-		if _, _, err := check(append(bytes.Clone(stream), 0)); err == nil {
+		if _, _, _, err := check(append(bytes.Clone(stream), 0)); err == nil {
 			t.Errorf("message %d: it passes with a byte more", i)
 		}
 	}
@@ -155,7 +155,7 @@ func TestCheckRefuses(t *testing.T) {
 			if c.stream == nil {
 				c.stream, _ = hex.DecodeString(strings.ReplaceAll(c.bytes, " ", ""))
 			}
-			_, _, err := check(c.stream)
+			_, _, _, err := check(c.stream)
 			if diff := cmp.Diff("not a gob stream that is accepted here: "+c.want, fmt.Sprint(err)); diff != "" {
 				t.Error(diff)
 			}
@@ -164,11 +164,83 @@ func TestCheckRefuses(t *testing.T) {
 	// The bombs are what they seem: a list that is not too long decodes.
 	var msg RPCData
 	list := bomb(t, "node", deep(maxDepth-10))
-	_, list, err := check(list)
+	_, list, _, err := check(list)
 	if err != nil {
 		t.Error(err)
 	}
 	if err := tryDecode(list, &msg); err != nil {
+		t.Error(err)
+	}
+}
+
+// Nil interfaces within structs arrive, in whatever holds them, and can be skipped.
+func TestNils(t *testing.T) {
+	type inner struct{ List []any }
+	type outer struct {
+		List  []any
+		Array [2]any
+		Map   map[string]any
+		Keys  map[any]string
+		Any   any
+		Ptr   *inner
+		Deep  map[string][]inner
+		Time  time.Time
+	}
+	gob.RegisterName("nils.outer", outer{})
+	gob.RegisterName("nils.inner", &inner{})
+	gob.Register([]any{})
+	gob.Register(map[string]any{})
+	in := func() inner { return inner{[]any{nil, 1, []any{nil, "x"}}} }
+	p := in()
+	sent := outer{
+		List: []any{1, nil, outer{List: []any{nil}}, &p}, Array: [2]any{nil, true}, Map: map[string]any{"a": nil, "b": 2},
+		Keys: map[any]string{nil: "none", 1: "one", math.NaN(): "nan"}, Any: []any{nil}, Ptr: &p,
+		Deep: map[string][]inner{"x": {in(), in()}}, Time: time.Unix(1e9, 0).UTC(),
+	}
+	frame, err := tryEncode(RPCData{"f", []any{nil, sent, []any{nil}, map[string]any{"k": nil}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := decode(frame[headerSize:], func(string) {})
+	got := msg.Args[1].(outer)
+	if len(got.Keys) != 3 || got.Keys[nil] != "none" || got.Keys[1] != "one" {
+		t.Errorf("%v", got.Keys)
+	}
+	sent.Keys, got.Keys = nil, nil // in which cmp cannot compare NaN
+	msg.Args[1] = got
+	if diff := cmp.Diff(RPCData{"f", []any{nil, sent, []any{nil}, map[string]any{"k": nil}}}, msg); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	// A struct's field that the receiver has not is skipped, whatever it holds.
+	type wide struct {
+		A    int
+		List []any
+		Any  any
+		Z    string
+	}
+	type narrow struct {
+		A int
+		Z string
+	}
+	var b bytes.Buffer
+	gob.RegisterName("nils.wide", wide{})
+	if err := gob.NewEncoder(&b).Encode(RPCData{"f", []any{wide{1, []any{nil, outer{List: []any{nil}}, nil}, outer{Any: []any{nil, 2}}, "z"}}}); err != nil {
+		t.Fatal(err)
+	}
+	gob.RegisterName("nils.wid2", narrow{})
+	msg, err = decode(bytes.ReplaceAll(b.Bytes(), []byte("nils.wide"), []byte("nils.wid2")), func(string) {})
+	if diff := cmp.Diff(RPCData{"f", []any{narrow{1, "z"}}}, msg); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	many, err := tryEncode(RPCData{"f", []any{outer{List: make([]any, maxNils+1)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decode(many[headerSize:], func(string) {}); err == nil || !strings.Contains(err.Error(), "more than 65536 nil interfaces") {
+		t.Error(err)
+	}
+	forged := bomb(t, absentName, "02 02 00 00 00")
+	if _, err := decode(forged, func(string) {}); err == nil || !strings.Contains(err.Error(), "a name that nothing is sent by") {
 		t.Error(err)
 	}
 }
@@ -277,7 +349,7 @@ func FuzzMessage(f *testing.F) {
 	} {
 		f.Add(seal(append(make([]byte, headerSize), s...)))
 	}
-	registerError()
+	registerOwn()
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		conn := &bytesConn{Reader: bytes.NewReader(stream)}
 		m := messageReader{conn: conn, r: conn, most: 1 << 16, patience: -1}

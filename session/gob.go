@@ -22,8 +22,74 @@ type wireError struct {
 // Error makes it an error to peers that pass on what they decode.
 func (e wireError) Error() string { return e.Message }
 
-// registerError makes wireError known to gob.
-var registerError = sync.OnceFunc(func() { gob.RegisterName("yonder.session.Error", wireError{}) })
+// absent stands for a nil interface, where gob's decoder would not cope with that. It is never
+// sent.
+type absent bool
+
+const (
+	absentName  = "yonder.nil"
+	absentValue = "\x0a" + absentName + "\x02\x02\x00\x00" // in gob: the name, type bool, 2 bytes, false
+)
+
+// registerOwn makes this package's types known to gob.
+var registerOwn = sync.OnceFunc(func() {
+	gob.RegisterName("yonder.session.Error", wireError{})
+	gob.RegisterName(absentName, absent(false))
+})
+
+// restore makes nil interfaces of what is absent in a value that has been decoded.
+func restore(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Interface:
+		if v.IsNil() || !v.CanSet() {
+			return
+		}
+		if v.Elem().Type() == reflect.TypeFor[absent]() {
+			v.SetZero()
+			return
+		}
+		if holds(v.Elem().Type()) {
+			v.Set(restored(v.Elem()))
+		}
+	case reflect.Pointer:
+		restore(v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			restore(v.Field(i))
+		}
+	case reflect.Slice, reflect.Array:
+		if holds(v.Type().Elem()) {
+			for i := range v.Len() {
+				restore(v.Index(i))
+			}
+		}
+	case reflect.Map:
+		if v.Len() > 0 && v.CanSet() && (holds(v.Type().Elem()) || holds(v.Type().Key())) {
+			m := reflect.MakeMapWithSize(v.Type(), v.Len())
+			for key, elem := range v.Seq2() {
+				m.SetMapIndex(restored(key), restored(elem))
+			}
+			v.Set(m)
+		}
+	}
+}
+
+// restored returns what restore makes of a copy.
+func restored(v reflect.Value) reflect.Value {
+	c := reflect.New(v.Type()).Elem()
+	c.Set(v)
+	restore(c)
+	return c
+}
+
+// holds reports whether a value of type t may have interfaces in it.
+func holds(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Interface, reflect.Pointer, reflect.Struct, reflect.Slice, reflect.Array, reflect.Map:
+		return true
+	}
+	return false
+}
 
 // register makes a type known to gob, unless it is, or the program has registered another under
 // its name: then values of it cannot be encoded, and gob's error says so.
@@ -46,7 +112,7 @@ func base(t reflect.Type) reflect.Type {
 // encode returns the frame of a message. Args are changed where they cannot be encoded as they
 // are.
 func encode(msg RPCData) (frame []byte, err error) {
-	registerError()
+	registerOwn()
 	for i, v := range msg.Args {
 		v := reflect.ValueOf(v)
 		if err := fn.Acyclic(v); err != nil {
@@ -88,8 +154,8 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 // decode reads a message. types, called if it is needed, has the types registered that a message
 // with this name may have. With an error, the message has its name, if that much can be read.
 func decode(data []byte, types func(name string)) (RPCData, error) {
-	registerError()
-	name, data, err := check(data)
+	registerOwn()
+	name, data, nils, err := check(data)
 	if err != nil {
 		return RPCData{}, err
 	}
@@ -100,6 +166,9 @@ func decode(data []byte, types func(name string)) (RPCData, error) {
 		if err = tryDecode(data, &msg); err != nil {
 			return RPCData{Func: name}, err
 		}
+	}
+	if nils {
+		restore(reflect.ValueOf(&msg))
 	}
 	return msg, nil
 }

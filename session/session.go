@@ -40,8 +40,8 @@
 //
 // Messages are checked before they are decoded, because gob's decoder takes a peer's word for how
 // much memory a value needs. What is refused besides lies are values nested more than 1,000 deep,
-// and nil interfaces as elements of slices, arrays and maps within structs, which that decoder
-// cannot skip safely.
+// more than 65,536 nil interfaces among the elements within structs, and more types than anybody
+// has.
 //
 // Streams, readers, functions and complex numbers cannot cross, nor can metadata, deadlines and
 // cancellation: the protocol has no room for them.

@@ -405,9 +405,9 @@ func TestConcurrent(t *testing.T) {
 		c := dialAPI(t, address)
 		var twice func(context.Context, int) (int, error)
 		c.Call("twice", &twice)
-		for i := range 25 {
+		for i := range 10 {
 			wg.Go(func() {
-				for j := range 20 {
+				for j := range 10 {
 					n := 100*i + j
 					if got, err := twice(t.Context(), n); got != 2*n || err != nil {
 						t.Errorf("twice(%d): %d, %v", n, got, err)
