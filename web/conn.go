@@ -13,6 +13,12 @@ import (
 	"github.com/coder/websocket"
 )
 
+// hijacker remembers the connection that is taken from an HTTP server.
+type hijacker struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
 // Hijack implements [http.Hijacker].
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffer, err := http.NewResponseController(h.ResponseWriter).Hijack()

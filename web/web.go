@@ -166,12 +166,6 @@ func serveConnect(w http.ResponseWriter, r *http.Request, srv *yonder.Server) {
 	srv.ServeConn(t)
 }
 
-// hijacker remembers the connection that is taken from an HTTP server.
-type hijacker struct {
-	http.ResponseWriter
-	conn net.Conn
-}
-
 // TLS returns what is known of the TLS connection that a call came over, its peer's certificates
 // for example. conn is [yonder.CallInfo.Conn]. It is nil if there is no TLS.
 func TLS(conn any) *tls.ConnectionState {
