@@ -24,6 +24,8 @@ import (
 // be changed once it is used.
 type Dialer struct {
 	// NetDial makes the connection; nil: a net.Dialer does. A *tls.Dialer's DialContext fits.
+	// An address of another scheme than tcp and unix is its business: of "ws://host/yonder"
+	// the network is "ws", and the address "host/yonder".
 	NetDial func(ctx context.Context, network, address string) (net.Conn, error)
 	// DialTimeout bounds one attempt to connect. Zero means 10 seconds.
 	DialTimeout time.Duration
@@ -62,7 +64,7 @@ func NewClient(conn io.ReadWriteCloser) *Client { return new(Dialer).NewClient(c
 // failed while it waited.
 func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
 	network, addr, err := splitAddress(address)
-	if err != nil {
+	if err != nil && d.NetDial == nil {
 		return nil, err
 	}
 	c := d.client()

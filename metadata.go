@@ -67,8 +67,10 @@ type CallInfo struct {
 	// one, "local" in the same process.
 	Protocol string
 	// Conn is the connection, for what it knows of the peer: a *tls.Conn's certificates,
-	// a net.Conn's address. It must not be read, written or closed. Nil: in the same
-	// process.
+	// a net.Conn's address. It must not be read, written or closed. Other protocols than the
+	// native one, and WebSockets, wrap it in what has a method NetConn() net.Conn, as a
+	// *tls.Conn does: look for what is wanted before that (package web's TLS does). Nil: in
+	// the same process.
 	Conn any
 }
 

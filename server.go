@@ -277,7 +277,8 @@ func removeStale(path string) {
 	}
 }
 
-// splitAddress returns what package net calls a network and an address.
+// splitAddress returns what package net calls a network and an address. With an error,
+// they are the scheme and what follows it.
 func splitAddress(address string) (network, addr string, err error) {
 	scheme, rest, ok := strings.Cut(address, "://")
 	switch {
@@ -286,7 +287,7 @@ func splitAddress(address string) (network, addr string, err error) {
 	case scheme == "tcp" || scheme == "unix":
 		return scheme, rest, nil
 	}
-	return "", "", Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port or unix:///path", address, scheme)
+	return scheme, rest, Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port or unix:///path", address, scheme)
 }
 
 // Serve accepts connections and serves them, each on goroutines of its own, until
@@ -501,6 +502,10 @@ func (s *Server) Close() error {
 	s.serving.Wait()
 	return nil
 }
+
+// Serving reports whether the server takes connections and calls: until Shutdown or Close
+// it does.
+func (s *Server) Serving() bool { return !s.refuses.Load() }
 
 func (s *Server) closeListenersLocked() {
 	for l := range s.listeners {

@@ -19,6 +19,8 @@ type Target struct {
 	Variadic bool
 	// Results are the types of the results without the error.
 	Results []reflect.Type
+	// Error says that the procedure returns an error after them.
+	Error bool
 
 	resolved resolution
 }
@@ -38,7 +40,7 @@ func (p *procedure) target() *Target {
 	if t := p.seen.Load(); t != nil {
 		return t
 	}
-	t := &Target{Info: p.info(), Variadic: p.plan.Variadic, resolved: resolution{proc: p, args: -1}}
+	t := &Target{Info: p.info(), Variadic: p.plan.Variadic, Error: p.plan.Error, resolved: resolution{proc: p, args: -1}}
 	for i := range p.plan.Args {
 		t.Args = append(t.Args, p.plan.Args[i].Type)
 	}
