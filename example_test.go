@@ -1,6 +1,8 @@
 package yonder_test
 
 import (
+	"bytes"
+	"compress/flate"
 	"context"
 	"errors"
 	"fmt"
@@ -417,4 +419,84 @@ func ExampleServer_Shutdown() {
 	// Output:
 	// done <nil>
 	// unavailable
+}
+
+// The codec that people can read. Servers have it without asking.
+func ExampleCodec() {
+	var srv yonder.Server
+	srv.Register("older", func(a Account) Account { a.Age++; return a })
+	client := serve(&srv, yonder.Dialer{Codec: yonder.JSON})
+	defer client.Close()
+
+	fmt.Println(yonder.Invoke[Account](context.Background(), client, "older", Account{"Ann", 41}))
+	// Output: {Ann 42} <nil>
+}
+
+// A value for programs beside an error's text.
+func ExampleDetailsAs() {
+	var srv yonder.Server
+	srv.Register("reserve", func(seats int) error {
+		return &yonder.Error{Code: yonder.ResourceExhausted, Message: "sold out", Details: ShortError{1, seats}}
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	err := client.Call(context.Background(), yonder.NewCall("reserve", 3))
+	short, ok := yonder.DetailsAs[ShortError](err)
+	fmt.Println(err, ok, short.Want, short.Have)
+	// Output: sold out true 3 1
+}
+
+// What a peer may cost, for a server that does not trust its own.
+func ExampleLimits() {
+	srv := yonder.Server{Limits: yonder.Limits{
+		MaxMessage: 1 << 20, // 1 MiB
+		MaxCalls:   10,      // at a time, each connection
+		MaxStreams: 10,
+	}}
+	srv.Register("size", func(b []byte) int { return len(b) })
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	size := yonder.Remote[[]byte, int](client, "size")
+	fmt.Println(size(context.Background(), make([]byte, 1000)))
+	_, err := size(context.Background(), make([]byte, 2<<20))
+	fmt.Println(yonder.CodeOf(err), yonder.IsRemote(err))
+	// Output:
+	// 1000 <nil>
+	// resource_exhausted false
+}
+
+// flateCompression is DEFLATE, which the standard library has.
+type flateCompression struct{}
+
+func (flateCompression) Name() string { return "deflate" }
+
+func (flateCompression) Compress(dst, src []byte) []byte {
+	out := bytes.NewBuffer(dst)
+	w, _ := flate.NewWriter(out, flate.BestSpeed) // the level is valid, and out takes everything
+	w.Write(src)
+	w.Close()
+	return out.Bytes()
+}
+
+func (flateCompression) Decompress(dst, src []byte, limit int) ([]byte, error) {
+	out := bytes.NewBuffer(dst)
+	n, err := io.Copy(out, io.LimitReader(flate.NewReader(bytes.NewReader(src)), int64(limit)+1))
+	if err == nil && n > int64(limit) {
+		err = errors.New("too large")
+	}
+	return out.Bytes(), err
+}
+
+// Package zstd has a faster one; any will do that both ends have.
+func ExampleCompression() {
+	srv := yonder.Server{Compression: flateCompression{}}
+	srv.Register("count", func(text string) int { return strings.Count(text, "far") })
+	client := serve(&srv, yonder.Dialer{Compression: flateCompression{}})
+	defer client.Close()
+
+	text := strings.Repeat("far, far away ", 10_000)
+	fmt.Println(yonder.Invoke[int](context.Background(), client, "count", text))
+	// Output: 20000 <nil>
 }
