@@ -1,9 +1,11 @@
 package yonder_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/flate"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -499,4 +501,72 @@ func ExampleCompression() {
 	text := strings.Repeat("far, far away ", 10_000)
 	fmt.Println(yonder.Invoke[int](context.Background(), client, "count", text))
 	// Output: 20000 <nil>
+}
+
+// lineProtocol is one line a call: "CALL name argument", with the argument in JSON.
+type lineProtocol struct{}
+
+func (lineProtocol) Name() string { return "line" }
+
+func (lineProtocol) Detect(first []byte) yonder.Verdict {
+	const begin = "CALL "
+	switch {
+	case strings.HasPrefix(string(first), begin):
+		return yonder.Yes
+	case strings.HasPrefix(begin, string(first)):
+		return yonder.Maybe
+	}
+	return yonder.No
+}
+
+func (lineProtocol) ServeConn(ctx context.Context, s *yonder.Server, conn net.Conn) error {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Now()) }) // the call in flight ends
+	defer stop()
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		_, line, _ := strings.Cut(lines.Text(), " ")
+		name, argument, _ := strings.Cut(line, " ")
+		target, err := s.Target(name)
+		if err == nil {
+			call := target.NewCall(yonder.CallInfo{Protocol: "line", Conn: conn}, func(args []any) error {
+				if len(args) != 1 {
+					return errors.New("only procedures of one argument can be called")
+				}
+				return json.Unmarshal([]byte(argument), args[0])
+			})
+			if err = s.Call(context.WithoutCancel(ctx), call); err == nil {
+				fmt.Fprintln(conn, call.Results()...)
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(conn, yonder.CodeOf(err), err)
+		}
+	}
+	return nil
+}
+
+// Another protocol on the same port.
+func ExampleProtocol() {
+	srv := yonder.Server{Protocols: []yonder.Protocol{lineProtocol{}}}
+	srv.Register("shout", strings.ToUpper)
+	l, err := yonder.Listen("127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	defer srv.Shutdown(context.Background())
+
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprintln(conn, `CALL shout "hello"`)
+	fmt.Fprintln(conn, `CALL shout 5`)
+	conn.(*net.TCPConn).CloseWrite()
+	answers, err := io.ReadAll(conn)
+	fmt.Print(string(answers), err)
+	// Output:
+	// HELLO
+	// invalid_argument yonder: call "shout": json: cannot unmarshal number into Go value of type string
+	// <nil>
 }
