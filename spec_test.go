@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"iter"
 	"net"
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -130,5 +132,23 @@ func TestSpecSuffices(t *testing.T) {
 				t.Errorf("%d streams were stopped, want 1; %d calls canceled, want 2; %d notes, want 1", stopped.Load(), canceled.Load(), noted.Load())
 			}
 		})
+	}
+}
+
+// SPEC.md's table of codes is that of the package.
+func TestSpecCodes(t *testing.T) {
+	spec, err := os.ReadFile("SPEC.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := yonder.Canceled
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| ([a-z_]+) \|[^|]*\|$`).FindAllStringSubmatch(string(spec), -1) {
+		if row[1] != fmt.Sprint(int(next)) || row[2] != next.String() {
+			t.Fatalf("SPEC.md has code %s, %s, where %d, %v is expected", row[1], row[2], next, next)
+		}
+		next++
+	}
+	if next != yonder.Unauthenticated+1 {
+		t.Errorf("SPEC.md has no code %v", next)
 	}
 }
