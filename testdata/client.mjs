@@ -204,6 +204,7 @@ class Client {
   calls = new Map(); // by id
   incoming = new Map(); // what the server calls
   buffer = Buffer.alloc(0);
+  taken = 0; // of messages in parts, since the server was last told
 
   static async connect(port, codecName) {
     const c = new Client();
@@ -265,6 +266,10 @@ class Client {
         return;
       case REQUEST:
         return this.callback(flags, id, c);
+    }
+    if (type === PART && (this.taken += c.left - 1) >= 131_070) {
+      this.send(CREDIT, 0, 0, [0], varint(this.taken));
+      this.taken = 0;
     }
     const call = this.calls.get(id);
     if (!call) return assert(type !== RESPONSE, "an answer to no call");
