@@ -93,8 +93,9 @@ func newFuncCall(procedure string, plan *fn.Func, args, results []reflect.Value)
 	return c
 }
 
-// NewCall returns a call of a procedure with these arguments, for a client's or a
-// server's Call. [Call.Into] says where the results go.
+// NewCall returns a call of a procedure with these arguments, for [Client.Call].
+// [Call.Into] says where the results go. [Server.Call] takes one whose arguments are
+// values, and leaves the results to [Call.Results].
 func NewCall(procedure string, args ...any) *Call {
 	return &Call{Procedure: procedure, args: args}
 }

@@ -89,7 +89,7 @@
 //	}
 //
 // A handler gives the code with [Errorf]. An error without one arrives with its text and
-// as [Unknown]. [errors.Is] and [errors.As] work across the connection, for errors that
+// as [Unknown], or as what [CodeOf] knows it for. [errors.Is] and [errors.As] work across the connection, for errors that
 // are wrapped or joined, too: for the contexts' errors and those of packages io, io/fs
 // and net without further ado, for your own if both ends list them by name, in
 // [Server.Errors] and [Dialer.Errors]. [IsRemote] says whether the other end reported
@@ -172,4 +172,9 @@
 //
 // [Handle] and [Remote] register and bind functions of one argument and one result
 // without reflection in the call.
+//
+// # Where bytes count
+//
+// Values are encoded as [CBOR], or as [JSON] if [Dialer.Codec] says so. A [Compression] that
+// both ends have makes large messages smaller; package zstd has one.
 package yonder

@@ -19,8 +19,10 @@ import (
 // give its caller more than a text; the error of a bound function always is one.
 //
 // What an error wraps crosses a connection too: errors.Is finds the sentinels, and
-// errors.As the types, that both ends list in their Errors field, and without any
-// listing the ones of packages context, io, io/fs and net that DESIGN.md names.
+// errors.As the types, that both ends list in their Errors field. These need no listing:
+// context.Canceled and DeadlineExceeded; io.EOF, ErrUnexpectedEOF and ErrClosedPipe;
+// fs.ErrInvalid, ErrPermission, ErrExist, ErrNotExist and ErrClosed; net.ErrClosed;
+// errors.ErrUnsupported.
 type Error struct {
 	// Code is what kind of failure it is. Zero counts as [Unknown].
 	Code Code

@@ -1,7 +1,11 @@
 package yonder_test
 
 import (
+	"bufio"
+	"bytes"
+	"compress/flate"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -417,4 +421,152 @@ func ExampleServer_Shutdown() {
 	// Output:
 	// done <nil>
 	// unavailable
+}
+
+// The codec that people can read. Servers have it without asking.
+func ExampleCodec() {
+	var srv yonder.Server
+	srv.Register("older", func(a Account) Account { a.Age++; return a })
+	client := serve(&srv, yonder.Dialer{Codec: yonder.JSON})
+	defer client.Close()
+
+	fmt.Println(yonder.Invoke[Account](context.Background(), client, "older", Account{"Ann", 41}))
+	// Output: {Ann 42} <nil>
+}
+
+// A value for programs beside an error's text.
+func ExampleDetailsAs() {
+	var srv yonder.Server
+	srv.Register("reserve", func(seats int) error {
+		return &yonder.Error{Code: yonder.ResourceExhausted, Message: "sold out", Details: ShortError{1, seats}}
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	err := client.Call(context.Background(), yonder.NewCall("reserve", 3))
+	short, ok := yonder.DetailsAs[ShortError](err)
+	fmt.Println(err, ok, short.Want, short.Have)
+	// Output: sold out true 3 1
+}
+
+// What a peer may cost, for a server that does not trust its own.
+func ExampleLimits() {
+	srv := yonder.Server{Limits: yonder.Limits{
+		MaxMessage: 1 << 20, // 1 MiB
+		MaxCalls:   10,      // at a time, each connection
+		MaxStreams: 10,
+	}}
+	srv.Register("size", func(b []byte) int { return len(b) })
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	size := yonder.Remote[[]byte, int](client, "size")
+	fmt.Println(size(context.Background(), make([]byte, 1000)))
+	_, err := size(context.Background(), make([]byte, 2<<20))
+	fmt.Println(yonder.CodeOf(err), yonder.IsRemote(err))
+	// Output:
+	// 1000 <nil>
+	// resource_exhausted false
+}
+
+// flateCompression is DEFLATE, which the standard library has.
+type flateCompression struct{}
+
+func (flateCompression) Name() string { return "deflate" }
+
+func (flateCompression) Compress(dst, src []byte) []byte {
+	out := bytes.NewBuffer(dst)
+	w, _ := flate.NewWriter(out, flate.BestSpeed) // the level is valid, and out takes everything
+	w.Write(src)
+	w.Close()
+	return out.Bytes()
+}
+
+func (flateCompression) Decompress(dst, src []byte, limit int) ([]byte, error) {
+	out := bytes.NewBuffer(dst)
+	n, err := io.Copy(out, io.LimitReader(flate.NewReader(bytes.NewReader(src)), int64(limit)+1))
+	if err == nil && n > int64(limit) {
+		err = errors.New("too large")
+	}
+	return out.Bytes(), err
+}
+
+// Package zstd has a faster one; any will do that both ends have.
+func ExampleCompression() {
+	srv := yonder.Server{Compression: flateCompression{}}
+	srv.Register("count", func(text string) int { return strings.Count(text, "far") })
+	client := serve(&srv, yonder.Dialer{Compression: flateCompression{}})
+	defer client.Close()
+
+	text := strings.Repeat("far, far away ", 10_000)
+	fmt.Println(yonder.Invoke[int](context.Background(), client, "count", text))
+	// Output: 20000 <nil>
+}
+
+// lineProtocol is one line a call: "CALL name argument", with the argument in JSON.
+type lineProtocol struct{}
+
+func (lineProtocol) Name() string { return "line" }
+
+func (lineProtocol) Detect(first []byte) yonder.Verdict {
+	const begin = "CALL "
+	switch {
+	case strings.HasPrefix(string(first), begin):
+		return yonder.Yes
+	case strings.HasPrefix(begin, string(first)):
+		return yonder.Maybe
+	}
+	return yonder.No
+}
+
+func (lineProtocol) ServeConn(ctx context.Context, s *yonder.Server, conn net.Conn) error {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Now()) }) // the call in flight ends
+	defer stop()
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		_, line, _ := strings.Cut(lines.Text(), " ")
+		name, argument, _ := strings.Cut(line, " ")
+		target, err := s.Target(name)
+		if err == nil {
+			call := target.NewCall(yonder.CallInfo{Protocol: "line", Conn: conn}, func(args []any) error {
+				if len(args) != 1 {
+					return errors.New("only procedures of one argument can be called")
+				}
+				return json.Unmarshal([]byte(argument), args[0])
+			})
+			if err = s.Call(context.WithoutCancel(ctx), call); err == nil {
+				fmt.Fprintln(conn, call.Results()...)
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(conn, yonder.CodeOf(err), err)
+		}
+	}
+	return nil
+}
+
+// Another protocol on the same port.
+func ExampleProtocol() {
+	srv := yonder.Server{Protocols: []yonder.Protocol{lineProtocol{}}}
+	srv.Register("shout", strings.ToUpper)
+	l, err := yonder.Listen("127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	defer srv.Shutdown(context.Background())
+
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprintln(conn, `CALL shout "hello"`)
+	fmt.Fprintln(conn, `CALL shout 5`)
+	conn.(*net.TCPConn).CloseWrite()
+	answers, err := io.ReadAll(conn)
+	fmt.Print(string(answers), err)
+	// Output:
+	// HELLO
+	// invalid_argument yonder: call "shout": json: cannot unmarshal number into Go value of type string
+	// <nil>
 }

@@ -7,11 +7,12 @@ import (
 )
 
 // Limits bound what the other end of a connection may cost. They are enforced before
-// memory is taken. The zero value of each field is its default. See SPEC.md, "Limits".
+// memory is taken. The zero value of each field is its default; a value outside what a
+// field allows counts as the nearest one inside. See SPEC.md, "Limits".
 type Limits struct {
 	// MaxMessage is the largest message accepted, in bytes: the arguments of a call, its
-	// results, or one value of a stream. Zero means 64 MiB. A larger message fails its call
-	// with [ResourceExhausted]; the connection stays open.
+	// results, or one value of a stream; from 1 KiB to 2 GiB. Zero means 64 MiB. A larger
+	// message fails its call with [ResourceExhausted]; the connection stays open.
 	MaxMessage int
 	// MaxCalls is the number of calls that the other end may have in flight, from 1 to
 	// 65,536. Zero means 1,000. Calls beyond it wait at the caller's end.
@@ -20,11 +21,11 @@ type Limits struct {
 	// connection. Zero means 1,000. A call whose stream is beyond it fails with
 	// [ResourceExhausted].
 	MaxStreams int
-	// Window is how much the other end may send on a stream before it is read, in bytes, 64
-	// KiB at least. Zero means 256 KiB. One value may go beyond it.
+	// Window is how much the other end may send on a stream before it is read, in bytes,
+	// from 64 KiB to 1 GiB. Zero means 256 KiB. One value may go beyond it.
 	Window int
-	// MaxMetadata is the largest metadata of a call, or of its answer, in bytes, 4 KiB at
-	// least. Zero means 16 KiB.
+	// MaxMetadata is the largest metadata of a call, or of its answer, in bytes, from 4 KiB
+	// to 32 KiB. Zero means 16 KiB.
 	MaxMetadata int
 	// MaxNames is the number of procedures, told apart by name and signature, that the other
 	// end may call on one connection. Zero means 65,536. Calls of others fail with

@@ -19,7 +19,7 @@ type Procedure struct {
 	//
 	//	func([ctx context.Context,] args...) (results..., [error])
 	//
-	// as README.md describes it.
+	// See the package's documentation, "Functions".
 	Func any
 	// Params are the names of its parameters without the context, for people and for
 	// callers that give arguments by name. Nil: they have none.
@@ -32,11 +32,13 @@ type Procedure struct {
 
 // ProcedureInfo describes a procedure to those who might call it.
 type ProcedureInfo struct {
+	// Name is what it is called by.
 	Name string `json:"name"`
 	// Signature describes its type, in the form that SPEC.md gives.
 	Signature string `json:"signature"`
 	// Go is the same for people: func(uid int) (User, error).
-	Go         string   `json:"go"`
+	Go string `json:"go"`
+	// Params, Doc and Idempotent are those of the [Procedure].
 	Params     []string `json:"params,omitempty"`
 	Doc        string   `json:"doc,omitempty"`
 	Idempotent bool     `json:"idempotent,omitempty"`

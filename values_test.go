@@ -180,7 +180,8 @@ func TestValues(t *testing.T) {
 		same("pointer to zero", new(0)),
 		same("pointers in a slice", []*int{new(1), nil, new(3)}),
 
-		same("min int", math.MinInt64), same("max int", math.MaxInt64),
+		same("min int", math.MinInt), same("max int", math.MaxInt),
+		same("min int64", int64(math.MinInt64)), same("max int64", int64(math.MaxInt64)),
 		same("int8", int8(math.MinInt8)), same("int16", int16(math.MinInt16)), same("int32", int32(math.MinInt32)),
 		same("uint8", uint8(255)), same("uint16", uint16(65535)), same("uint32", uint32(math.MaxUint32)),
 		same("uint64", uint64(math.MaxUint64)), same("uint", uint(math.MaxUint)),
@@ -203,7 +204,7 @@ func TestValues(t *testing.T) {
 		same("slices in slices", [][]int{{1, 2}, nil, {}}), same("array", [3]string{"a", "", "c"}), same("empty array", [0]int{}),
 
 		same("map", map[string]int{"a": 1, "": 2}), same("empty map", map[string]int{}), same("nil map", map[string]int(nil)),
-		same("int keys", map[int]string{-1: "a", 1 << 40: "b"}), same("uint8 keys", map[uint8][]string{255: {"x"}}),
+		same("int keys", map[int64]string{-1: "a", 1 << 40: "b"}), same("uint8 keys", map[uint8][]string{255: {"x"}}),
 		same("text keys", map[celsius]int{20.5: 1}), same("address keys", map[netip.Addr]bool{netip.MustParseAddr("::1"): true}),
 		same("bool keys", map[bool]int{true: 1, false: 2}).butNotJSON(noKey),
 		same("float keys", map[float64]int{0.5: 1}).butNotJSON(noKey),

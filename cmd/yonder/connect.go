@@ -15,7 +15,7 @@ import (
 // connect connects to a server and asks it what it has.
 func connect(ctx context.Context, address string, codec yonder.Codec) (*yonder.Client, []yonder.ProcedureInfo, error) {
 	host, ok := strings.CutPrefix(address, "tcp://")
-	if _, _, err := net.SplitHostPort(host); err != nil && (ok || !strings.Contains(address, "://")) {
+	if _, port, err := net.SplitHostPort(host); (err != nil || port == "") && (ok || !strings.Contains(address, "://")) {
 		return nil, nil, usageError{fmt.Sprintf("%q is not an address: use host:port, such as 127.0.0.1:1234, or unix:///path", address), ""}
 	}
 	d := yonder.Dialer{Codec: codec, Logger: slog.New(slog.DiscardHandler)}

@@ -24,7 +24,7 @@ const drainTime = 10 * time.Second
 func demoCommand() *cobra.Command {
 	var address string
 	cmd := &cobra.Command{
-		Use:   "demo [--listen ADDR]",
+		Use:   "demo",
 		Short: "Serve example functions to try things on",
 		Long: `Demo serves a dozen example functions, and says how to call them.
 When it is ready it prints "listening on ADDR".

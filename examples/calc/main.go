@@ -20,6 +20,10 @@ func main() {
 	listen := flag.String("listen", "", "only serve, on this `address`")
 	connect := flag.String("connect", "", "only call, the server at this `address`")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, *listen, *connect); err != nil {

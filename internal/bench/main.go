@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench compares yonder with net/rpc and gRPC: the same calls of the same
 // values over loopback TCP, client and server in processes of their own. From the
 // root of the repository:

@@ -181,9 +181,7 @@ func (s scoped) base() scoped {
 
 // Go returns s as Go code.
 func (s scoped) Go() string {
-	var b strings.Builder
-	s.writeGo(&b, s.outer)
-	return b.String()
+	return string(s.appendGo(nil, s.outer))
 }
 
 // within reports m, found in an element of from and to, as theirs.

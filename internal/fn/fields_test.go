@@ -37,6 +37,7 @@ var structs = []any{
 	struct {
 		A int `json:"a"`
 		B int `json:"-"`
+		//lint:ignore SA5008 that it names the field "-" is what is tested
 		C int `json:"-,"`
 		e int
 		_ int

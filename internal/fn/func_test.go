@@ -122,6 +122,7 @@ func TestRefused(t *testing.T) {
 		{func() complex64 { return 0 }, "result 1: complex64 cannot cross a connection; use a struct or [2]float32"},
 		{func(int, context.Context) {}, "argument 2: context.Context cannot cross a connection; a context must be the first parameter"},
 		{func(error) {}, "argument 1: an error travels only as the last result; use a string or a struct"},
+		//lint:ignore ST1008 it is refused
 		{func() (error, int) { return nil, 0 }, "result 1: an error travels only as the last result; use a string or a struct"},
 		{func(func(func(int, int, int) bool)) {}, "argument 1: callback argument 1: a callback must end in error, because a remote call can fail: func(int, int, int) (bool, error)"},
 		{func(fmt.Stringer) {}, "argument 1: fmt.Stringer cannot cross a connection; use a concrete type or any"},

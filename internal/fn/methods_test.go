@@ -27,7 +27,9 @@ func (a *arith) Sum(ctx context.Context, n ...int) (int, error) {
 	return len(n), nil
 }
 func (a *arith) Watch(c chan int) {}
-func (a *arith) hidden()          {}
+
+//lint:ignore U1000 it is not exported, so nothing is said of it
+func (a *arith) hidden() {}
 
 func TestMethods(t *testing.T) {
 	a := new(arith)

@@ -1,9 +1,6 @@
 package fn
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // Limits of the text of a signature.
 const (
@@ -183,99 +180,83 @@ func (s *Sig) GoNamed(params []string) string {
 	if s == nil {
 		return "func(?)"
 	}
-	var b strings.Builder
-	s.writeGo(&b, params)
-	return b.String()
+	return string(s.appendGo(nil, params))
 }
 
-func (s *Sig) writeGo(b *strings.Builder, params []string) {
-	b.WriteString("func(")
+func (s *Sig) appendGo(b []byte, params []string) []byte {
+	b = append(b, "func("...)
 	for i, t := range s.Args {
 		if i > 0 {
-			b.WriteString(", ")
+			b = append(b, ", "...)
 		}
 		if i < len(params) && params[i] != "" {
-			b.WriteString(params[i] + " ")
+			b = append(append(b, params[i]...), ' ')
 		}
 		if s.Variadic && i == len(s.Args)-1 {
-			b.WriteString("...")
+			b = append(b, "..."...)
 			t = t.variadicElem()
 		}
-		t.writeGo(b, nil)
+		b = t.appendGo(b, nil)
 	}
 	if len(s.Results) == 0 {
-		b.WriteString(") error")
-		return
+		return append(b, ") error"...)
 	}
-	b.WriteString(") (")
+	b = append(b, ") ("...)
 	for _, t := range s.Results {
-		t.writeGo(b, nil)
-		b.WriteString(", ")
+		b = append(t.appendGo(b, nil), ", "...)
 	}
-	b.WriteString("error)")
+	return append(b, "error)"...)
 }
 
-// writeGo writes t, within the structs outer. A struct with a name is only that.
-func (t *Type) writeGo(b *strings.Builder, outer []*Type) {
+// goNames are what Go calls the kinds that have another name in signatures.
+var goNames = map[string]string{
+	"bytes": "[]byte", "time": "time.Time", "duration": "time.Duration", "bigint": "big.Int", "reader": "io.Reader",
+}
+
+// appendGo appends t, within the structs outer. A struct with a name is only that.
+func (t *Type) appendGo(b []byte, outer []*Type) []byte {
 	switch t.Kind {
-	case "bytes":
-		b.WriteString("[]byte")
-	case "time":
-		b.WriteString("time.Time")
-	case "duration":
-		b.WriteString("time.Duration")
-	case "bigint":
-		b.WriteString("big.Int")
-	case "reader":
-		b.WriteString("io.Reader")
 	case "binary", "text", "json", "cbor":
-		b.WriteString(t.Name)
+		return append(b, t.Name...)
 	case "slice":
-		b.WriteString("[]")
-		t.Elem.writeGo(b, outer)
+		return t.Elem.appendGo(append(b, "[]"...), outer)
 	case "array":
-		b.WriteString("[" + strconv.Itoa(t.Len) + "]")
-		t.Elem.writeGo(b, outer)
+		b = strconv.AppendInt(append(b, '['), int64(t.Len), 10)
+		return t.Elem.appendGo(append(b, ']'), outer)
 	case "map":
-		b.WriteString("map[")
-		t.Key.writeGo(b, outer)
-		b.WriteString("]")
-		t.Elem.writeGo(b, outer)
+		b = t.Key.appendGo(append(b, "map["...), outer)
+		return t.Elem.appendGo(append(b, ']'), outer)
 	case "pointer":
-		b.WriteString("*")
-		t.Elem.writeGo(b, outer)
+		return t.Elem.appendGo(append(b, '*'), outer)
 	case "stream":
-		b.WriteString("iter.Seq2[")
-		t.Elem.writeGo(b, outer)
-		b.WriteString(", error]")
+		return append(t.Elem.appendGo(append(b, "iter.Seq2["...), outer), ", error]"...)
 	case "func":
-		t.Func.writeGo(b, nil)
+		return t.Func.appendGo(b, nil)
 	case "ref":
 		if s := resolve(t, outer).Type; s.Name != "" {
-			b.WriteString(s.Name)
-		} else {
-			b.WriteString("struct{...}")
+			return append(b, s.Name...)
 		}
+		return append(b, "struct{...}"...)
 	case "struct":
 		if t.Name != "" {
-			b.WriteString(t.Name)
-			return
+			return append(b, t.Name...)
 		}
 		outer = append(outer[:len(outer):len(outer)], t)
-		b.WriteString("struct{")
+		b = append(b, "struct{"...)
 		for i, f := range t.Fields {
 			if i > 0 {
-				b.WriteString("; ")
+				b = append(b, "; "...)
 			}
-			if b.Len() > maxGo { // references may stand for long names
-				b.WriteString("...")
+			if len(b) > maxGo { // references may stand for long names
+				b = append(b, "..."...)
 				break
 			}
-			b.WriteString(f.Name + " ")
-			f.Type.writeGo(b, outer)
+			b = f.Type.appendGo(append(append(b, f.Name...), ' '), outer)
 		}
-		b.WriteString("}")
-	default:
-		b.WriteString(t.Kind)
+		return append(b, '}')
 	}
+	if name := goNames[t.Kind]; name != "" {
+		return append(b, name...)
+	}
+	return append(b, t.Kind...)
 }

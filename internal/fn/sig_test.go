@@ -138,7 +138,7 @@ func TestSignatureGoNamed(t *testing.T) {
 			t.Errorf("%q: %s, want %s", test.params, got, test.want)
 		}
 	}
-	if f.Signature() != f.Signature() {
+	if first := f.Signature(); f.Signature() != first {
 		t.Error("the signature is not cached")
 	}
 	if got := (*Sig)(nil).Go(); got != "func(?)" {

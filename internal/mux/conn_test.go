@@ -34,6 +34,21 @@ func TestCall(t *testing.T) {
 	})
 }
 
+// Check stands alone: what else would be asked of the callee makes no sense.
+func TestCheckAlone(t *testing.T) {
+	for _, with := range []wire.Flags{wire.Callback, wire.OneWay} {
+		bubble(t, func(t *testing.T) {
+			c, p := against(t, config(echo), true, true)
+			p.name()
+			p.send(wire.Header{Type: wire.Request, Flags: wire.Check | with, ID: 1 << 16}, make([]byte, 5))
+			<-c.Done()
+			if err := c.Err(); !isViolation(err) {
+				t.Errorf("with %#x: %v", with, err)
+			}
+		})
+	}
+}
+
 // TestShortStream is a regression: what had arrived of a stream was forgotten when the
 // callee's last frame came before the caller asked for the stream.
 func TestShortStream(t *testing.T) {

@@ -133,8 +133,8 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if h.Flags&wire.Callback != 0 && h.Flags&wire.Check != 0 {
-		return violation("call %#x is a callback to be checked, which makes no sense", h.ID)
+	if h.Flags&wire.Check != 0 && h.Flags&(wire.Callback|wire.OneWay) != 0 {
+		return violation("call %#x is a callback, or one-way, to be checked, which makes no sense", h.ID)
 	}
 	if h.Flags&wire.Packed != 0 && !c.packs.Load() {
 		return violation("call %#x is compressed, which was not agreed on", h.ID)

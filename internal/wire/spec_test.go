@@ -5,9 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 const specPath = "../../SPEC.md"
@@ -54,5 +58,69 @@ func TestSpec(t *testing.T) {
 		}
 	} else if diff := cmp.Diff(text, string(old)); diff != "" {
 		t.Errorf("the examples are not what testdata has, -want +got (copy them with -update):\n%s", diff)
+	}
+}
+
+// TestSpecTables holds the tables of frames and flags in SPEC.md to the code.
+func TestSpecTables(t *testing.T) {
+	spec, err := os.ReadFile(specPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := func(typ Type) (names []string) {
+		for i, name := range flagNames(typ) {
+			if allowed[typ]&(1<<i) != 0 {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	list := func(cell string) (names []string) {
+		if cell = strings.TrimSpace(cell); cell != "" {
+			names = strings.Split(cell, ", ")
+		}
+		slices.Sort(names)
+		return names
+	}
+
+	next := Hello
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| ([A-Z]+) \| (0|call|number|call, or 0) \|([^|]*)\|`).FindAllStringSubmatch(string(spec), -1) {
+		if row[1] != strconv.Itoa(int(next)) || row[2] != next.String() {
+			t.Fatalf("the table of frames has type %s, %s, where %d, %v is expected", row[1], row[2], next, next)
+		}
+		if diff := cmp.Diff(flags(next), list(row[4])); diff != "" {
+			t.Errorf("flags of %v, -code +SPEC.md:\n%s", next, diff)
+		}
+		_, _, err := ParseHeader(AppendHeader(nil, Header{Type: next, ID: 1}, 0))
+		if zero := row[3] == "0"; zero != (err != nil) {
+			t.Errorf("the id of %v is %s in SPEC.md, and with id 1 the error is %v", next, row[3], err)
+		}
+		next++
+	}
+	if next != lastType+1 {
+		t.Errorf("the table of frames ends before %v", next)
+	}
+
+	types := make(map[string][]string) // by flag and bit
+	for typ := Hello; typ <= lastType; typ++ {
+		for i, name := range flagNames(typ) {
+			if allowed[typ]&(1<<i) != 0 {
+				key := fmt.Sprintf("%s %02x", name, 1<<i)
+				types[key] = append(types[key], typ.String())
+			}
+		}
+	}
+	key := ""
+	got := make(map[string][]string)
+	for _, row := range regexp.MustCompile("(?m)^\\|(?: ([A-Z]\\w+) | )\\|(?: `([0-9a-f]{2})` | )\\| ([A-Z]+(?:, [A-Z]+)*) \\|").FindAllStringSubmatch(string(spec), -1) {
+		if row[1] != "" {
+			key = row[1] + " " + row[2]
+		}
+		got[key] = append(got[key], strings.Split(row[3], ", ")...)
+	}
+	sorted := cmpopts.SortSlices(func(a, b string) bool { return a < b })
+	if diff := cmp.Diff(types, got, sorted); diff != "" {
+		t.Errorf("the flags and the types that have them, -code +SPEC.md:\n%s", diff)
 	}
 }

@@ -70,7 +70,7 @@ func guardTrees() []guardTree {
 	return []guardTree{
 		{},
 		{Bool: true, Int: -5, Float: 1.5, Complex: 2i, Bytes: []byte("bytes"), Name: "name", Time: time.Unix(1, 2).UTC()},
-		{Array: [3]uint16{1, 0, 65535}, Ints: []int{1, -1, 1 << 40}, Names: map[string][]string{"a": {"b", ""}, "c": nil}},
+		{Array: [3]uint16{1, 0, 65535}, Ints: []int{1, -1, 1 << 30}, Names: map[string][]string{"a": {"b", ""}, "c": nil}},
 		{Any: 1, Anys: []any{"x", 2, nil, guardKey{1, 2}}},
 		{Any: guardLeaf{guardOther{guardLeaf{map[string]any{"k": guardKey{3, 4}}}, map[string]int{"x": 1}}}, Name: "behind"},
 		{Anys: []any{guardLeaf{[]any{guardLeaf{guardKey{}}, guardOther{}}}, guardOther{Table: map[string]int{"y": 2}}, 7}, Ints: []int{1}},
