@@ -63,9 +63,8 @@ type Server struct {
 	others    map[*other]bool    // connections that are not, or not yet, of the native protocol
 	serving   sync.WaitGroup     // goroutines of connections
 	closed    bool               // no new connections
-	base      context.Context    // of other protocols' connections; ends with Shutdown
+	base      context.Context    // of other protocols' connections; ends with Shutdown or Close
 	stop      context.CancelFunc // of base
-	stopped   chan struct{}      // closed by Close
 }
 
 // Register lets others call f under a name. f is any function of the form that
@@ -180,7 +179,6 @@ func (s *Server) prepare() {
 		s.errs = newErrorTable(s.Errors)
 		s.mu.Lock()
 		s.base, s.stop = context.WithCancel(context.Background())
-		s.stopped = make(chan struct{})
 		s.mu.Unlock()
 	})
 }
@@ -332,7 +330,7 @@ func (s *Server) Serve(l net.Listener) error {
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
-		case <-s.stopped:
+		case <-s.base.Done():
 		}
 		t.Stop()
 	}
@@ -479,11 +477,6 @@ func (s *Server) Close() error {
 	links := slices.Collect(maps.Keys(s.links))
 	others := slices.Collect(maps.Keys(s.others))
 	s.stop()
-	select {
-	case <-s.stopped:
-	default:
-		close(s.stopped)
-	}
 	s.mu.Unlock()
 	for _, l := range links {
 		l.mux.Close()
