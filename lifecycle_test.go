@@ -926,6 +926,51 @@ func TestCloseAsDialed(t *testing.T) {
 	})
 }
 
+// A client that is closed refuses calls, again and again.
+func TestClosedClient(t *testing.T) {
+	run(t, func(t *testing.T, m mode) {
+		srv, began, release, _ := patient(t)
+		c := m.client(t, srv)
+		var echo func(context.Context, int) (int, error)
+		c.Bind("echo", &echo)
+		if _, err := echo(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-c.Done():
+			t.Error("Done before Close")
+		default:
+		}
+		if m != inProcess {
+			call := waiting(t.Context(), c, began, 1)
+			defer func() {
+				if got := <-call; yonder.CodeOf(got.err) != yonder.Unavailable || !errors.Is(got.err, yonder.ErrClientClosed) {
+					t.Errorf("the call in flight: %v (%v)", got.err, yonder.CodeOf(got.err))
+				}
+			}()
+		}
+		close(release)
+		for range 2 {
+			if err := c.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			<-c.Done()
+			if _, err := echo(t.Context(), 1); yonder.CodeOf(err) != yonder.Unavailable || !errors.Is(err, yonder.ErrClientClosed) || yonder.IsRemote(err) || textOf(err) != `yonder: call "echo": client closed` {
+				t.Errorf("a bound function: %v (%v)", err, yonder.CodeOf(err))
+			}
+			if err := c.Notify(t.Context(), "echo", 1); !errors.Is(err, yonder.ErrClientClosed) {
+				t.Errorf("Notify: %v", err)
+			}
+			if err := c.Check(t.Context()); !errors.Is(err, yonder.ErrClientClosed) {
+				t.Errorf("Check: %v", err)
+			}
+			if text := textOf(c.Check(t.Context())); strings.Count(text, "yonder:") != 1 {
+				t.Errorf("the package's name stands more than once in %q", text)
+			}
+		}
+	})
+}
+
 // Done tells when the only connection is lost; a client that can dial is never done
 // before Close.
 func TestDone(t *testing.T) {
