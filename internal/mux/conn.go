@@ -120,6 +120,7 @@ type Conn struct {
 	spare sync.Pool     // *Outgoing, whose channels must not leave the connection
 
 	workers workers
+	later   later
 
 	mu       sync.Mutex
 	err      error          // why the connection is over; nil while it is not
@@ -392,6 +393,7 @@ func (c *Conn) end(err error) {
 	c.w.close(err)
 	c.conn.Close()
 	c.workers.end()
+	c.later.run()
 	for _, in := range canceled {
 		in.Owner.Cancel(err)
 	}
@@ -425,6 +427,7 @@ func (c *Conn) tick() {
 	c.watchdog.Reset(c.period())
 	c.mu.Unlock()
 	c.workers.trim()
+	c.later.run()
 	if c.cfg.KeepAlive <= 0 {
 		return
 	}
@@ -444,6 +447,49 @@ func (c *Conn) period() time.Duration {
 		return c.cfg.KeepAlive
 	}
 	return 15 * time.Second // only to trim the workers
+}
+
+// Later has f called by one of the connection's goroutines: the read loop, with the next
+// frame, or else the watchdog. f must not wait. Later itself neither sends, wakes anybody
+// nor waits, so the garbage collector's cleanups may call it, whose goroutine is outside
+// of the bubble of package synctest that the connection may be in: there it is fatal to
+// touch a channel. It reports false if the connection is over, and does nothing then.
+func (c *Conn) Later(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return false
+	}
+	c.later.add(f)
+	return true
+}
+
+// later is what waits to be done by a goroutine of the connection's.
+type later struct {
+	some atomic.Bool // there may be something in list
+	mu   sync.Mutex
+	list []func()
+}
+
+func (l *later) add(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, f)
+	l.some.Store(true)
+}
+
+func (l *later) run() {
+	if !l.some.Load() {
+		return
+	}
+	l.mu.Lock()
+	list := l.list
+	l.list = nil
+	l.some.Store(false)
+	l.mu.Unlock()
+	for _, f := range list {
+		f()
+	}
 }
 
 // greeted takes the peer's HELLO.

@@ -33,6 +33,7 @@ func (c *Conn) read() error {
 		if err != nil {
 			return err
 		}
+		c.later.run()
 		if first && h.Type != wire.Hello {
 			return violation("%v before HELLO", h.Type)
 		}
