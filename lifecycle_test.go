@@ -458,13 +458,16 @@ type flakyListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+	failed int // since the last connection
 
-	failed int
-	tries  []time.Time
+	mu    sync.Mutex
+	tries []time.Time
 }
 
 func (l *flakyListener) Accept() (net.Conn, error) {
+	l.mu.Lock()
 	l.tries = append(l.tries, time.Now())
+	l.mu.Unlock()
 	if l.failed < l.fail {
 		l.failed++
 		return nil, errors.New("too many open files")
@@ -476,6 +479,12 @@ func (l *flakyListener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
+}
+
+func (l *flakyListener) tried() []time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.tries)
 }
 
 func (l *flakyListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
@@ -500,16 +509,17 @@ func TestAcceptFails(t *testing.T) {
 			c.Close()
 		}
 		synctest.Wait()
+		tries := l.tried()
 		var pauses []time.Duration
 		for i := 1; i <= l.fail; i++ {
-			pauses = append(pauses, l.tries[i].Sub(l.tries[i-1]))
+			pauses = append(pauses, tries[i].Sub(tries[i-1]))
 		}
 		const ms = time.Millisecond
 		want := []time.Duration{5 * ms, 10 * ms, 20 * ms, 40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms, time.Second, time.Second}
 		if diff := cmp.Diff(want, pauses); diff != "" {
 			t.Error(diff)
 		}
-		if again := l.tries[l.fail+2].Sub(l.tries[l.fail+1]); again != 5*ms {
+		if again := tries[l.fail+2].Sub(tries[l.fail+1]); again != 5*ms {
 			t.Errorf("after a success the first pause is %v", again)
 		}
 		if !strings.Contains(log.String(), "accept failed") || !strings.Contains(log.String(), "too many open files") {
@@ -929,7 +939,7 @@ func TestCloseAsDialed(t *testing.T) {
 // A client that is closed refuses calls, again and again.
 func TestClosedClient(t *testing.T) {
 	run(t, func(t *testing.T, m mode) {
-		srv, began, release, _ := patient(t)
+		srv, began, _, _ := patient(t)
 		c := m.client(t, srv)
 		var echo func(context.Context, int) (int, error)
 		c.Bind("echo", &echo)
@@ -949,7 +959,6 @@ func TestClosedClient(t *testing.T) {
 				}
 			}()
 		}
-		close(release)
 		for range 2 {
 			if err := c.Close(); err != nil {
 				t.Errorf("Close: %v", err)
