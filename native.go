@@ -561,10 +561,14 @@ func (sc *serverCall) fail(err error) {
 		msg.Write(wire.AppendError(msg.AvailableBuffer(), e))
 		return sc.in.Reply(wire.Failed, Metadata(sc.call.Reply), msg, true)
 	}
-	if failed := send(l.errs.record(l.own(sc.call.Procedure, err), l.codec)); failed == nil {
-		return
-	} else if e, ok := errors.AsType[*mux.TooLargeError](failed); ok {
+	err = l.own(sc.call.Procedure, err)
+	record := l.errs.record(err, l.codec)
+	failed := send(record)
+	if _, ok := failed.(*mux.TooLargeError); ok && sc.call.Reply != nil {
 		sc.call.Reply = nil
+		failed = send(record)
+	}
+	if e, ok := failed.(*mux.TooLargeError); ok {
 		send(&wire.Error{Code: uint8(CodeOf(err)), Message: "yonder: the error cannot be sent: " + e.Error()})
 	}
 }
