@@ -114,10 +114,12 @@ type Conn struct {
 	load atomic.Int32 // calls in flight, both ways
 	// reads counts reads that brought something, for the watchdog.
 	reads atomic.Uint32
-	packs atomic.Bool   // both sides know the same compression
-	done  chan struct{} // closed when the connection is over
-	hello chan struct{} // closed when the peer's HELLO has come
-	spare sync.Pool     // *Outgoing, whose channels must not leave the connection
+	packs atomic.Bool // both sides know the same compression
+	// maxMessage is the peer's, for who does not need mu otherwise; 0: HELLO has not come.
+	maxMessage atomic.Uint64
+	done       chan struct{} // closed when the connection is over
+	hello      chan struct{} // closed when the peer's HELLO has come
+	spare      sync.Pool     // *Outgoing, whose channels must not leave the connection
 
 	workers workers
 	later   later
@@ -505,6 +507,7 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		return violation("a second HELLO")
 	}
 	c.peer = g
+	c.maxMessage.Store(g.MaxMessage)
 	c.packs.Store(g.Compression != "" && g.Compression == c.cfg.Local.Compression)
 	close(c.hello)
 	c.limit = int(g.MaxCalls)

@@ -464,10 +464,16 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 	switch h.Type {
 	case wire.Item:
 		if h.Flags&wire.More == 0 {
+			largest := 0
 			for rest := body; len(rest) > 0; {
-				if _, rest, err = wire.CutItem(rest); err != nil {
+				var item []byte
+				if item, rest, err = wire.CutItem(rest); err != nil {
 					return err
 				}
+				largest = max(largest, len(item))
+			}
+			if uint64(largest) > c.cfg.Local.MaxMessage {
+				c.refuseValue(r, uint64(largest))
 			}
 			return r.take(body)
 		}
@@ -480,9 +486,7 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 		}
 		tooLarge := total > c.cfg.Local.MaxMessage
 		if tooLarge {
-			if r.fail(&TooLargeError{What: "stream value", Size: total, Limit: c.cfg.Local.MaxMessage}) {
-				c.w.frame(wire.Header{Type: wire.Stop, Flags: r.flag, ID: r.id}, []byte{channel}, handOver)
-			}
+			c.refuseValue(r, total)
 		} else if err := r.charge(int(total)); err != nil {
 			return err
 		}
@@ -505,6 +509,13 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 		return c.closeLocked(h, o)
 	}
 	return nil
+}
+
+// refuseValue ends a stream that brings a value beyond the limit, and tells the producer.
+func (c *Conn) refuseValue(r *RecvStream, size uint64) {
+	if r.fail(&TooLargeError{What: "stream value", Size: size, Limit: c.cfg.Local.MaxMessage}) {
+		c.w.frame(wire.Header{Type: wire.Stop, Flags: r.flag, ID: r.id}, []byte{r.channel}, handOver)
+	}
 }
 
 // closeLocked ends a call of ours if the frame is a CLOSE that does.

@@ -212,15 +212,16 @@ func (p *SendStream) Item(value *Message) error {
 		return err
 	}
 	c := p.conn
-	if size := value.Len(); 1+wire.BlobSize(size) <= wire.MaxBody {
+	size := value.Len()
+	if limit := c.maxMessage.Load(); uint64(size) > limit && limit > 0 {
+		return &TooLargeError{What: "stream value", Size: uint64(size), Limit: limit}
+	}
+	if 1+wire.BlobSize(size) <= wire.MaxBody {
 		p.spend(wire.BlobSize(size))
 		c.w.item(wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}, p.channel, value.Bytes(), handOver)
 		return nil
 	}
-	if peer := c.Peer(); peer != nil && uint64(value.Len()) > peer.MaxMessage {
-		return &TooLargeError{What: "stream value", Size: uint64(value.Len()), Limit: peer.MaxMessage}
-	}
-	p.spend(value.Len())
+	p.spend(size)
 	own := NewMessage()
 	own.Write(value.Bytes())
 	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
