@@ -209,6 +209,42 @@ func TestTooLargeValue(t *testing.T) {
 	})
 }
 
+// TestRefusedAnswer is a regression: the callee of an answer beyond a limit was not told
+// that nobody would read the streams that belong to it.
+func TestRefusedAnswer(t *testing.T) {
+	for _, parts := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			cfg := config(nobody)
+			cfg.Local.MaxMessage = 1000
+			c, p := against(t, cfg, true, true)
+			o, err := c.Start(t.Context(), request(""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if parts {
+				p.send(wire.Header{Type: wire.Response, Flags: wire.More, ID: o.ID()}, wire.AppendTotal(nil, 1001))
+			} else {
+				p.send(wire.Header{Type: wire.Response, ID: o.ID()}, make([]byte, 1001))
+			}
+			err = o.Wait(t.Context())
+			if _, ok := errors.AsType[*TooLargeError](err); !ok {
+				t.Errorf("the caller gets %v", err)
+			}
+			synctest.Wait()
+			if cancels := p.received(wire.Cancel); len(cancels) != 1 || cancels[0].ID != o.ID() || cancels[0].body[0] != wire.CodeExhausted {
+				t.Errorf("in parts: %v: CANCELs: %+v", parts, cancels)
+			}
+			if parts {
+				p.send(wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: o.ID()}, nil)
+			} else {
+				p.send(wire.Header{Type: wire.Close, Flags: wire.FromCallee | wire.End, ID: o.ID()}, []byte{1})
+			}
+			synctest.Wait()
+			checkIdle(t, c)
+		})
+	}
+}
+
 // TestTooManyStreams is a regression: a callee whose streams are more than the caller
 // reads was not told, and its call stayed for ever.
 func TestTooManyStreams(t *testing.T) {

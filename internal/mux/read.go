@@ -308,8 +308,11 @@ func (c *Conn) response(h wire.Header, body []byte) error {
 	last := o.last
 	c.repliedLocked(o)
 	c.mu.Unlock()
-	if last {
+	switch {
+	case last:
 		c.settle()
+	case refuse != nil && first: // nobody will read its streams
+		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
 	}
 	return nil
 }
