@@ -387,9 +387,13 @@ func (c *Conn) end(err error) {
 	for _, o := range lost {
 		c.failLocked(o, err)
 		o.streams.failLocked(err)
+		c.endLocked(o)
 	}
 	for _, in := range canceled {
 		in.streams.failLocked(err)
+		if in.arrives != nil { // nobody serves it, nor will
+			c.leaveLocked(in)
+		}
 	}
 	c.mu.Unlock()
 	c.w.close(err)

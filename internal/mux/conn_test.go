@@ -584,6 +584,36 @@ func TestStuckPeer(t *testing.T) {
 	})
 }
 
+// TestUnreadAnswers: a peer that goes on calling without reading the answers is cut off
+// when the bound on them is reached, and not before.
+func TestUnreadAnswers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := config(echo)
+		cfg.Local.MaxCalls = 8
+		c, p := against(t, cfg, true, false)
+		p.name()
+		most := 2*int(cfg.Local.MaxCalls) + 64
+		for i := range uint32(1000) {
+			p.request(i<<16, 0, 0, "x") // in the same slot: the call before it has ended, but for its answer
+			synctest.Wait()
+			if n := counts(c).Ends; n > most+1 {
+				t.Fatalf("%d answers wait to be read", n)
+			}
+			if c.Err() != nil {
+				if int(i) < most {
+					t.Errorf("cut off after %d calls", i)
+				}
+				break
+			}
+		}
+		time.Sleep(time.Second) // in which GOAWAY might be read
+		synctest.Wait()
+		if err := c.Err(); !isViolation(err) || !strings.Contains(err.Error(), "without reading them") {
+			t.Errorf("the connection: %v", err)
+		}
+	})
+}
+
 // TestMemoryOfParts: announcing large messages takes no memory, and sending a little of
 // them little.
 func TestMemoryOfParts(t *testing.T) {
