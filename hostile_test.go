@@ -512,6 +512,10 @@ func TestFloods(t *testing.T) {
 			return append(of(wire.Header{Type: wire.Item, Flags: wire.More, ID: id(0)}, wire.AppendTotal([]byte{1}, 1<<40)...),
 				of(wire.Header{Type: wire.Close, ID: id(0)}, 1)...)
 		}},
+		{"small values in parts", 100_000, 2 << 20, func(i int) []byte {
+			return append(of(wire.Header{Type: wire.Item, Flags: wire.More, ID: id(0)}, 1, 1),
+				of(wire.Header{Type: wire.Part, ID: id(0)}, 1, 1)...)
+		}},
 		{"names", 3_000, 24 << 20, func(i int) []byte {
 			return of(wire.Header{Type: wire.Name, ID: uint32(100 + i)}, wire.AppendName(nil, "p", strings.Repeat("x", 60_000))...)
 		}},

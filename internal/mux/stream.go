@@ -359,7 +359,12 @@ func (in *Incoming) RecvStream(channel uint8) (*RecvStream, error) {
 type segment struct {
 	data  []byte
 	large bool
+	cost  int // in credit
 }
+
+// maxJoined is the largest value that came in parts and joins the small ones, in bytes. An
+// honest peer sends none in parts, and for itself one would take many times its size.
+const maxJoined = 4 << 10
 
 // A RemoteError is an error record that the peer ended a stream with.
 type RemoteError struct{ Record []byte }
@@ -421,13 +426,22 @@ func (r *RecvStream) take(data []byte) error {
 	if err := r.chargeLocked(len(data)); err != nil {
 		return err
 	}
-	if n := len(r.queue); n == 0 || r.queue[n-1].large {
-		r.queue = append(r.queue, segment{data: append([]byte(nil), data...)})
-	} else {
-		r.queue[n-1].data = append(r.queue[n-1].data, data...)
-	}
+	s := r.joinedLocked(len(data))
+	s.data = append(s.data, data...)
 	signal(r.wake)
 	return nil
+}
+
+// joinedLocked returns the segment that what has just arrived joins, with its cost added.
+func (r *RecvStream) joinedLocked(cost int) *segment {
+	n := len(r.queue)
+	if n == 0 || r.queue[n-1].large {
+		r.queue = append(r.queue, segment{})
+		n++
+	}
+	s := &r.queue[n-1]
+	s.cost += cost
+	return s
 }
 
 // deliver receives a large value, which has been charged.
@@ -437,7 +451,12 @@ func (r *RecvStream) deliver(data []byte) {
 	if r.stopped || r.err != nil {
 		return
 	}
-	r.queue = append(r.queue, segment{data, true})
+	if len(data) <= maxJoined {
+		s := r.joinedLocked(len(data))
+		s.data = wire.AppendBlob(s.data, data)
+	} else {
+		r.queue = append(r.queue, segment{data: data, large: true, cost: len(data)})
+	}
 	signal(r.wake)
 }
 
@@ -475,7 +494,7 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 		if ok {
 			s = r.queue[0]
 			r.queue = r.queue[1:]
-			r.held += int64(len(s.data))
+			r.held += int64(s.cost)
 		}
 		err := r.err
 		if r.stopped && err == nil {
