@@ -129,7 +129,7 @@ type Conn struct {
 	peer     *wire.Greeting // nil until HELLO has come
 	gone     *GoAwayError   // the peer wants no new calls
 	refusing *GoAwayError   // we want none
-	ending   bool           // the last frames are being written
+	ending   error          // why it will soon be over, while the last frames are written
 	watchdog *time.Timer
 	watch    watch
 
@@ -262,7 +262,9 @@ func (c *Conn) refusalLocked(callback bool) error {
 		return c.gone
 	case c.err != nil:
 		return c.err
-	case c.ending || c.refusing != nil && c.incoming == 0:
+	case c.ending != nil:
+		return c.ending
+	case c.refusing != nil && c.incoming == 0:
 		return ErrClosed
 	}
 	return nil
@@ -293,7 +295,7 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 func (c *Conn) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.ending || c.incoming > 0 || c.outgoing > 0 {
+	if c.err != nil || c.ending != nil || c.incoming > 0 || c.outgoing > 0 {
 		return
 	}
 	switch {
@@ -304,17 +306,17 @@ func (c *Conn) settle() {
 			c.watchdog.Stop()
 		}
 		c.watchdog = time.AfterFunc(maxLinger, c.Close)
-		c.ending = true
+		c.ending = ErrClosed
 	}
 }
 
 // endAfterWritesLocked ends the connection when all frames are written, or after a
 // while.
 func (c *Conn) endAfterWritesLocked(err error, linger time.Duration) {
-	if c.ending || c.err != nil {
+	if c.ending != nil || c.err != nil {
 		return
 	}
-	c.ending = true
+	c.ending = err
 	idle := c.w.idleC()
 	go func() { // ends after linger at the latest
 		t := time.NewTimer(linger)
@@ -367,6 +369,9 @@ func (c *Conn) end(err error) {
 		c.mu.Unlock()
 		return
 	}
+	if c.ending != nil {
+		err = c.ending // whatever has hurried it
+	}
 	c.err = err
 	if c.watchdog != nil {
 		c.watchdog.Stop()
@@ -410,7 +415,7 @@ func (c *Conn) end(err error) {
 // read.
 func (c *Conn) tick() {
 	c.mu.Lock()
-	if c.err != nil || c.ending {
+	if c.err != nil || c.ending != nil {
 		c.mu.Unlock()
 		return
 	}
@@ -533,7 +538,7 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 			in.streams.creditLocked(more)
 		}
 	}
-	if c.watchdog != nil && c.err == nil && !c.ending { // else it sees to the end
+	if c.watchdog != nil && c.err == nil && c.ending == nil { // else it sees to the end
 		c.watchdog.Reset(c.period())
 	}
 	return nil

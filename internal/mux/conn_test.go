@@ -774,6 +774,37 @@ func TestLeft(t *testing.T) {
 	})
 }
 
+// TestReason is a regression: calls that came while GOAWAY was written to a peer that had
+// broken the protocol, and Run if somebody closed the connection meanwhile, were told that
+// this side had closed it.
+func TestReason(t *testing.T) {
+	for _, how := range []string{"closed here", "closed there", "let be"} {
+		bubble(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			c := New(near, config(nobody))
+			ran := make(chan error, 1)
+			go func() { ran <- c.Run() }()
+			p := &peer{tb: t, conn: far} // which does not read, so that GOAWAY takes its time
+			p.write([]byte(wire.Preface))
+			p.send(wire.Header{Type: wire.Ping}, make([]byte, 8))
+			synctest.Wait()
+			if _, err := call(t.Context(), c, request("")); !isViolation(err) {
+				t.Errorf("%s: a call meanwhile: %v", how, err)
+			}
+			switch how {
+			case "closed here":
+				c.Close()
+			case "closed there":
+				far.Close()
+			}
+			if err := <-ran; !isViolation(err) {
+				t.Errorf("%s: Run returned %v", how, err)
+			}
+			far.Close()
+		})
+	}
+}
+
 // busyConn is a connection for which there is always more to write.
 type busyConn struct {
 	net.Conn
