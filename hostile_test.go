@@ -1,6 +1,7 @@
 package yonder_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -558,6 +559,230 @@ func TestFloods(t *testing.T) {
 				}
 				p.conn.Close()
 			})
+		})
+	}
+}
+
+// exchangeWithClient has a hostile server say what do says to a client, which makes a call
+// of each kind, and more until its connection is closed or do has returned.
+func exchangeWithClient(t *testing.T, log *watchedLog, do func(p *rawPeer)) (plain, stream error) {
+	t.Helper()
+	l := listenOn(t, "127.0.0.1:0")
+	served := make(chan bool)
+	go func() { // ends with do, and the connection
+		defer close(served)
+		conn, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(patience))
+		do(&rawPeer{t: t, conn: conn})
+		io.Copy(io.Discard, conn)
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := yonder.Dialer{Logger: log.logger(), Limits: yonder.Limits{MaxMessage: 1 << 20}}
+	c := d.NewClient(conn)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, plain = yonder.Invoke[int](ctx, c, "echo", 7) // has id(0), the next ones other generations or slots
+	var both func(context.Context, iter.Seq2[int, error]) (iter.Seq2[int, error], error)
+	c.Bind("both", &both)
+	xs, stream := both(ctx, countTo(1000, nil))
+	if stream == nil {
+		_, stream = collect(xs)
+	}
+	if ctx.Err() != nil {
+		t.Errorf("the client hangs: %v, %v", plain, stream)
+	}
+	c.Close()
+	<-served
+	return plain, stream
+}
+
+// Whatever a server does to a client, its calls return errors that say what happened, and
+// nothing hangs.
+func TestHostileServers(t *testing.T) {
+	answer := func(flags wire.Flags, body ...byte) func(p *rawPeer) {
+		return func(p *rawPeer) {
+			p.greet()
+			h, _ := p.until(wire.Request)
+			p.send(wire.Header{Type: wire.Response, Flags: flags, ID: h.ID}, body...)
+		}
+	}
+	// cut ends the connection after do, so that the other call ends, too.
+	cut := func(do func(p *rawPeer)) func(p *rawPeer) {
+		return func(p *rawPeer) {
+			do(p)
+			p.until(wire.Request)
+			p.conn.Close()
+		}
+	}
+	// streams answers the first call, and what do says to the second, with a stream.
+	streams := func(do func(p *rawPeer, id uint32)) func(p *rawPeer) {
+		return func(p *rawPeer) {
+			answer(wire.End, 7)(p)
+			h, _ := p.until(wire.Request)
+			p.send(wire.Header{Type: wire.Response, ID: h.ID}, 1)
+			do(p, h.ID)
+		}
+	}
+	const ok = yonder.Code(0)
+	tests := []struct {
+		name          string
+		reason        string // in the log; "": the connection lives on
+		plain, stream yonder.Code
+		text          string // of the first error
+		do            func(p *rawPeer)
+	}{
+		{"another protocol", `it began with \"HTTP/1.1`, yonder.Unavailable, yonder.Unavailable, "does not speak this protocol",
+			func(p *rawPeer) { p.write("HTTP/1.1 400 Bad Request\r\n\r\n") }},
+		{"closed at once", "", yonder.Unavailable, yonder.Unavailable, "connection lost",
+			func(p *rawPeer) { p.conn.Close() }},
+		{"half a preface", `the peer ended the connection after \"\\xd9yon\"`, yonder.Unavailable, yonder.Unavailable, "is not this protocol",
+			func(p *rawPeer) { p.write("\xd9yon"); p.conn.(*net.TCPConn).CloseWrite() }},
+		{"HELLO without our codec", `codec \"cbor\" is not accepted by the peer`, yonder.Unavailable, yonder.Unavailable, "is not accepted by the peer",
+			func(p *rawPeer) {
+				p.write(wire.Preface)
+				g := greeting()
+				g.Codecs = []string{"gob"}
+				p.hello(g)
+			}},
+		{"HELLO twice", "a second HELLO", yonder.Unavailable, yonder.Unavailable, "a second HELLO",
+			func(p *rawPeer) { p.greet(); p.hello(greeting()) }},
+		{"limits of nothing", "", yonder.ResourceExhausted, yonder.ResourceExhausted, "is larger than the limit of 1",
+			func(p *rawPeer) {
+				p.until(wire.Request)
+				p.write(wire.Preface)
+				g := greeting()
+				g.MaxMessage, g.MaxCalls, g.MaxNames = 1, 1, 1
+				p.hello(g)
+				msg := wire.AppendError(nil, &wire.Error{Code: 8, Message: "is larger than the limit of 1"})
+				p.send(wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: id(0)}, msg...)
+			}},
+		{"GOAWAY at once", "", yonder.Unavailable, yonder.Unavailable, "go away",
+			func(p *rawPeer) {
+				p.greet()
+				p.until(wire.Request)
+				p.send(wire.Header{Type: wire.GoAway}, wire.AppendGoAway(nil, 14, "go away")...)
+				p.conn.Close()
+			}},
+		{"a wrong length", "frame length 1 is outside", yonder.Unavailable, yonder.Unavailable, "frame length",
+			func(p *rawPeer) { p.greet(); p.write("\x00\x00\x00\x01\x0c\x00\x00\x00\x00\x00") }},
+		{"an answer to nothing", "which waits for none", yonder.Unavailable, yonder.Unavailable, "waits for none",
+			func(p *rawPeer) {
+				p.greet()
+				p.send(wire.Header{Type: wire.Response, Flags: wire.End, ID: id(77)})
+			}},
+		{"two answers", "which waits for none", ok, yonder.Unavailable, "waits for none",
+			func(p *rawPeer) {
+				answer(wire.End, 7)(p)
+				p.send(wire.Header{Type: wire.Response, Flags: wire.End, ID: id(0)}, 7)
+			}},
+		{"a failure that goes on", "has failed, but does not end", yonder.Unavailable, yonder.Unavailable, "has failed",
+			answer(wire.Failed, 1)},
+		{"an error that cannot be read", "", yonder.Internal, yonder.Unavailable, "an error that cannot be read",
+			cut(answer(wire.Failed|wire.End, 1, 200))},
+		{"no result", "", yonder.Internal, yonder.Unavailable, "result 1: it is missing from the answer",
+			cut(answer(wire.End))},
+		{"a result of another type", "", yonder.Internal, yonder.Unavailable, "result 1",
+			cut(answer(wire.End, 0x61, 'x'))},
+		{"a result that is no CBOR", "", yonder.Internal, yonder.Unavailable, "result 1",
+			cut(answer(wire.End, 0xff))},
+		{"a result that goes on for ever", "", yonder.Internal, yonder.Unavailable, "result 1",
+			cut(answer(wire.End, bytes.Repeat([]byte{0x81}, 60_000)...))},
+		{"a huge result", "", yonder.ResourceExhausted, yonder.Unavailable, "response of 1099511627776 bytes is larger than the limit of 1048576",
+			cut(answer(wire.More|wire.End, wire.AppendTotal(nil, 1<<40)...))},
+		{"huge metadata", "", yonder.ResourceExhausted, yonder.Unavailable, "response metadata",
+			cut(answer(wire.HasMeta|wire.End, wire.AppendBlob(nil, make([]byte, 40_000))...))},
+		{"a result cut off", "", yonder.Unavailable, yonder.Unavailable, "connection lost",
+			func(p *rawPeer) {
+				answer(wire.More|wire.End, wire.AppendTotal(nil, 1000)...)(p)
+				p.send(wire.Header{Type: wire.Part, Flags: wire.More | wire.FromCallee, ID: id(0)}, 0, 1, 2, 3)
+				p.conn.Close()
+			}},
+		{"a compressed result", "compressed, which was not agreed on", yonder.Unavailable, yonder.Unavailable, "not agreed on",
+			answer(wire.Packed|wire.End, 7)},
+		{"an end before the answer", "before its answer", yonder.Unavailable, yonder.Unavailable, "before its answer",
+			func(p *rawPeer) {
+				p.greet()
+				h, _ := p.until(wire.Request)
+				p.send(wire.Header{Type: wire.Close, Flags: wire.FromCallee | wire.End, ID: h.ID}, 1)
+			}},
+		{"a call of what it has not named", "which has no name", yonder.Unavailable, yonder.Unavailable, "which has no name",
+			func(p *rawPeer) { p.greet(); p.request(id(0), 7) }},
+		{"calls of what is not there", "", ok, yonder.Unavailable, "connection lost",
+			func(p *rawPeer) {
+				p.greet()
+				p.name()
+				p.request(id(0), echoes, 7)
+				p.send(wire.Header{Type: wire.Request, Flags: wire.Callback, ID: id(1)}, 0, 1, 0, 0, 0)
+				for range 2 {
+					if h, _ := p.until(wire.Response); h.Flags != wire.End|wire.Failed {
+						p.t.Errorf("the client answered: %+v", h)
+					}
+				}
+				p.send(wire.Header{Type: wire.Response, Flags: wire.End, ID: id(0)}, 7)
+				p.until(wire.Request)
+				p.conn.Close()
+			}},
+
+		{"a stream cut off", "", ok, yonder.Unavailable, "connection lost",
+			streams(func(p *rawPeer, id uint32) {
+				p.send(wire.Header{Type: wire.Item, Flags: wire.FromCallee, ID: id}, 1, 1, 0, 1, 1)
+				p.conn.Close()
+			})},
+		{"a value of another type", "", ok, yonder.InvalidArgument, "stream of",
+			streams(func(p *rawPeer, id uint32) {
+				p.send(wire.Header{Type: wire.Item, Flags: wire.FromCallee, ID: id}, 1, 1, 0xff)
+			})},
+		{"a value beyond the limit", "", ok, yonder.ResourceExhausted, "stream value of 1099511627776 bytes",
+			streams(func(p *rawPeer, id uint32) {
+				p.send(wire.Header{Type: wire.Item, Flags: wire.FromCallee | wire.More, ID: id}, wire.AppendTotal([]byte{1}, 1<<40)...)
+			})},
+		{"values beyond the window", "has no credit left", ok, yonder.Unavailable, "has no credit left",
+			streams(func(p *rawPeer, id uint32) {
+				// One that nobody reads: the client's stream is at position 1.
+				for range 10 {
+					p.send(wire.Header{Type: wire.Item, Flags: wire.FromCallee, ID: id}, wire.AppendBlob([]byte{2}, make([]byte, 60_000))...)
+				}
+			})},
+		{"a stream that ends in nonsense", "", ok, yonder.Internal, "cannot be read",
+			streams(func(p *rawPeer, id uint32) {
+				p.send(wire.Header{Type: wire.Close, Flags: wire.FromCallee | wire.End | wire.Failed, ID: id}, 1, 1, 200)
+			})},
+		{"the end of a call in its stream", "", ok, ok, "",
+			streams(func(p *rawPeer, id uint32) {
+				p.send(wire.Header{Type: wire.Close, Flags: wire.FromCallee | wire.End, ID: id}, 1)
+			})},
+		{"credit without bound", "CREDIT of", ok, yonder.Unavailable, "CREDIT of",
+			streams(func(p *rawPeer, id uint32) {
+				p.until(wire.Item)
+				p.send(wire.Header{Type: wire.Credit, Flags: wire.FromCallee, ID: id}, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20)
+			})},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			noLeak(t)
+			log := newWatchedLog()
+			plain, stream := exchangeWithClient(t, log, test.do)
+			if yonder.CodeOf(plain) != test.plain || yonder.CodeOf(stream) != test.stream {
+				t.Errorf("a plain call: %v (%v), want %v; one with streams: %v (%v), want %v", plain, yonder.CodeOf(plain), test.plain, stream, yonder.CodeOf(stream), test.stream)
+			}
+			first := plain
+			if first == nil {
+				first = stream
+			}
+			if !strings.Contains(textOf(first), test.text) {
+				t.Errorf("the error %q does not say %q", textOf(first), test.text)
+			}
+			if test.reason != "" {
+				log.await(t, test.reason)
+			}
 		})
 	}
 }
