@@ -56,12 +56,11 @@ type Call struct {
 	out      []reflect.Value
 	result   any // instead of out: a pointer to the only result
 
-	link *link // that it came over; nil: none
+	link     *link  // that it came over; nil: none
+	protocol string // of another protocol's
+	conn     any    // that it came over, by another protocol
 
 	context *localContext // of the handler, in the same process; nil: it is in another
-
-	argv  [2]any
-	intov [2]any
 }
 
 // argSource is where the arguments of a call come from on the callee's side, if they
@@ -73,15 +72,24 @@ type argSource interface {
 	argument(call *Call, into any) error
 }
 
-// setFunc gives the call the arguments of a bound function, and its results to fill.
-func (c *Call) setFunc(args, results []reflect.Value) {
-	c.args, c.into = c.argv[:0], c.intov[:0]
+// funcCall is a call of a bound function. Its arrays are large enough for most.
+type funcCall struct {
+	Call
+	argv, intov [2]any
+}
+
+// newFuncCall returns a call with a bound function's arguments, and its results to fill.
+func newFuncCall(procedure string, plan *fn.Func, args, results []reflect.Value) *Call {
+	f := &funcCall{Call: Call{Procedure: procedure, plan: plan}}
+	c := &f.Call
+	c.args, c.into = f.argv[:0], f.intov[:0]
 	for _, v := range args {
 		c.args = append(c.args, v.Interface())
 	}
 	for _, v := range results {
 		c.into = append(c.into, v.Addr().Interface())
 	}
+	return c
 }
 
 // NewCall returns a call of a procedure with these arguments, for a client's or a
@@ -105,8 +113,11 @@ func (c *Call) Into(results ...any) *Call {
 // Info returns what a handler is told about the call.
 func (c *Call) Info() CallInfo {
 	info := CallInfo{Procedure: c.Procedure, Metadata: c.Metadata, Protocol: "local"}
-	if c.link != nil {
+	switch {
+	case c.link != nil:
 		info.Protocol, info.Conn = "yonder", c.link.conn
+	case c.protocol != "":
+		info.Protocol, info.Conn = c.protocol, c.conn
 	}
 	return info
 }

@@ -95,7 +95,7 @@ func (d *Dialer) client() *Client {
 	c.config = linkConfig{
 		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR, JSON}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
-		compression: d.Compression,
+		compression: d.Compression, workers: new(mux.Workers),
 	}
 	if d.Codec != nil {
 		c.config.codecs = append([]Codec{d.Codec}, c.config.codecs...)
@@ -144,7 +144,8 @@ type Client struct {
 
 	handler     Handler // the interceptors around send
 	local       *Server // of Local
-	borrowed    bool    // the connection is not the client's to close
+	transport   Transport
+	borrowed    bool // the connection is not the client's to close
 	config      linkConfig
 	dial        func(ctx context.Context) (io.ReadWriteCloser, error) // nil: there is one connection only
 	dialTimeout time.Duration
@@ -190,6 +191,9 @@ func (c *Client) Call(ctx context.Context, call *Call) error {
 
 // send is the innermost Handler of the caller's side.
 func (c *Client) send(ctx context.Context, call *Call) error {
+	if c.transport != nil {
+		return c.transport.Call(ctx, call)
+	}
 	if call.ref == nil {
 		if err := call.describe(); err != nil {
 			return err
@@ -333,6 +337,9 @@ func (c *Client) Close() error {
 	links := slices.Collect(maps.Keys(c.links))
 	c.mu.Unlock()
 	c.end()
+	if c.transport != nil {
+		return c.transport.Close()
+	}
 	for _, l := range links {
 		l.mux.Close()
 	}
@@ -343,7 +350,10 @@ func (c *Client) Close() error {
 // Done returns a channel that is closed when no call can be made any more: the client
 // has been closed, or has lost the only connection it can have.
 func (c *Client) Done() <-chan struct{} {
-	if c.dial == nil && c.local == nil {
+	switch {
+	case c.transport != nil:
+		return c.transport.Done()
+	case c.only != nil:
 		return c.only.mux.Done()
 	}
 	return c.life.Done()
@@ -441,8 +451,8 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 				defer cancel()
 			}
 		}
-		call := &Call{Procedure: name, plan: plan, ref: r}
-		call.setFunc(args, results)
+		call := newFuncCall(name, plan, args, results)
+		call.ref = r
 		return c.Call(ctx, call)
 	}), nil
 }
@@ -478,6 +488,9 @@ func (c *Client) Check(ctx context.Context) error {
 }
 
 func (c *Client) check(ctx context.Context, r *ref) error {
+	if c.transport != nil {
+		return errNoSignatures
+	}
 	if c.local != nil {
 		if c.life.Err() != nil {
 			return errClientClosed
@@ -539,11 +552,13 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 			call Call
 			req  Req
 			resp Resp
+			args [1]any
+			into [1]any
 		}{req: req}
 		call := &v.call
 		call.Procedure, call.plan, call.ref, call.indirect = name, plan, r, true
-		call.argv[0], call.intov[0] = &v.req, &v.resp
-		call.args, call.into = call.argv[:1], call.intov[:1]
+		v.args[0], v.into[0] = &v.req, &v.resp
+		call.args, call.into = v.args[:], v.into[:]
 		if err := c.Call(ctx, call); err != nil {
 			return *new(Resp), err
 		}

@@ -2,11 +2,15 @@ package yonder
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"math/big"
 	"reflect"
+	"runtime"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -81,7 +85,41 @@ func must[T any](mode T, err error) T {
 
 func (cborCodec) Name() string { return "cbor" }
 
-func (c cborCodec) Encode(buf *bytes.Buffer, v any) error { return c.enc.MarshalToBuffer(v, buf) }
+func (c cborCodec) Encode(buf *bytes.Buffer, v any) error {
+	b, ok := v.([]byte)
+	if p, is := v.(*[]byte); is && p != nil {
+		b, ok = *p, true
+	}
+	if ok && len(b) > copyStep {
+		appendBytes(buf, b)
+		return nil
+	}
+	return c.enc.MarshalToBuffer(v, buf)
+}
+
+// copyStep is how much of a large byte string is copied at a time, in bytes. The runtime
+// cannot stop a goroutine that copies, and all others wait until it can when it collects
+// garbage.
+const copyStep = 512 << 10
+
+// byteString is the head of a byte string. RFC 8949, section 3.
+const byteString = 2 << 5
+
+// appendBytes appends a byte string longer than copyStep.
+func appendBytes(buf *bytes.Buffer, b []byte) {
+	buf.Grow(9 + len(b))
+	head := buf.AvailableBuffer()
+	if uint64(len(b)) <= math.MaxUint32 {
+		head = binary.BigEndian.AppendUint32(append(head, byteString|26), uint32(len(b)))
+	} else {
+		head = binary.BigEndian.AppendUint64(append(head, byteString|27), uint64(len(b)))
+	}
+	buf.Write(head)
+	for part := range slices.Chunk(b, copyStep) {
+		buf.Write(part)
+		runtime.Gosched()
+	}
+}
 
 func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
 	rest, err := c.dec.UnmarshalFirst(data, v)
@@ -100,7 +138,6 @@ func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
 // cutBytes implements [bytesCutter]: it reads the head of a byte string of definite
 // length. RFC 8949, section 3.
 func (cborCodec) cutBytes(data []byte) (b, rest []byte, ok bool) {
-	const byteString = 2 << 5
 	if len(data) == 0 || data[0]&0xe0 != byteString {
 		return nil, nil, false
 	}

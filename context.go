@@ -15,12 +15,17 @@ type callContext struct {
 	call     *Call
 	deadline time.Time
 
-	mu     sync.Mutex
-	err    error // what Err has returned, or will; nil: it has not ended, unless deadline or inner say so
-	cause  error // with err, if there was no inner then
-	inner  context.Context
-	cancel context.CancelCauseFunc // of inner
-	expire func()                  // ends inner as its deadline would
+	mu       sync.Mutex
+	err      error // what Err has returned, or will; nil: it has not ended, unless deadline or standard say so
+	cause    error // with err, if there was no standard context then
+	standard *standardContext
+}
+
+// standardContext is what package context makes of a callContext.
+type standardContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	expire func() // ends it as its deadline would
 }
 
 // Deadline returns when the caller stops waiting.
@@ -29,7 +34,7 @@ func (c *callContext) Deadline() (time.Time, bool) {
 }
 
 // Done returns the standard context's channel.
-func (c *callContext) Done() <-chan struct{} { return c.standard().Done() }
+func (c *callContext) Done() <-chan struct{} { return c.derive().Done() }
 
 // Err returns context.DeadlineExceeded if the caller's time is up, by this clock or
 // by the caller's own.
@@ -38,8 +43,8 @@ func (c *callContext) Err() error {
 	defer c.mu.Unlock()
 	switch {
 	case c.err != nil:
-	case c.inner != nil:
-		c.err = c.inner.Err()
+	case c.standard != nil:
+		c.err = c.standard.Err()
 	case !c.deadline.IsZero() && !time.Now().Before(c.deadline):
 		c.err, c.cause = context.DeadlineExceeded, context.DeadlineExceeded
 	}
@@ -55,37 +60,39 @@ func (c *callContext) Value(key any) any {
 	case outgoingKey, replyKey:
 		return nil
 	}
-	return c.standard().Value(key)
+	return c.derive().Value(key)
 }
 
-func (c *callContext) standard() context.Context {
+// derive returns the standard context, made when it is first asked for.
+func (c *callContext) derive() *standardContext {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inner != nil {
-		return c.inner
+	if c.standard != nil {
+		return c.standard
 	}
 	root := &expiry{Context: context.Background(), done: make(chan struct{})}
-	c.expire = root.end
-	c.inner, c.cancel = context.WithCancelCause(root)
+	s := &standardContext{expire: root.end}
+	s.Context, s.cancel = context.WithCancelCause(root)
 	if !c.deadline.IsZero() {
-		outer := c.cancel
-		inner, stop := context.WithDeadline(c.inner, c.deadline)
-		c.inner = inner
-		c.cancel = func(cause error) { outer(cause); stop() }
+		outer := s.cancel
+		inner, stop := context.WithDeadline(s.Context, c.deadline)
+		s.Context = inner
+		s.cancel = func(cause error) { outer(cause); stop() }
 	}
 	if c.err == context.DeadlineExceeded {
-		c.expire()
+		s.expire()
 	}
 	if c.err != nil {
-		c.cancel(c.cause)
+		s.cancel(c.cause)
 	}
-	return c.inner
+	c.standard = s
+	return s
 }
 
 // end ends the context, for the first cause it is given.
 func (c *callContext) end(cause error) {
 	c.mu.Lock()
-	if c.inner == nil {
+	if c.standard == nil {
 		if c.err == nil {
 			c.err, c.cause = context.Canceled, cause
 			if cause == context.DeadlineExceeded {
@@ -95,12 +102,12 @@ func (c *callContext) end(cause error) {
 		c.mu.Unlock()
 		return
 	}
-	cancel, expire := c.cancel, c.expire
+	s := c.standard
 	c.mu.Unlock()
 	if cause == context.DeadlineExceeded {
-		expire()
+		s.expire()
 	}
-	cancel(cause)
+	s.cancel(cause)
 }
 
 // expiry is what a handler's standard context is derived from. It ends when the caller

@@ -47,28 +47,34 @@ func orDefault[T int | time.Duration](v, zero, low, high T) T {
 	return min(max(v, low), high)
 }
 
+// WithDefaults returns the limits with each field as it counts: defaults instead of
+// zeros, and within what is possible.
+func (l Limits) WithDefaults() Limits {
+	d := Limits{
+		MaxMessage:  orDefault(l.MaxMessage, 64<<20, 1<<10, 1<<31-1),
+		MaxCalls:    orDefault(l.MaxCalls, 1000, 1, wire.MaxSlots),
+		MaxStreams:  orDefault(l.MaxStreams, 1000, 1, 1<<20),
+		Window:      orDefault(l.Window, 256<<10, wire.MinWindow, 1<<30),
+		MaxMetadata: orDefault(l.MaxMetadata, 16<<10, wire.MinMeta, 32<<10),
+		MaxNames:    orDefault(l.MaxNames, 1<<16, 1, 1<<20),
+		FirstByte:   orDefault(l.FirstByte, 10*time.Second, time.Millisecond, 1<<62),
+		KeepAlive:   orDefault(l.KeepAlive, 15*time.Second, time.Millisecond, 1<<62),
+	}
+	if l.KeepAlive < 0 {
+		d.KeepAlive = -1
+	}
+	return d
+}
+
 // greeting is what this end announces.
 func (l *Limits) greeting(codecs []Codec) wire.Greeting {
+	d := l.WithDefaults()
 	g := wire.Greeting{
-		MaxMessage: uint64(orDefault(l.MaxMessage, 64<<20, 1<<10, 1<<31-1)),
-		MaxCalls:   uint64(orDefault(l.MaxCalls, 1000, 1, wire.MaxSlots)),
-		MaxNames:   uint64(orDefault(l.MaxNames, 1<<16, 1, 1<<20)),
-		MaxMeta:    uint64(orDefault(l.MaxMetadata, 16<<10, 4<<10, 32<<10)),
-		Window:     uint64(orDefault(l.Window, 256<<10, wire.MinWindow, 1<<30)),
+		MaxMessage: uint64(d.MaxMessage), MaxCalls: uint64(d.MaxCalls), MaxNames: uint64(d.MaxNames),
+		MaxMeta: uint64(d.MaxMetadata), Window: uint64(d.Window),
 	}
 	for _, c := range codecs {
 		g.Codecs = append(g.Codecs, c.Name())
 	}
 	return g
-}
-
-func (l *Limits) firstByte() time.Duration {
-	return orDefault(l.FirstByte, 10*time.Second, time.Millisecond, 1<<62)
-}
-
-func (l *Limits) keepAlive() time.Duration {
-	if l.KeepAlive < 0 {
-		return 0
-	}
-	return orDefault(l.KeepAlive, 15*time.Second, time.Millisecond, 1<<62)
 }

@@ -320,9 +320,9 @@ func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) re
 		if ctx == nil {
 			ctx = c.context
 		}
-		call := &Call{Procedure: name, plan: to, resolved: &resolution{}}
+		call := newFuncCall(name, to, args, results)
+		call.resolved = &resolution{}
 		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
-		call.setFunc(args, results)
 		call.proc = &procedure{plan: from, fv: f}
 		call.context = newLocalContext(ctx, c.context.server, call)
 		defer func() {

@@ -40,6 +40,7 @@ type linkConfig struct {
 	server      *Server     // what the peer may call; nil: nothing
 	client      *Client     // what calls the peer; nil: one is made on demand
 	compression Compression // nil: none
+	workers     *mux.Workers
 	logger      *slog.Logger
 	closed      error // what calls end with when this end closes the connection
 }
@@ -52,6 +53,7 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 	if l.server != nil {
 		l.server.prepare()
 	}
+	limits := cfg.limits.WithDefaults()
 	greeting := cfg.limits.greeting(cfg.codecs)
 	if cfg.compression != nil {
 		greeting.Compression = cfg.compression.Name()
@@ -60,11 +62,12 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 		Dialer:     cfg.dialer,
 		Read:       cfg.read,
 		Local:      greeting,
-		MaxStreams: orDefault(cfg.limits.MaxStreams, 1000, 1, 1<<20),
+		MaxStreams: limits.MaxStreams,
 		Accept:     l.accept,
 		Handler:    l,
-		Handshake:  cfg.limits.firstByte(),
-		KeepAlive:  cfg.limits.keepAlive(),
+		Handshake:  limits.FirstByte,
+		KeepAlive:  limits.KeepAlive,
+		Workers:    cfg.workers,
 	})
 	return l
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 )
@@ -53,6 +54,8 @@ type procedure struct {
 	fv   reflect.Value
 	// run is the procedure without reflection; nil: there is only fv.
 	run func(ctx context.Context, call *Call) error
+
+	seen atomic.Pointer[Target] // what protocols see; nil: none has asked
 }
 
 // newProcedure checks p. It panics if it is unsuitable.

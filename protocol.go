@@ -14,8 +14,9 @@ import (
 )
 
 // A Protocol is one more way to bring calls to a server. It reads them from a
-// connection, has [Server.Call] do each, and writes the answers. Protocols share a
-// port: the first bytes of a connection decide which one it speaks.
+// connection, has [Server.Call] do each ([Server.Target] says what to decode), and writes
+// the answers. Protocols share a port: the first bytes of a connection decide which one
+// it speaks.
 type Protocol interface {
 	// Name is what the protocol is called in logs and in [CallInfo].
 	Name() string
@@ -44,7 +45,7 @@ const maxFirst = 64
 // detect reads a connection's first bytes until it is clear which protocol they
 // begin; nil is the native one. It returns what it has read.
 func (s *Server) detect(conn io.ReadWriteCloser) (Protocol, []byte, error) {
-	timeout := s.Limits.firstByte()
+	timeout := s.Limits.WithDefaults().FirstByte
 	timer := time.AfterFunc(timeout, func() { conn.Close() })
 	var first []byte
 	buf := make([]byte, maxFirst)

@@ -53,6 +53,7 @@ type Server struct {
 	ready   sync.Once
 	handler Handler // the interceptors around invoke
 	errs    *errorTable
+	workers mux.Workers
 
 	refuses atomic.Bool // closed, for calls in the same process
 
@@ -198,6 +199,9 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 		if err := s.bind(call); err != nil {
 			return err
 		}
+	}
+	if call.link == nil && call.context == nil { // else the context is of a kind that knows the call
+		ctx = context.WithValue(ctx, callKey{}, call)
 	}
 	done := false
 	defer func() {
@@ -384,7 +388,7 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	l := newLink(conn, linkConfig{
 		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR, JSON}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
-		compression: s.Compression,
+		compression: s.Compression, workers: &s.workers,
 	})
 	s.mu.Lock()
 	if s.closed {

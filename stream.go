@@ -233,8 +233,7 @@ func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
 		if sc.over.Load() {
 			return errOver(name)
 		}
-		call := &Call{Procedure: name, plan: plan}
-		call.setFunc(args, results)
+		call := newFuncCall(name, plan, args, results)
 		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
 		_, err := sc.link.request(ctx, call, q)
 		return err

@@ -78,7 +78,8 @@ type Outgoing struct {
 	ended   bool  // the slot is free again
 	err     error // why there is no response
 	arrives *assembly
-	sending *part // the request, if it is sent in parts
+	arrived *assembly // the response's body, which who waits for it puts together
+	sending *part     // the request, if it is sent in parts
 	streams streams
 }
 
@@ -314,6 +315,9 @@ func (o *Outgoing) Wait(ctx context.Context) error {
 			<-o.ready
 		}
 	}
+	if o.arrived != nil {
+		o.Body, o.arrived = o.arrived.bytes(), nil
+	}
 	return o.err
 }
 
@@ -394,7 +398,7 @@ func (o *Outgoing) Release() {
 	if reusable {
 		o.Response = Response{}
 		o.state, o.replied, o.last, o.ended = awaiting, false, false, false
-		o.err, o.arrives, o.sending, o.tag = nil, nil, nil, nil
+		o.err, o.arrives, o.arrived, o.sending, o.tag = nil, nil, nil, nil, nil
 		c.spare.Put(o)
 	}
 }
@@ -477,18 +481,19 @@ type Incoming struct {
 	// Large is set if Body is the request's own; otherwise it is gone after ReleaseBody.
 	Large bool
 
-	conn *Conn
-	id   uint32
-	msg  *Message
+	conn    *Conn
+	id      uint32
+	msg     *Message
+	arrived *assembly // Body, before it is put together
 
 	// Guarded by conn.mu.
 	arrives  *assembly
-	answered bool  // a response is queued
-	canceled bool  // the response is not wanted
-	ended    bool  // the last message is queued
-	left     bool  // the table has it no more
-	sending  *part // the response, if it is sent in parts
-	streams  streams
+	answered bool     // a response is queued
+	canceled bool     // the response is not wanted
+	ended    bool     // the last message is queued
+	left     bool     // the table has it no more
+	sending  *part    // the response, if it is sent in parts
+	streams  *streams // nil: none has been mentioned
 }
 
 // Conn returns the connection that the call came over.
@@ -600,8 +605,10 @@ func (c *Conn) leaveLocked(in *Incoming) {
 		in.arrives = nil
 		c.parted--
 	}
-	in.streams.failLocked(ErrEnded)
-	in.streams.forgetLocked()
+	if in.streams != nil {
+		in.streams.failLocked(ErrEnded)
+		in.streams.forgetLocked()
+	}
 	c.incoming--
 	c.load.Add(-1)
 }
@@ -615,7 +622,7 @@ func (c *Conn) reject(in *Incoming, code uint8, text string) {
 	if in.answered { // one of the streams ends it then
 		h.Type, head = wire.Close, []byte{1}
 		h.Flags |= wire.FromCallee
-		if len(in.streams.send) > 0 {
+		if in.streams != nil && len(in.streams.send) > 0 {
 			head[0] = in.streams.send[0].channel
 		}
 	}

@@ -37,9 +37,11 @@ type Config struct {
 	// Handshake is how long the peer may take to send HELLO.
 	Handshake time.Duration
 	// KeepAlive is how long a peer may be silent before it is asked for a sign of
-	// life, how long it has to give one, and how long a write may make no progress.
-	// Zero or less: for ever.
+	// life, how long it has to give one, and how long a write may make no progress, or
+	// messages in parts. Zero or less: for ever.
 	KeepAlive time.Duration
+	// Workers serve the calls. Nil: the connection has its own.
+	Workers *Workers
 	// GoneAway is called, once, when the peer wants no new calls.
 	GoneAway func()
 }
@@ -121,7 +123,7 @@ type Conn struct {
 	hello      chan struct{} // closed when the peer's HELLO has come
 	spare      sync.Pool     // *Outgoing, whose channels must not leave the connection
 
-	workers workers
+	workers *Workers
 	later   later
 
 	mu       sync.Mutex
@@ -149,14 +151,17 @@ type Conn struct {
 	names    []*Name     // by number
 	nameSize int         // bytes that names hold
 	parted   int         // messages that arrive in parts just now
+	unsaid   int         // bytes of them taken without the peer's knowledge; of the read loop
 	streams  int         // streams that we consume, of calls of either direction
 }
 
 // watch is what the watchdog has seen when it last looked.
 type watch struct {
 	reads, writes uint32
+	taken         uint64
 	silent        int // times in a row that nothing had been read
 	stuck         int // times in a row that a write had made no progress
+	untaken       int // times in a row that the peer had taken nothing of messages in parts
 }
 
 // waiter is a call that waits for a slot.
@@ -169,7 +174,11 @@ type waiter struct {
 
 // New returns a connection over conn. Nothing is sent or read before [Conn.Run].
 func New(conn io.ReadWriteCloser, cfg Config) *Conn {
-	c := &Conn{cfg: cfg, conn: conn, done: make(chan struct{}), hello: make(chan struct{}), limit: 1}
+	c := &Conn{cfg: cfg, conn: conn, done: make(chan struct{}), hello: make(chan struct{}), limit: 1, workers: cfg.Workers}
+	if c.workers == nil {
+		c.workers = new(Workers)
+	}
+	c.workers.join()
 	raw := newRawConn(conn)
 	c.r = reader{conn: conn, raw: raw, onRead: func() { c.reads.Add(1) }}
 	if n := len(cfg.Read); n > 0 {
@@ -395,7 +404,7 @@ func (c *Conn) end(err error) {
 		c.endLocked(o)
 	}
 	for _, in := range canceled {
-		in.streams.failLocked(err)
+		in.streamsLocked().failLocked(err)
 		if in.arrives != nil { // nobody serves it, nor will
 			c.leaveLocked(in)
 		}
@@ -403,7 +412,7 @@ func (c *Conn) end(err error) {
 	c.mu.Unlock()
 	c.w.close(err)
 	c.conn.Close()
-	c.workers.end()
+	c.workers.leave()
 	c.later.run()
 	for _, in := range canceled {
 		in.Owner.Cancel(err)
@@ -433,31 +442,25 @@ func (c *Conn) tick() {
 	if w.stuck++; wrote || !busy {
 		w.stuck = 0
 	}
-	w.reads, w.writes = reads, writes
-	silent, stuck := w.silent, w.stuck
-	c.watchdog.Reset(c.period())
-	c.mu.Unlock()
-	c.workers.trim()
-	c.later.run()
-	if c.cfg.KeepAlive <= 0 {
-		return
+	taken, held := c.w.parted()
+	if w.untaken++; taken != w.taken || !held {
+		w.untaken = 0
 	}
+	w.reads, w.writes, w.taken = reads, writes, taken
+	silent, stuck, untaken := w.silent, w.stuck, w.untaken
+	c.watchdog.Reset(c.cfg.KeepAlive)
+	c.mu.Unlock()
+	c.later.run()
 	switch {
 	case silent >= 2:
 		c.end(&LostError{Err: fmt.Errorf("no sign of life from the peer for %v", c.cfg.KeepAlive)})
 	case stuck >= 2:
 		c.end(&LostError{Err: fmt.Errorf("the peer has read nothing for %v", c.cfg.KeepAlive)})
+	case untaken >= 2:
+		c.end(&LostError{Err: fmt.Errorf("the peer has taken nothing of a message in parts for %v", c.cfg.KeepAlive)})
 	case silent == 1:
 		c.w.frame(wire.Header{Type: wire.Ping}, make([]byte, 8), noBlock)
 	}
-}
-
-// period is how long the watchdog sleeps.
-func (c *Conn) period() time.Duration {
-	if c.cfg.KeepAlive > 0 {
-		return c.cfg.KeepAlive
-	}
-	return 15 * time.Second // only to trim the workers
 }
 
 // Later has f called by one of the connection's goroutines: the read loop, with the next
@@ -534,12 +537,16 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		}
 	}
 	for _, in := range c.calls {
-		if in != nil {
+		if in != nil && in.streams != nil {
 			in.streams.creditLocked(more)
 		}
 	}
-	if c.watchdog != nil && c.err == nil && c.ending == nil { // else it sees to the end
-		c.watchdog.Reset(c.period())
+	switch {
+	case c.watchdog == nil || c.err != nil || c.ending != nil: // it sees to the end
+	case c.cfg.KeepAlive > 0:
+		c.watchdog.Reset(c.cfg.KeepAlive)
+	default:
+		c.watchdog.Stop()
 	}
 	return nil
 }

@@ -630,7 +630,9 @@ func TestMemoryOfParts(t *testing.T) {
 		defer c.mu.Unlock()
 		held := 0
 		for _, in := range c.calls {
-			held += cap(in.arrives.buf)
+			for _, p := range in.arrives.pieces {
+				held += cap(p)
+			}
 		}
 		if held > 16*maxParts {
 			t.Errorf("%d bytes are held for %d that have come", held, maxParts)
@@ -681,9 +683,9 @@ func TestTrimAfterEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		b.workers.trim()
+		b.workers.trimIdle()
 		b.Close()
-		b.workers.trim()
+		b.workers.trimIdle()
 	})
 }
 

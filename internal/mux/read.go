@@ -145,7 +145,6 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 	}
 	in := c.cfg.Handler.NewCall()
 	in.conn, in.id, in.Flags, in.Head = c, h.ID, h.Flags, head
-	in.streams = streams{conn: c, id: h.ID}
 	if h.Flags&wire.HasLimit != 0 {
 		in.Deadline = time.Now().Add(head.Limit)
 	}
@@ -209,7 +208,7 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 	in.msg = NewMessage()
 	in.msg.Write(args)
 	in.Body = in.msg.Bytes()
-	c.start(in)
+	c.workers.start(in)
 	return nil
 }
 
@@ -223,6 +222,9 @@ func (c *Conn) serve(in *Incoming) {
 			c.reject(in, wire.CodeInternal, "the call was not answered")
 		}
 	}()
+	if in.arrived != nil {
+		in.Body, in.arrived = in.arrived.bytes(), nil
+	}
 	c.cfg.Handler.Serve(in)
 }
 
@@ -353,7 +355,7 @@ func (c *Conn) sideLocked(h wire.Header) (*streams, *Outgoing, *Incoming) {
 			return &o.streams, o, nil
 		}
 	} else if in := c.incomingLocked(h.ID); in != nil {
-		return &in.streams, nil, in
+		return in.streamsLocked(), nil, in
 	}
 	return nil, nil, nil
 }
@@ -374,7 +376,7 @@ func (c *Conn) cancel(id uint32, body []byte) error {
 		return nil // it has ended just now
 	}
 	in.canceled = true
-	in.streams.failLocked(cause)
+	in.streamsLocked().failLocked(cause)
 	if in.arrives != nil {
 		c.mu.Unlock()
 		c.reject(in, body[0], "")
@@ -431,7 +433,13 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 		return err
 	}
 	if channel == 0 {
-		return violation("%v on channel 0", h.Type)
+		if h.Type != wire.Credit || h.ID != 0 || h.Flags != 0 {
+			return violation("%v on channel 0", h.Type)
+		}
+		if !c.w.taken(credit) {
+			return violation("CREDIT of %d bytes for parts that have not been sent", credit)
+		}
+		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -544,24 +552,32 @@ func (c *Conn) part(h wire.Header, n int) error {
 	}
 	channel := c.r.next(1)[0]
 	n--
+	if c.unsaid += n; c.unsaid >= takenStep {
+		c.w.frame(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, c.unsaid), noBlock)
+		c.unsaid = 0
+	}
 	c.mu.Lock()
 	a, deliver := c.assemblyLocked(h, channel)
 	c.mu.Unlock()
 	if a == nil {
 		return unexpected(c.r.skip(n)) // of a call, or a stream, that has ended
 	}
-	got := a.got + int64(n)
-	if got > a.total || (h.Flags&wire.More == 0) != (got == a.total) {
+	if end := a.got + int64(n); end > a.total || (h.Flags&wire.More == 0) != (end == a.total) {
 		return violation("the parts of a message of call %#x do not make its length of %d bytes", h.ID, a.total)
 	}
 	if a.skip {
 		if err := c.r.skip(n); err != nil {
 			return unexpected(err)
 		}
-	} else if err := c.r.readFull(a.room(n)); err != nil {
-		return err
+		a.got += int64(n)
 	}
-	a.got = got
+	for n := n; n > 0 && !a.skip; {
+		room := a.room(n)
+		if err := c.r.readFull(room); err != nil {
+			return err
+		}
+		n -= len(room)
+	}
 	if a.got < a.total {
 		return nil
 	}
@@ -593,15 +609,15 @@ func (c *Conn) assemblyLocked(h wire.Header, channel uint8) (*assembly, func(*as
 		return in.arrives, func(a *assembly) error {
 			in.arrives = nil
 			c.mu.Unlock()
-			in.Body, in.Large = a.buf, true
-			c.start(in)
+			in.arrived, in.Large = a, true
+			c.workers.start(in)
 			return nil
 		}
 	case channel == 0:
 		return o.arrives, func(a *assembly) error {
 			o.arrives = nil
 			if o.state == awaiting && o.err == nil {
-				o.Body, o.Large = a.buf, true
+				o.arrived, o.Large = a, true
 			}
 			last := o.last
 			c.repliedLocked(o)
@@ -618,7 +634,7 @@ func (c *Conn) assemblyLocked(h wire.Header, channel uint8) (*assembly, func(*as
 				r.arrives = nil
 				c.mu.Unlock()
 				if !a.skip {
-					r.deliver(a.buf)
+					r.deliver(a)
 				}
 				return nil
 			}

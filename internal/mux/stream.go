@@ -23,6 +23,18 @@ type streams struct {
 	over   bool    // the call has ended
 }
 
+// streamsLocked returns the streams of a call, made when the first is mentioned: most
+// calls have none, and an Incoming is garbage after its call.
+func (in *Incoming) streamsLocked() *streams {
+	if in.streams == nil {
+		in.streams = &streams{conn: in.conn, id: in.id}
+		if in.left {
+			in.streams.err, in.streams.over = ErrEnded, true
+		}
+	}
+	return in.streams
+}
+
 // flag is what the frames that this side sends need.
 func (s *streams) flag() wire.Flags {
 	if s.caller {
@@ -321,7 +333,7 @@ func (o *Outgoing) RecvStream(channel uint8) (*RecvStream, error) {
 func (in *Incoming) SendStream(channel uint8) *SendStream {
 	in.conn.mu.Lock()
 	defer in.conn.mu.Unlock()
-	return in.streams.sendLocked(channel)
+	return in.streamsLocked().sendLocked(channel)
 }
 
 // CloseStream ends a stream that the callee produces, with an error record if there
@@ -351,15 +363,15 @@ func (in *Incoming) CloseStream(p *SendStream, record []byte, last bool) {
 func (in *Incoming) RecvStream(channel uint8) (*RecvStream, error) {
 	in.conn.mu.Lock()
 	defer in.conn.mu.Unlock()
-	return in.streams.recvLocked(channel)
+	return in.streamsLocked().recvLocked(channel)
 }
 
 // A segment is a piece of what has arrived: one large value, or the values of some
 // ITEM frames, or bytes.
 type segment struct {
 	data  []byte
-	large bool
-	cost  int // in credit
+	whole *assembly // instead of data: a large value
+	cost  int       // in credit
 }
 
 // maxJoined is the largest value that came in parts and joins the small ones, in bytes. An
@@ -435,7 +447,7 @@ func (r *RecvStream) take(data []byte) error {
 // joinedLocked returns the segment that what has just arrived joins, with its cost added.
 func (r *RecvStream) joinedLocked(cost int) *segment {
 	n := len(r.queue)
-	if n == 0 || r.queue[n-1].large {
+	if n == 0 || r.queue[n-1].whole != nil {
 		r.queue = append(r.queue, segment{})
 		n++
 	}
@@ -445,17 +457,17 @@ func (r *RecvStream) joinedLocked(cost int) *segment {
 }
 
 // deliver receives a large value, which has been charged.
-func (r *RecvStream) deliver(data []byte) {
+func (r *RecvStream) deliver(whole *assembly) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped || r.err != nil {
 		return
 	}
-	if len(data) <= maxJoined {
-		s := r.joinedLocked(len(data))
-		s.data = wire.AppendBlob(s.data, data)
+	if size := whole.size(); size <= maxJoined {
+		s := r.joinedLocked(int(size))
+		s.data = wire.AppendBlob(s.data, whole.bytes())
 	} else {
-		r.queue = append(r.queue, segment{data: data, large: true, cost: len(data)})
+		r.queue = append(r.queue, segment{whole: whole, cost: int(size)})
 	}
 	signal(r.wake)
 }
@@ -523,7 +535,10 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 // end of the stream it returns io.EOF, a *RemoteError, or why the call has ended.
 func (r *RecvStream) Items(ctx context.Context) (data []byte, large bool, err error) {
 	s, err := r.next(ctx)
-	return s.data, s.large, err
+	if s.whole != nil {
+		return s.whole.bytes(), true, err
+	}
+	return s.data, false, err
 }
 
 // Read implements io.Reader over the bytes of a reader.

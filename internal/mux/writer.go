@@ -61,7 +61,9 @@ type writer struct {
 	pong     []byte  // the answer to the latest PING, if it is not written yet
 	parts    []*part // messages on their way in parts, served in turn
 	waiting  []*part // those beyond maxParts
-	newEnds  int32   // ends in buf
+	dropped  int     // of parts: those that nobody wants any more
+	pace     pace
+	newEnds  int32 // ends in buf
 	flushing bool
 	err      error         // why nothing is written any more
 	idle     chan struct{} // made by who waits for the flusher to leave, closed then
@@ -70,7 +72,7 @@ type writer struct {
 	out      []byte // the buffer that is being written
 	outHome  *[]byte
 	rest     []byte // what of it is not written yet
-	taken    bool   // rest and vec are still to be written
+	took     bool   // rest and vec are still to be written
 	outEnds  int32  // ends in out
 	vec      net.Buffers
 	vecs     [1 + 2*partsPerWrite][]byte // what vec is made of
@@ -218,7 +220,10 @@ func (w *writer) dropLocked(p *part) progress {
 		return unheard
 	}
 	if slices.Contains(w.parts, p) {
-		p.dropped = true
+		if !p.dropped {
+			p.dropped = true
+			w.dropped++
+		}
 		return underway
 	}
 	return complete
@@ -226,7 +231,7 @@ func (w *writer) dropLocked(p *part) progress {
 
 // kickAndUnlock sees to it that what has been added is written.
 func (w *writer) kickAndUnlock(mode flushMode) {
-	if w.flushing || w.err != nil || len(w.buf) == 0 && w.pong == nil && len(w.waiting) == 0 {
+	if w.flushing || w.err != nil || !w.pendingLocked() {
 		w.mu.Unlock()
 		return
 	}
@@ -239,13 +244,28 @@ func (w *writer) kickAndUnlock(mode flushMode) {
 	}
 }
 
+// pendingLocked reports whether there is something that may be written now.
+func (w *writer) pendingLocked() bool {
+	return len(w.buf) > 0 || w.pong != nil || w.dropped > 0 ||
+		len(w.waiting) > 0 && len(w.parts) < maxParts || len(w.parts) > 0 && w.pace.room()
+}
+
+// taken counts what the peer has taken of messages in parts, and goes on with them. It
+// reports false if that cannot be.
+func (w *writer) taken(n uint64) bool {
+	w.mu.Lock()
+	ok := w.pace.take(n)
+	w.kickAndUnlock(handOver)
+	return ok
+}
+
 // flush writes until nothing is left. The goroutine that set flushing calls it.
 func (w *writer) flush(mode flushMode) {
 	if w.load.Load() > 1 {
 		runtime.Gosched() // those that were woken together send together
 	}
 	for round := 0; ; round++ {
-		if !w.taken && !w.take() {
+		if !w.took && !w.take() {
 			return
 		}
 		if mode == noBlock {
@@ -325,7 +345,7 @@ func (w *writer) take() bool {
 	}
 	w.out, w.buf = w.buf, w.out[:0]
 	w.outHome, w.bufHome = w.bufHome, w.outHome
-	w.rest, w.taken = w.out, true
+	w.rest, w.took = w.out, true
 	w.outEnds, w.newEnds = w.newEnds, 0
 	w.tail.set = false
 	return true
@@ -351,15 +371,21 @@ func (w *writer) leaveLocked() {
 // first element is kept free for the frames that go before them.
 func (w *writer) takePartsLocked() {
 	w.vec = w.vecs[:0]
-	for n := 0; n < partsPerWrite && len(w.parts) > 0; {
+	if w.dropped > 0 {
+		w.dropped = 0
+		w.parts = slices.DeleteFunc(w.parts, func(p *part) bool {
+			if p.dropped {
+				w.finished = append(w.finished, p)
+			}
+			return p.dropped
+		})
+	}
+	for n := 0; n < partsPerWrite && len(w.parts) > 0 && w.pace.room(); {
 		p := w.parts[0]
 		w.parts = w.parts[1:]
-		if p.dropped {
-			w.finished = append(w.finished, p)
-			continue
-		}
 		chunk := p.data[:min(len(p.data), partSize)]
 		p.data = p.data[len(chunk):]
+		w.pace.send(len(chunk))
 		h := wire.Header{Type: wire.Part, Flags: p.flag, ID: p.header.ID}
 		if len(p.data) > 0 {
 			h.Flags |= wire.More
@@ -382,7 +408,7 @@ func (w *writer) wrote() {
 	w.writes.Add(1)
 	w.ends.Add(-w.outEnds)
 	w.outEnds = 0
-	w.taken = false
+	w.took = false
 	w.settle()
 }
 
@@ -408,7 +434,7 @@ func (w *writer) finish(p *part) {
 func (w *writer) fail(err error) {
 	w.close(err)
 	w.mu.Lock()
-	w.taken = false
+	w.took = false
 	w.leaveLocked()
 	w.mu.Unlock()
 	w.failed(err)
@@ -448,4 +474,12 @@ func (w *writer) busy() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.flushing
+}
+
+// parted returns how much the peer has taken of messages in parts, in bytes, and whether
+// there is more that waits for that.
+func (w *writer) parted() (taken uint64, held bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pace.taken, len(w.parts) > 0 && !w.pace.room()
 }

@@ -1,0 +1,67 @@
+package mux
+
+import "runtime"
+
+// assembly is a message that arrives in parts. It is a list of pieces, so that the read
+// loop, which all calls of the connection wait for, never moves what has arrived: who
+// wants the message puts the pieces together.
+type assembly struct {
+	pieces [][]byte // all but the last are full
+	total  int64
+	got    int64
+	// skip is set when the message is not wanted: it is counted and dropped.
+	skip bool
+}
+
+const (
+	// Up to trusted bytes are allocated on a peer's word, if one in trustFactor of them has
+	// come: an honest peer's first part is full, and so a message of that size is one piece.
+	// Beyond it pieces grow with what has arrived.
+	trusted     = 1 << 20
+	trustFactor = 16
+	// maxPiece is the largest piece of a larger message, in bytes.
+	maxPiece = 1 << 20
+)
+
+// room returns where the first of the next n bytes go, and counts them.
+func (a *assembly) room(n int) []byte {
+	last := len(a.pieces) - 1
+	if last < 0 || len(a.pieces[last]) == cap(a.pieces[last]) {
+		size := max(int64(n), min(a.got, maxPiece))
+		if a.got == 0 && a.total <= min(trusted, trustFactor*int64(n)) {
+			size = a.total
+		}
+		a.pieces = append(a.pieces, make([]byte, 0, min(size, a.total-a.got)))
+		last++
+	}
+	p := a.pieces[last]
+	from := len(p)
+	p = p[:min(from+n, cap(p))]
+	a.pieces[last] = p
+	a.got += int64(len(p) - from)
+	return p[from:]
+}
+
+// size returns how many bytes have arrived; nil has none.
+func (a *assembly) size() int64 {
+	if a == nil {
+		return 0
+	}
+	return a.got
+}
+
+// bytes returns the message, which must be complete, and forgets it.
+func (a *assembly) bytes() []byte {
+	if len(a.pieces) == 1 {
+		return a.pieces[0]
+	}
+	whole := make([]byte, 0, a.total)
+	for i, p := range a.pieces {
+		whole = append(whole, p...)
+		a.pieces[i] = nil
+		// The runtime cannot stop a goroutine that copies, nor a loop that does nothing else: a
+		// collection that begins here would have all others wait until 1 GiB is moved.
+		runtime.Gosched()
+	}
+	return whole
+}

@@ -1,0 +1,79 @@
+package mux
+
+import "time"
+
+// pace bounds how much of the messages in parts is on its way: sent, and not yet taken by
+// the peer, which says so with CREDIT on channel 0. All that the peer has still to take
+// is in front of the next small frame, so this is what a small call beside a large message
+// waits for. Sockets would take some MiB.
+//
+// The bound is small, and grows only where it would hold up a long path: as long as the
+// peer's word comes after little more than the time that the path needs, it is doubled. When
+// it comes after a multiple of that, what is on its way only waits, and it is halved.
+type pace struct {
+	sent, taken uint64 // bytes since the connection began
+	window      uint64 // the most that may be on its way, in bytes
+	full        bool   // there was more to send than the window let
+
+	// One measurement at a time: from the sending of a byte to the peer's word that it has
+	// taken that.
+	measuring bool
+	mark      uint64
+	since     time.Time
+	least     time.Duration // of those made since there was last nothing on its way
+}
+
+const (
+	// takenStep is how much of messages in parts a side takes before it says so, in bytes: two
+	// full parts. See SPEC.md, "Messages in parts".
+	takenStep = 2 * partSize
+	minPace   = 4 * partSize
+	maxPace   = 16 << 20
+	// shortPath is what takes no more than that for a part to be taken, such as a local
+	// network: there the smallest bound fills it.
+	shortPath = time.Millisecond
+)
+
+// room reports whether a part may be sent.
+func (p *pace) room() bool {
+	if p.sent-p.taken < max(p.window, minPace) {
+		return true
+	}
+	p.full = true
+	return false
+}
+
+// send counts what is about to be sent.
+func (p *pace) send(n int) {
+	if p.sent == p.taken {
+		p.least, p.measuring = 0, false
+	}
+	p.sent += uint64(n)
+	if !p.measuring {
+		p.measuring, p.mark, p.since, p.full = true, p.sent, time.Now(), false
+	}
+}
+
+// take counts what the peer has taken, and reports whether it can have.
+func (p *pace) take(n uint64) bool {
+	if n > p.sent-p.taken {
+		return false
+	}
+	p.taken += n
+	if !p.measuring || p.taken < p.mark {
+		return true
+	}
+	p.measuring = false
+	took := time.Since(p.since)
+	if p.least == 0 || took < p.least {
+		p.least = took
+	}
+	p.window = max(p.window, minPace)
+	switch {
+	case p.full && p.least > shortPath && 2*took < 3*p.least:
+		p.window = min(2*p.window, maxPace)
+	case took > 3*p.least:
+		p.window = max(p.window/2, minPace)
+	}
+	return true
+}

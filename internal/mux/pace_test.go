@@ -1,0 +1,167 @@
+package mux
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/yonder-rpc/yonder/internal/wire"
+)
+
+// TestPace: a peer that takes nothing of a large message is sent no more than the bound of
+// it, and small calls go past what waits.
+func TestPace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := config(nobody)
+		cfg.Dialer = true
+		c, p := against(t, cfg, true, true)
+		synctest.Wait()
+		large, err := c.Start(t.Context(), request(strings.Repeat("x", 10*partSize)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		small, err := c.Start(t.Context(), request("small"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer small.Forget()
+		synctest.Wait()
+		if n := len(p.received(wire.Part)); n != minPace/partSize {
+			t.Errorf("%d parts went out before any was taken, want %d", n, minPace/partSize)
+		}
+		if n := len(p.received(wire.Request)); n != 2 {
+			t.Errorf("%d requests, want that of the small call, too", n)
+		}
+		p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, 3*partSize))
+		synctest.Wait()
+		if n := len(p.received(wire.Part)); n != minPace/partSize+3 {
+			t.Errorf("%d parts went out when three were taken", n)
+		}
+		large.Abandon(errors.New("never mind"))
+		synctest.Wait()
+		if _, held := c.w.parted(); held {
+			t.Error("a message that nobody wants is kept")
+		}
+		p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, 5*partSize))
+		synctest.Wait()
+		if got := p.received(wire.GoAway); len(got) != 1 || !strings.Contains(string(got[0].body), "parts that have not been sent") {
+			t.Errorf("credit for what was not sent: %v, %v", c.Err(), got)
+		}
+	})
+}
+
+// TestTaken: who receives a large message says how far it has come, whether or not anybody
+// wants it.
+func TestTaken(t *testing.T) {
+	for _, wanted := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			c, p := against(t, config(echo), true, true)
+			p.name()
+			id := uint32(1 << 16)
+			if wanted {
+				p.request(id, wire.More, 3*partSize, "")
+			}
+			part := append([]byte{0}, make([]byte, partSize)...)
+			p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id}, part)
+			synctest.Wait()
+			if n := len(p.received(wire.Credit)); n != 0 {
+				t.Errorf("%d credits after one part", n)
+			}
+			p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id}, part)
+			p.send(wire.Header{Type: wire.Part, ID: id}, part)
+			synctest.Wait()
+			got := p.received(wire.Credit)
+			if len(got) != 1 || got[0].ID != 0 || string(got[0].body) != string(wire.AppendCredit(nil, 0, takenStep)) {
+				t.Errorf("wanted %v: %v", wanted, got)
+			}
+			if c.Err() != nil {
+				t.Error(c.Err())
+			}
+		})
+	}
+}
+
+// TestUntaken: a peer that talks, but takes nothing of a large message, is given up.
+func TestUntaken(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := config(nobody)
+		cfg.Dialer = true
+		cfg.KeepAlive = 15 * time.Second
+		cfg.Handshake = cfg.KeepAlive
+		c, p := against(t, cfg, true, true)
+		synctest.Wait()
+		o, err := c.Start(t.Context(), request(strings.Repeat("x", 10*partSize)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var talk sync.WaitGroup
+		defer talk.Wait()
+		talk.Go(func() {
+			for p.send(wire.Header{Type: wire.Pong}, make([]byte, 8)) == nil {
+				time.Sleep(5 * time.Second)
+			}
+		})
+		began := time.Now()
+		var lost *LostError
+		if err := o.Wait(t.Context()); !errors.As(err, &lost) || !strings.Contains(err.Error(), "taken nothing") {
+			t.Errorf("the call: %v", err)
+		}
+		if took := time.Since(began); took > 4*cfg.KeepAlive {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestPaceGrows: the bound follows the path.
+func TestPaceGrows(t *testing.T) {
+	// transfer sends n bytes over a path of this delay and rate, in bytes a second, and
+	// returns the bound in the end.
+	transfer := func(n int, delay time.Duration, rate int) (window uint64) {
+		bubble(t, func(t *testing.T) {
+			var p pace
+			type arrival struct {
+				at time.Time
+				n  int
+			}
+			var way []arrival
+			free := time.Now() // when the path has brought all that is on it
+			for left := n; left > 0 || len(way) > 0; {
+				for left > 0 && p.room() {
+					k := min(left, partSize)
+					p.send(k)
+					left -= k
+					if now := time.Now(); free.Before(now) {
+						free = now
+					}
+					free = free.Add(time.Duration(k) * time.Second / time.Duration(rate))
+					way = append(way, arrival{free.Add(delay), k})
+				}
+				time.Sleep(time.Until(way[0].at))
+				if !p.take(uint64(way[0].n)) {
+					t.Fatal("it counts wrong")
+				}
+				way = way[1:]
+			}
+			window = max(p.window, minPace)
+		})
+		return window
+	}
+	for _, c := range []struct {
+		name      string
+		delay     time.Duration
+		rate      int
+		low, high uint64
+	}{
+		{"in the same machine", 50 * time.Microsecond, 1 << 30, minPace, minPace},
+		{"in a building", 200 * time.Microsecond, 1 << 30, minPace, minPace},
+		{"across an ocean", 100 * time.Millisecond, 100 << 20, 8 << 20, maxPace},
+		{"across an ocean, slowly", 100 * time.Millisecond, 1 << 20, minPace, 1 << 20},
+	} {
+		if got := transfer(64<<20, c.delay, c.rate); got < c.low || got > c.high {
+			t.Errorf("%s: the bound is %d bytes, want %d to %d", c.name, got, c.low, c.high)
+		}
+	}
+}
