@@ -9,7 +9,6 @@ import (
 	"math"
 	"math/big"
 	"reflect"
-	"runtime"
 	"slices"
 
 	"github.com/fxamacker/cbor/v2"
@@ -98,8 +97,8 @@ func (c cborCodec) Encode(buf *bytes.Buffer, v any) error {
 }
 
 // copyStep is how much of a large byte string is copied at a time, in bytes. The runtime
-// cannot stop a goroutine that copies, and all others wait until it can when it collects
-// garbage.
+// cannot stop a goroutine while it copies, only between, and all others wait for that when
+// it collects garbage.
 const copyStep = 512 << 10
 
 // byteString is the head of a byte string. RFC 8949, section 3.
@@ -107,7 +106,10 @@ const byteString = 2 << 5
 
 // appendBytes appends a byte string longer than copyStep.
 func appendBytes(buf *bytes.Buffer, b []byte) {
-	buf.Grow(9 + len(b))
+	if need := buf.Len() + 9 + len(b); need > buf.Cap() {
+		// Not Grow, which clears all of it in a step of its own.
+		*buf = *bytes.NewBuffer(append(make([]byte, 0, need), buf.Bytes()...))
+	}
 	head := buf.AvailableBuffer()
 	if uint64(len(b)) <= math.MaxUint32 {
 		head = binary.BigEndian.AppendUint32(append(head, byteString|26), uint32(len(b)))
@@ -117,7 +119,6 @@ func appendBytes(buf *bytes.Buffer, b []byte) {
 	buf.Write(head)
 	for part := range slices.Chunk(b, copyStep) {
 		buf.Write(part)
-		runtime.Gosched()
 	}
 }
 
