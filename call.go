@@ -44,9 +44,10 @@ type Call struct {
 	// On the caller's side: how arguments and results travel, and where they are.
 	plan     *fn.Func
 	ref      *ref
-	args     []any // values, or pointers to them
-	indirect bool  // args are pointers
-	into     []any // pointers to where the results go
+	carried  *Metadata // what of the metadata came with the context
+	args     []any     // values, or pointers to them
+	indirect bool      // args are pointers
+	into     []any     // pointers to where the results go
 
 	// On the callee's side: what is called, with what it was given, and the results.
 	proc     *procedure
@@ -198,6 +199,17 @@ func (c *Call) describe() error {
 		return Errorf(InvalidArgument, "yonder: call %q: %w", c.Procedure, err)
 	}
 	c.plan = plan
+	return nil
+}
+
+// plainArgs refuses the arguments of a one-way call that somebody would have to wait for:
+// its caller does not stay to send a stream or to be called back.
+func (c *Call) plainArgs() error {
+	for i := range c.plan.Args {
+		if c.plan.Args[i].Kind != fn.Value && marker(reflect.ValueOf(c.args[i])) != nil {
+			return Errorf(InvalidArgument, "yonder: %s: argument %d: a stream, a reader or a function cannot go with a one-way call; use Call", quoted(c), i+1)
+		}
+	}
 	return nil
 }
 

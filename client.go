@@ -24,6 +24,8 @@ import (
 // be changed once it is used.
 type Dialer struct {
 	// NetDial makes the connection; nil: a net.Dialer does. A *tls.Dialer's DialContext fits.
+	// An address of another scheme than tcp and unix is its business: of "ws://host/yonder"
+	// the network is "ws", and the address "host/yonder".
 	NetDial func(ctx context.Context, network, address string) (net.Conn, error)
 	// DialTimeout bounds one attempt to connect. Zero means 10 seconds.
 	DialTimeout time.Duration
@@ -62,7 +64,7 @@ func NewClient(conn io.ReadWriteCloser) *Client { return new(Dialer).NewClient(c
 // failed while it waited.
 func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
 	network, addr, err := splitAddress(address)
-	if err != nil {
+	if err != nil && d.NetDial == nil {
 		return nil, err
 	}
 	c := d.client()
@@ -110,6 +112,7 @@ func (d *Dialer) client() *Client {
 func newClient(interceptors []Interceptor) *Client {
 	c := &Client{refs: make(map[refKey]*ref), links: make(map[*link]bool)}
 	c.handler = chain(interceptors, c.send)
+	c.intercepted = len(interceptors) > 0
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
 }
@@ -143,6 +146,7 @@ type Client struct {
 	Timeout time.Duration
 
 	handler     Handler // the interceptors around send
+	intercepted bool    // there are some
 	local       *Server // of Local
 	transport   Transport
 	borrowed    bool // the connection is not the client's to close
@@ -177,20 +181,55 @@ type attempt struct {
 
 // Call makes a call: it is the [Handler] that bound functions use.
 func (c *Client) Call(ctx context.Context, call *Call) error {
-	if call.Metadata == nil {
-		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
-	}
+	call.carry(ctx)
 	err := c.handler(ctx, call)
-	if call.Reply != nil {
-		if into, ok := ctx.Value(replyKey{}).(*Metadata); ok {
-			*into = call.Reply
-		}
-	}
+	call.deliver(ctx)
 	return err
+}
+
+// carry adds the context's metadata to the call's own, which counts where both have a
+// key. When it is called again, because an interceptor may have passed on a context with
+// more of it, it adds what is new there.
+func (c *Call) carry(ctx context.Context) {
+	m, _ := ctx.Value(outgoingKey{}).(*Metadata)
+	if m == nil || m == c.carried {
+		return
+	}
+	before := c.carried
+	c.carried = m
+	if len(c.Metadata) == 0 && before == nil {
+		c.Metadata = *m
+		return
+	}
+	all := make(Metadata, len(c.Metadata)+len(*m))
+	maps.Copy(all, c.Metadata)
+	for key, value := range *m {
+		_, own := all[key]
+		if before == nil && own {
+			continue
+		}
+		if before != nil {
+			if old, ok := (*before)[key]; ok && old == value {
+				continue
+			}
+		}
+		all[key] = value
+	}
+	c.Metadata = all
+}
+
+// deliver puts the metadata of the answer where [WithReply] wants it.
+func (c *Call) deliver(ctx context.Context) {
+	if into, ok := ctx.Value(replyKey{}).(*Metadata); ok {
+		*into = c.Reply
+	}
 }
 
 // send is the innermost Handler of the caller's side.
 func (c *Client) send(ctx context.Context, call *Call) error {
+	if c.intercepted {
+		call.carry(ctx)
+	}
 	if c.transport != nil {
 		return c.transport.Call(ctx, call)
 	}
@@ -200,6 +239,11 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		}
 		var err error
 		if call.ref, err = c.ref(call.Procedure, call.plan); err != nil {
+			return err
+		}
+	}
+	if call.OneWay {
+		if err := call.plainArgs(); err != nil {
 			return err
 		}
 	}

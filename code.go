@@ -1,11 +1,13 @@
 package yonder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
@@ -62,6 +64,12 @@ func (c *Code) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
+	if number, ok := strings.CutPrefix(string(text), "code_"); ok {
+		if n, err := strconv.ParseUint(number, 10, 8); err == nil {
+			*c = Code(n)
+			return nil
+		}
+	}
 	return fmt.Errorf("yonder: unknown code %q", text)
 }
 
@@ -72,8 +80,8 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return 0
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e.Code != 0 {
-		return e.Code
+	if e, ok := errors.AsType[*Error](err); ok {
+		return cmp.Or(e.Code, Unknown)
 	}
 	switch {
 	case errors.Is(err, context.Canceled):

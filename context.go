@@ -206,6 +206,13 @@ func (c *localContext) Value(key any) any {
 	return c.standard().Value(key)
 }
 
+// over reports whether the call has ended, as opposed to its caller's context.
+func (c *localContext) over() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
 func (c *localContext) standard() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,11 +2,13 @@ package yonder
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"reflect"
 
@@ -56,7 +58,7 @@ func (e *Error) Error() string {
 	case e.Err != nil:
 		return e.Err.Error()
 	}
-	return e.Code.String()
+	return cmp.Or(e.Code, Unknown).String()
 }
 
 // Unwrap returns Err.
@@ -176,14 +178,53 @@ func newErrorTable(listed map[string]error) *errorTable {
 	return t
 }
 
-// record returns err as it crosses the connection.
-func (t *errorTable) record(err error, codec Codec) *wire.Error {
+// record returns an error of a procedure's as it crosses the connection. A panic of the
+// error's own methods is one of the procedure.
+func (t *errorTable) record(logger *slog.Logger, procedure string, err error, codec Codec) (e *wire.Error) {
+	defer func() {
+		if r := recover(); r != nil {
+			e = &wire.Error{Code: uint8(Internal), Message: panicked(logger, procedure, r).Error()}
+		}
+	}()
 	nodes := wire.MaxErrorNodes
-	e := t.node(err, codec, &nodes, wire.MaxErrorDepth)
-	if e.Code == 0 {
-		e.Code = uint8(CodeOf(err))
+	e = t.node(err, codec, &nodes, wire.MaxErrorDepth)
+	if e.Code != 0 {
+		return e
+	}
+	if !bounded(err) {
+		err = t.build(e, codec) // what crosses of it
+	}
+	e.Code = uint8(CodeOf(err))
+	if first, ok := errors.AsType[*Error](err); ok {
+		e.Details = first.encodeDetails(codec)
 	}
 	return e
+}
+
+// bounded reports whether all that err wraps crosses a connection. If not, it may wrap
+// itself, and package errors would look for its end for ever.
+func bounded(err error) bool {
+	nodes := wire.MaxErrorNodes
+	return within(err, &nodes, wire.MaxErrorDepth)
+}
+
+func within(err error, nodes *int, depth int) bool {
+	if *nodes--; *nodes < 0 || depth == 0 {
+		return false
+	}
+	var causes []error
+	switch u := err.(type) {
+	case interface{ Unwrap() error }:
+		causes = []error{u.Unwrap()}
+	case interface{ Unwrap() []error }:
+		causes = u.Unwrap()
+	}
+	for _, c := range causes {
+		if c != nil && !within(c, nodes, depth-1) {
+			return false
+		}
+	}
+	return true
 }
 
 // node returns err and what it wraps, as far as nodes and depth allow.
@@ -191,10 +232,7 @@ func (t *errorTable) node(err error, codec Codec, nodes *int, depth int) *wire.E
 	*nodes--
 	n := &wire.Error{Message: err.Error()}
 	if e, ok := err.(*Error); ok {
-		n.Code = uint8(e.Code)
-		if n.Code == 0 {
-			n.Code = uint8(Unknown)
-		}
+		n.Code = uint8(cmp.Or(e.Code, Unknown))
 		n.Details = e.encodeDetails(codec)
 	}
 	is, _ := err.(interface{ Is(error) bool })

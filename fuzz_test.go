@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/netip"
@@ -113,7 +114,7 @@ func FuzzErrorRecord(f *testing.F) {
 		io.EOF, sentinel, &quota{Limit: 7}, plainError("plain"), Errorf(NotFound, "no %w", io.EOF), &Error{Code: 99, Details: map[string]any{"a": []int{1}}},
 		errors.Join(io.EOF, fmt.Errorf("a: %w", &quota{By: map[string]any{"x": 1}})),
 	} {
-		f.Add(wire.AppendError(nil, table.record(err, CBOR)))
+		f.Add(wire.AppendError(nil, table.record(slog.New(slog.DiscardHandler), "p", err, CBOR)))
 	}
 	f.Fuzz(func(t *testing.T, record []byte) {
 		err := table.decode(record, CBOR)
@@ -129,7 +130,7 @@ func FuzzErrorRecord(f *testing.F) {
 		}
 		DetailsAs[map[string]any](err)
 		DetailsAs[quota](err)
-		again := table.decode(wire.AppendError(nil, table.record(err, CBOR)), CBOR)
+		again := table.decode(wire.AppendError(nil, table.record(slog.New(slog.DiscardHandler), "p", err, CBOR)), CBOR)
 		if again.Error() != err.Error() || CodeOf(again) != CodeOf(err) {
 			t.Fatalf("%q (%v) becomes %q (%v)", err, CodeOf(err), again, CodeOf(again))
 		}

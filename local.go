@@ -2,6 +2,7 @@ package yonder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
 // resolveLocal finds what a client of [Local] calls, once.
@@ -51,37 +53,54 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 		return err
 	}
 	if ctx.Done() == nil && !call.OneWay {
-		if err := c.serveLocal(ctx, call, res); err != nil {
+		own := *call // what the server's interceptors do to the call is not the caller's
+		err := c.serveLocal(ctx, &own, res)
+		call.Reply = own.Reply
+		if err != nil {
 			return err
 		}
-		return call.settle(call)
+		return call.settle(&own)
 	}
-	// A caller that gives up returns at once, so the handler has a goroutine and a call
-	// of its own.
-	own := *call
 	if call.OneWay {
+		own := *call
 		go c.serveOneWay(ctx, &own, res) // ends with the handler
 		return nil
 	}
+	return call.apart(ctx, func(own *Call) error { return c.serveLocal(ctx, own, res) })
+}
+
+// apart has serve do a call of its own in the place of this one, on a goroutine of its
+// own: a caller that gives up returns at once.
+func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
+	own := *c
 	done := make(chan error)
 	go func() { // ends with the handler
-		err := c.serveLocal(ctx, &own, res)
-		select {
-		case done <- err:
-		case <-ctx.Done():
-			own.discard(err)
-		}
+		var err error
+		returned := false
+		defer func() {
+			if !returned { // runtime.Goexit, which has been logged
+				err = localError(errPanicked(own.Procedure))
+			}
+			select {
+			case done <- err:
+			case <-ctx.Done():
+				own.discard(err)
+			}
+		}()
+		err = serve(&own)
+		returned = true
 	}()
+	var err error
 	select {
 	case err = <-done:
 	case <-ctx.Done():
-		return contextFailure(ctx, quoted(call))
+		return contextFailure(ctx, quoted(c))
 	}
-	call.Reply = own.Reply
+	c.Reply = own.Reply
 	if err != nil {
-		return inTime(ctx, call, err)
+		return inTime(ctx, c, err)
 	}
-	return call.settle(&own)
+	return c.settle(&own)
 }
 
 // serveOneWay has the server do a call that its caller does not wait for.
@@ -110,12 +129,25 @@ func (c *Call) discard(err error) {
 func (c *Client) serveLocal(ctx context.Context, call *Call, res *resolution) error {
 	call.proc, call.resolved = res.proc, res
 	call.context = newLocalContext(ctx, c.local, call)
-	if err := c.local.Call(call.context, call); err != nil {
-		call.context.release()
-		return localError(err)
+	returned := false
+	defer func() {
+		if !returned { // runtime.Goexit
+			call.context.release()
+		}
+	}()
+	err := c.local.Call(call.context, call)
+	returned = true
+	return call.served(err)
+}
+
+// served ends the handler's context, unless there are streams to go on, and returns the
+// error as its caller sees it.
+func (c *Call) served(err error) error {
+	if err != nil || !hasStreams(c.proc.plan.Results) {
+		c.context.release()
 	}
-	if !hasStreams(res.proc.plan.Results) {
-		call.context.release()
+	if err != nil {
+		return c.localError(err)
 	}
 	return nil
 }
@@ -133,10 +165,26 @@ func hasStreams(slots []fn.Slot) bool {
 // it.
 func localError(err error) error {
 	e := &Error{Code: CodeOf(err), Message: err.Error(), Err: err, remote: true}
-	if own, ok := err.(*Error); ok {
-		e.Details = own.Details
+	if first, ok := errors.AsType[*Error](err); ok {
+		e.Details = first.Details
 	}
 	return e
+}
+
+// localError is localError for what the procedure returned: its methods may panic, and it
+// may wrap itself.
+func (c *Call) localError(err error) (e error) {
+	s := c.context.server
+	defer func() {
+		if r := recover(); r != nil {
+			e = localError(panicked(s.logger(), c.Procedure, r))
+		}
+	}()
+	if !bounded(err) {
+		record := s.errs.record(s.logger(), c.Procedure, err, CBOR)
+		return s.errs.decode(wire.AppendError(nil, record), CBOR)
+	}
+	return localError(err)
 }
 
 // settle stores the results that served has where the caller wants them.
@@ -244,7 +292,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 			return v.Convert(to.Type), nil
 		}
 		return transcode(v, from, to.Type)
-	case !v.IsValid() || v.IsNil():
+	case isNil(v):
 		return reflect.Zero(to.Type), nil
 	case from.Kind == fn.Reader || from.Kind == fn.ReadCloser:
 		return c.adaptReader(v, from, over), nil
@@ -260,7 +308,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 		defer func() {
 			if producing { // else it is the consumer who panics
 				if r := recover(); r != nil {
-					err = panicked(c.context.server.logger(), c.Procedure, r)
+					err = localError(panicked(c.context.server.logger(), c.Procedure, r))
 				}
 			}
 		}()
@@ -282,7 +330,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 			failed = c.ended() // cut short: the consumer must not take it for complete
 		}
 		if err != nil {
-			return localError(err)
+			return c.localError(err)
 		}
 		return failed
 	}), nil
@@ -313,31 +361,32 @@ func transcode(v reflect.Value, from *fn.Slot, to reflect.Type) (reflect.Value, 
 
 // adaptCallback wraps a function of the caller's so that it ends with the call.
 func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) reflect.Value {
-	return to.Make(func(ctx context.Context, args, results []reflect.Value) (err error) {
-		if c.context.Err() != nil {
-			return errOver(name)
-		}
+	proc := &procedure{plan: from, fv: f}
+	return to.Make(func(ctx context.Context, args, results []reflect.Value) error {
 		if ctx == nil {
 			ctx = c.context
 		}
 		call := newFuncCall(name, to, args, results)
-		call.resolved = &resolution{}
-		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
-		call.proc = &procedure{plan: from, fv: f}
-		call.context = newLocalContext(ctx, c.context.server, call)
-		defer func() {
-			if r := recover(); r != nil {
-				err = panicked(c.context.server.logger(), name, r)
-			}
-			if err != nil || !hasStreams(from.Results) {
-				call.context.release()
-			}
-		}()
-		if err := call.proc.invoke(call.context, call); err != nil {
-			return localError(err)
+		call.proc, call.resolved = proc, &resolution{proc: proc}
+		switch {
+		case c.context.over():
+			return errOver(name)
+		case ctx.Err() != nil:
+			return contextFailure(ctx, quoted(call))
+		case c.context.Err() != nil: // the caller has given up
+			return errOver(name)
 		}
-		return call.settle(call)
+		call.carry(ctx)
+		err := call.apart(ctx, func(own *Call) error { return own.serveCallback(ctx, c.context.server) })
+		call.deliver(ctx)
+		return err
 	})
+}
+
+// serveCallback runs a function of the caller's.
+func (c *Call) serveCallback(ctx context.Context, s *Server) error {
+	c.context = newLocalContext(ctx, s, c)
+	return c.served(c.proc.guarded(c.context, c, s.logger()))
 }
 
 // localReader reads what the other end's reader does.
@@ -375,7 +424,7 @@ func (r *localReader) Read(b []byte) (n int, err error) {
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			err = panicked(r.call.context.server.logger(), r.call.Procedure, v)
+			err = localError(panicked(r.call.context.server.logger(), r.call.Procedure, v))
 		}
 		if err != nil {
 			r.err = err
@@ -383,7 +432,7 @@ func (r *localReader) Read(b []byte) (n int, err error) {
 		}
 	}()
 	if n, err = r.Reader.Read(b); err != nil && err != io.EOF {
-		err = localError(err)
+		err = r.call.localError(err)
 	}
 	return n, err
 }

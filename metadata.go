@@ -10,9 +10,10 @@ import (
 type Metadata map[string]string
 
 type (
-	outgoingKey struct{} // Metadata of calls made with the context
+	outgoingKey struct{} // *Metadata of calls made with the context
 	replyKey    struct{} // *Metadata that an answer's are put in
 	callKey     struct{} // *Call that a handler's context is of
+	foreignKey  struct{} // *foreign that a handler's context is of, if there is no Call
 )
 
 // WithMetadata returns a context whose calls carry the pairs, key before value, in
@@ -23,18 +24,18 @@ func WithMetadata(ctx context.Context, pairs ...string) context.Context {
 	if len(pairs)%2 != 0 {
 		panic("yonder: WithMetadata: key " + pairs[len(pairs)-1] + " has no value")
 	}
-	old, _ := ctx.Value(outgoingKey{}).(Metadata)
+	old, _ := Outgoing(ctx)
 	m := make(Metadata, len(old)+len(pairs)/2)
 	maps.Copy(m, old)
 	for i := 0; i < len(pairs); i += 2 {
 		m[pairs[i]] = pairs[i+1]
 	}
-	return context.WithValue(ctx, outgoingKey{}, m)
+	return context.WithValue(ctx, outgoingKey{}, &m)
 }
 
 // WithReply returns a context whose calls put the metadata of their answers in
-// reply, which is replaced when a call with an answer returns. Use one context a
-// call where several are made at once.
+// reply when they return; nil: there is none. Use one context a call where several
+// are made at once.
 func WithReply(ctx context.Context, reply *Metadata) context.Context {
 	return context.WithValue(ctx, replyKey{}, reply)
 }
@@ -48,6 +49,11 @@ func SetReply(ctx context.Context, key, value string) {
 			call.Reply = make(Metadata)
 		}
 		call.Reply[key] = value
+	} else if f, ok := ctx.Value(foreignKey{}).(*foreign); ok && f.reply != nil {
+		if *f.reply == nil {
+			*f.reply = make(Metadata)
+		}
+		(*f.reply)[key] = value
 	}
 }
 
@@ -61,19 +67,50 @@ type CallInfo struct {
 	// one, "local" in the same process.
 	Protocol string
 	// Conn is the connection, for what it knows of the peer: a *tls.Conn's certificates,
-	// a net.Conn's address. It must not be read, written or closed. Nil: in the same
-	// process.
+	// a net.Conn's address. It must not be read, written or closed. Other protocols than the
+	// native one, and WebSockets, wrap it in what has a method NetConn() net.Conn, as a
+	// *tls.Conn does: look for what is wanted before that (package web's TLS does). Nil: in
+	// the same process.
 	Conn any
 }
 
 // InfoFrom returns what is known of the call whose handler has this context, or one
 // that it is derived from, and whether there is one.
 func InfoFrom(ctx context.Context) (CallInfo, bool) {
-	call, ok := ctx.Value(callKey{}).(*Call)
-	if !ok {
-		return CallInfo{}, false
+	if call, ok := ctx.Value(callKey{}).(*Call); ok {
+		return call.Info(), true
 	}
-	return call.Info(), true
+	if f, ok := ctx.Value(foreignKey{}).(*foreign); ok {
+		return f.info, true
+	}
+	return CallInfo{}, false
+}
+
+// foreign is a call that no [Server] serves.
+type foreign struct {
+	info  CallInfo
+	reply *Metadata
+}
+
+// HandlerContext returns a context for a handler that is not called by a [Server], for
+// packages with servers of their own: [InfoFrom] tells info, and [SetReply] adds to reply,
+// if that is not nil. The handler's own calls carry none of ctx's metadata.
+func HandlerContext(ctx context.Context, info CallInfo, reply *Metadata) context.Context {
+	ctx = context.WithValue(ctx, foreignKey{}, &foreign{info, reply})
+	if m, _ := Outgoing(ctx); m != nil {
+		ctx = context.WithValue(ctx, outgoingKey{}, (*Metadata)(nil))
+	}
+	return ctx
+}
+
+// Outgoing returns what [WithMetadata] and [WithReply] have put into a context, for
+// packages with clients of their own. The metadata must not be changed. Nil: nothing.
+func Outgoing(ctx context.Context) (m Metadata, reply *Metadata) {
+	if out, _ := ctx.Value(outgoingKey{}).(*Metadata); out != nil {
+		m = *out
+	}
+	reply, _ = ctx.Value(replyKey{}).(*Metadata)
+	return m, reply
 }
 
 // PeerFrom returns a client of the other end of the connection that the handler with

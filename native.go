@@ -270,10 +270,22 @@ func (l *link) encodeArgs(call *Call, msg *mux.Message) error {
 
 // marker is what stands for a stream, a reader or a function.
 func marker(v reflect.Value) any {
-	if !v.IsValid() || v.IsNil() {
+	if isNil(v) {
 		return nil
 	}
 	return 1
+}
+
+// isNil reports whether there is no stream, reader or function. A reader need not be of a
+// type that has a nil.
+func isNil(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Func, reflect.Interface, reflect.Pointer:
+		return v.IsNil()
+	}
+	return false
 }
 
 // encodeValue appends one value, or a pointer's.
@@ -449,7 +461,7 @@ func (sc *serverCall) procedure() error {
 }
 
 // callback runs a function among the arguments of a call that this end has made.
-func (sc *serverCall) callback() (err error) {
+func (sc *serverCall) callback() error {
 	call, _ := sc.in.Tag.(*offer)
 	arg := int(sc.in.Head.Arg)
 	if call == nil || arg >= len(call.args) || call.slots[arg].Kind != fn.Callback {
@@ -463,15 +475,10 @@ func (sc *serverCall) callback() (err error) {
 	sc.call.proc = &procedure{plan: call.slots[arg].Func, fv: f}
 	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
 	sc.call.source = sc
-	defer func() {
-		if r := recover(); r != nil {
-			err = panicked(sc.link.logger, sc.call.Procedure, r)
-		}
-	}()
 	if sc.link.server != nil {
 		return sc.link.server.Call(&sc.ctx, &sc.call)
 	}
-	return sc.call.proc.invoke(&sc.ctx, &sc.call)
+	return sc.call.proc.guarded(&sc.ctx, &sc.call, sc.link.logger)
 }
 
 // callbackName is what interceptors see as the name of a function among the arguments.
@@ -564,24 +571,24 @@ func (sc *serverCall) fail(err error) {
 		msg.Write(wire.AppendError(msg.AvailableBuffer(), e))
 		return sc.in.Reply(wire.Failed, Metadata(sc.call.Reply), msg, true)
 	}
-	err = l.own(sc.call.Procedure, err)
-	record := l.errs.record(err, l.codec)
-	failed := send(record)
+	e := l.record(sc.call.Procedure, err)
+	failed := send(e)
 	if _, ok := failed.(*mux.TooLargeError); ok && sc.call.Reply != nil {
-		sc.call.Reply = nil
-		failed = send(record)
+		sc.call.Reply = nil // the error matters more
+		failed = send(e)
 	}
-	if e, ok := failed.(*mux.TooLargeError); ok {
-		send(&wire.Error{Code: uint8(CodeOf(err)), Message: "yonder: the error cannot be sent: " + e.Error()})
+	if tooLarge, ok := failed.(*mux.TooLargeError); ok {
+		send(&wire.Error{Code: e.Code, Message: "yonder: the error cannot be sent: " + tooLarge.Error()})
 	}
 }
 
-// own turns an error of package mux into one for the caller.
-func (l *link) own(name string, err error) error {
+// record returns an error of a procedure's, or of package mux's, as it crosses the
+// connection.
+func (l *link) record(procedure string, err error) *wire.Error {
 	if _, ok := err.(*mux.TooLargeError); ok {
-		return l.failure(fmt.Sprintf("call %q", name), err)
+		err = l.failure(fmt.Sprintf("call %q", procedure), err)
 	}
-	return err
+	return l.errs.record(l.logger, procedure, err, l.codec)
 }
 
 // succeed answers with the results, and sends the streams among them.
@@ -643,7 +650,7 @@ func (sc *serverCall) produceAll(streams []outStream) {
 		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
 			// Cut short: the consumer must not take it for complete.
 			err := contextFailure(&sc.ctx, "stream of "+strconv.Quote(sc.call.Procedure))
-			record = wire.AppendError(nil, sc.link.errs.record(err, sc.link.codec))
+			record = sc.link.closing(sc.call.Procedure, err)
 		}
 		sc.in.CloseStream(s.to, record, left.Add(-1) == 0)
 	}

@@ -3,6 +3,7 @@ package yonder
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -119,6 +120,19 @@ func (p *procedure) invoke(ctx context.Context, call *Call) error {
 	return nil
 }
 
+// guarded is invoke for what is not called through a server, which sees to panics itself.
+func (p *procedure) guarded(ctx context.Context, call *Call, logger *slog.Logger) (err error) {
+	done := false
+	defer func() {
+		if !done { // either a panic, or runtime.Goexit
+			err = panicked(logger, call.Procedure, recover())
+		}
+	}()
+	err = p.invoke(ctx, call)
+	done = true
+	return err
+}
+
 // resolution is what a procedure is to a caller with a certain view of it.
 type resolution struct {
 	proc *procedure
@@ -169,12 +183,16 @@ func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, r
 		v := new(struct {
 			req  Req
 			resp Resp
+			args [1]any
 		})
 		switch {
 		case call.source != nil:
 			if err := call.source.argument(call, &v.req); err != nil {
 				return err
 			}
+			// For interceptors that look at it, or call again: it can be decoded once.
+			v.args[0] = &v.req
+			call.args, call.indirect, call.source = v.args[:], true, nil
 		case call.in != nil:
 			v.req = call.in[0].Interface().(Req)
 		default:

@@ -164,14 +164,14 @@ func TestTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(target.Info.Params, target.Args, target.Variadic, target.Results, target.Plain()); got != "[n rest] [int []string] true [bool] true" {
+	if got := fmt.Sprint(target.Info.Params, target.Args, target.Variadic, target.Results, target.Error, target.Plain()); got != "[n rest] [int []string] true [bool] true true" {
 		t.Error(got)
 	}
 	if again, _ := srv.Target("f"); again != target {
 		t.Error("it is made anew each time")
 	}
-	if target, err := srv.Target("stream"); err != nil || target.Plain() {
-		t.Errorf("a reader is plain, %v", err)
+	if target, err := srv.Target("stream"); err != nil || target.Plain() || target.Error {
+		t.Errorf("a reader is plain, or it returns an error, %v", err)
 	}
 	if _, err := srv.Target("g"); yonder.CodeOf(err) != yonder.Unimplemented {
 		t.Error(err)
@@ -293,4 +293,37 @@ func TestTransport(t *testing.T) {
 		t.Error(err)
 	}
 	<-c.Done()
+}
+
+func TestServing(t *testing.T) {
+	var srv yonder.Server
+	if !srv.Serving() {
+		t.Error("a new server does not serve")
+	}
+	srv.Shutdown(t.Context())
+	if srv.Serving() {
+		t.Error("it serves after Shutdown")
+	}
+}
+
+func TestDialOtherScheme(t *testing.T) {
+	var srv yonder.Server
+	srv.Register("one", func() int { return 1 })
+	address := overTCP.serve(t, &srv)
+	var asked string
+	d := yonder.Dialer{NetDial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		asked = network + " " + addr
+		return net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+	}}
+	c, err := d.Dial(t.Context(), "ws://host/path?x=://")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if n, err := yonder.Invoke[int](t.Context(), c, "one"); n != 1 || err != nil || asked != "ws host/path?x=://" {
+		t.Errorf("%d, %v; NetDial was asked for %q", n, err, asked)
+	}
+	if _, err := yonder.Dial(t.Context(), "ws://host/path"); yonder.CodeOf(err) != yonder.InvalidArgument {
+		t.Errorf("without NetDial: %v", err)
+	}
 }

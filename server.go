@@ -212,6 +212,9 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	}()
 	err = s.handler(ctx, call)
 	done = true
+	if err == nil && call.out == nil && call.result == nil && len(call.proc.plan.Results) > 0 {
+		return Errorf(Internal, "yonder: %s: there are no results: an interceptor has returned nil although the next handler was not called, or failed", quoted(call))
+	}
 	return err
 }
 
@@ -272,7 +275,8 @@ func removeStale(path string) {
 	}
 }
 
-// splitAddress returns what package net calls a network and an address.
+// splitAddress returns what package net calls a network and an address. With an error,
+// they are the scheme and what follows it.
 func splitAddress(address string) (network, addr string, err error) {
 	scheme, rest, ok := strings.Cut(address, "://")
 	switch {
@@ -281,7 +285,7 @@ func splitAddress(address string) (network, addr string, err error) {
 	case scheme == "tcp" || scheme == "unix":
 		return scheme, rest, nil
 	}
-	return "", "", Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port or unix:///path", address, scheme)
+	return scheme, rest, Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port or unix:///path", address, scheme)
 }
 
 // Serve accepts connections and serves them, each on goroutines of its own, until
@@ -393,7 +397,7 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		conn.Close()
+		l.mux.Close() // which lets go of the server's workers, too
 		return ErrServerClosed
 	}
 	if s.links == nil {
@@ -491,6 +495,10 @@ func (s *Server) Close() error {
 	s.serving.Wait()
 	return nil
 }
+
+// Serving reports whether the server takes connections and calls: until Shutdown or Close
+// it does.
+func (s *Server) Serving() bool { return !s.refuses.Load() }
 
 func (s *Server) closeListenersLocked() {
 	for l := range s.listeners {

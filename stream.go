@@ -3,12 +3,12 @@ package yonder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"reflect"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -40,7 +40,7 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 			}
 		}
 		if err != nil && s.to.Err() == nil {
-			record = wire.AppendError(nil, l.errs.record(l.own(procedure, err), l.codec))
+			record = l.closing(procedure, err)
 		}
 	}()
 	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
@@ -61,6 +61,18 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 		err = failed
 	}
 	return nil
+}
+
+// closing returns the record of an error that ends a stream. It must fit in a frame: of
+// one that does not, the code crosses and the text, or how it begins.
+func (l *link) closing(procedure string, err error) []byte {
+	e := l.record(procedure, err)
+	record := wire.AppendError(nil, e)
+	if len(record) < wire.MaxBody {
+		return record
+	}
+	text := strings.ToValidUTF8(e.Message[:min(len(e.Message), wire.MaxBody/2)], "")
+	return wire.AppendError(nil, &wire.Error{Code: e.Code, Message: text})
 }
 
 // copyReader sends a reader's bytes. One that can be closed is closed at the end.
@@ -234,8 +246,9 @@ func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
 			return errOver(name)
 		}
 		call := newFuncCall(name, plan, args, results)
-		call.Metadata, _ = ctx.Value(outgoingKey{}).(Metadata)
+		call.carry(ctx)
 		_, err := sc.link.request(ctx, call, q)
+		call.deliver(ctx)
 		return err
 	})
 }
@@ -258,7 +271,7 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 	for i := range call.plan.Args {
 		slot := &call.plan.Args[i]
 		v := reflect.ValueOf(call.args[i])
-		if slot.Kind == fn.Value || slot.Kind == fn.Callback || !v.IsValid() || v.IsNil() {
+		if slot.Kind == fn.Value || slot.Kind == fn.Callback || isNil(v) {
 			continue
 		}
 		s := outStream{slot, v, o.SendStream(uint8(i + 1))}
@@ -319,8 +332,10 @@ func logPanic(logger *slog.Logger, name string, value any) {
 // panicked logs a panic of the user's code and returns what the other end is told.
 func panicked(logger *slog.Logger, name string, value any) error {
 	logPanic(logger, name, value)
-	return &Error{Code: Internal, Message: fmt.Sprintf("yonder: %q panicked", name)}
+	return errPanicked(name)
 }
+
+func errPanicked(name string) error { return Errorf(Internal, "yonder: %q panicked", name) }
 
 func errUsed(procedure string) error {
 	return Errorf(FailedPrecondition, "yonder: stream of %q: it has been read already; a stream can be ranged over once", procedure)

@@ -507,9 +507,9 @@ func TestForgottenStream(t *testing.T) {
 	})
 }
 
-// TestForgottenInBubble is a regression: the garbage collector's goroutine, which is in no
+// TestForgottenWithinBubble is a regression: the garbage collector's goroutine, which is in no
 // bubble, used the channels of streams that were, which ends the process.
-func TestForgottenInBubble(t *testing.T) {
+func TestForgottenWithinBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var srv yonder.Server
 		var yielded atomic.Int64
@@ -554,6 +554,47 @@ func TestForgottenInBubble(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What is left of a bubble may be garbage when the bubble is gone: collecting it must not
+// reach into that.
+func TestForgottenInBubble(t *testing.T) {
+	bubble(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		srv.Register("take", func(io.Reader, iter.Seq[int]) {}) // leaves them alone
+		srv.Register("give", func() (io.Reader, iter.Seq2[int, error]) { return strings.NewReader("x"), countTo(1, nil) })
+		c := m.client(t, &srv)
+		var take func(io.Reader, iter.Seq[int]) error
+		c.Bind("take", &take)
+		if err := take(strings.NewReader("x"), slices.Values([]int{1})); err != nil {
+			t.Error(err)
+		}
+		var give func() (io.Reader, iter.Seq2[int, error], error)
+		c.Bind("give", &give)
+		r, seq, err := give()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(r); string(b) != "x" || err != nil {
+			t.Errorf("got %q, %v", b, err)
+		}
+		if list, err := collect(seq); len(list) != 1 || err != nil {
+			t.Errorf("got %v, %v", list, err)
+		}
+	})
+	for range 3 { // what one collection finds, the next one has done with
+		collected := make(chan bool)
+		func() { runtime.AddCleanup(new([64]byte), func(ch chan bool) { close(ch) }, collected) }()
+		for done := false; !done; {
+			runtime.GC()
+			select {
+			case <-collected:
+				done = true
+			default:
+				runtime.Gosched()
+			}
+		}
+	}
 }
 
 // endless reads zeros.
@@ -760,6 +801,11 @@ func TestReaders(t *testing.T) {
 		srv.Register("repeat", func(s string, n int) io.Reader { return strings.NewReader(strings.Repeat(s, n)) })
 		srv.Register("rot", func(r io.ReadCloser) io.ReadCloser { return &rot{r} })
 		srv.Register("fail", func() (io.Reader, error) { return nil, yonder.Errorf(yonder.NotFound, "no file") })
+		srv.Register("head", func(r io.Reader) (string, error) {
+			b := make([]byte, 3)
+			_, err := io.ReadFull(r, b)
+			return string(b), err
+		})
 		c := m.client(t, &srv)
 
 		for _, n := range []int{0, 1, 1 << 20} {
@@ -797,6 +843,16 @@ func TestReaders(t *testing.T) {
 			t.Error(err)
 		}
 		<-closed
+
+		// A reader need not be a pointer.
+		var head func(io.Reader) (string, error)
+		c.Bind("head", &head)
+		if got, err := head(endless{}); got != "\x00\x00\x00" || err != nil {
+			t.Errorf("head: %q, %v", got, err)
+		}
+		if got, err := yonder.Invoke[string](t.Context(), c, "head", endless{}); got != "\x00\x00\x00" || err != nil {
+			t.Errorf("head: %q, %v", got, err)
+		}
 
 		if r, err := yonder.Invoke[io.Reader](t.Context(), c, "fail"); r != nil || yonder.CodeOf(err) != yonder.NotFound {
 			t.Errorf("fail: %v, %v", r, err)

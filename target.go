@@ -2,6 +2,7 @@ package yonder
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
@@ -18,6 +19,8 @@ type Target struct {
 	Variadic bool
 	// Results are the types of the results without the error.
 	Results []reflect.Type
+	// Error says that the procedure returns an error after them.
+	Error bool
 
 	resolved resolution
 }
@@ -37,7 +40,7 @@ func (p *procedure) target() *Target {
 	if t := p.seen.Load(); t != nil {
 		return t
 	}
-	t := &Target{Info: p.info(), Variadic: p.plan.Variadic, resolved: resolution{proc: p, args: -1}}
+	t := &Target{Info: p.info(), Variadic: p.plan.Variadic, Error: p.plan.Error, resolved: resolution{proc: p, args: -1}}
 	for i := range p.plan.Args {
 		t.Args = append(t.Args, p.plan.Args[i].Type)
 	}
@@ -94,7 +97,7 @@ func (d decodeFunc) decode(call *Call, into []any) error {
 // wraps, and what of that s.Errors lists. Values in it are encoded by the codec.
 func (s *Server) EncodeError(err error, codec Codec) []byte {
 	s.prepare()
-	return wire.AppendError(nil, s.errs.record(err, codec))
+	return wire.AppendError(nil, s.errs.record(s.logger(), fmt.Sprintf("%T", err), err, codec))
 }
 
 // DecodeError returns the error that [Server.EncodeError] made a record of, as one of the

@@ -558,15 +558,17 @@ func (r *RecvStream) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Stop tells the producer that nothing more is wanted.
+// Stop tells the producer that nothing more is wanted. Of a stream that has ended it
+// touches no channel: then it may be called from outside the bubble of package synctest
+// that the connection is in, as the garbage collector does.
 func (r *RecvStream) Stop() {
 	r.mu.Lock()
 	tell := !r.stopped && r.err == nil
 	r.stopped = true
 	r.queue = nil
 	r.mu.Unlock()
-	signal(r.wake)
 	if tell {
+		signal(r.wake)
 		r.send(wire.Stop, []byte{r.channel})
 	}
 }

@@ -1,0 +1,132 @@
+package rpc_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	stock "net/rpc"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/yonder-rpc/yonder/net/rpc"
+)
+
+// caller is a client of either package.
+type caller interface {
+	Call(serviceMethod string, args any, reply any) error
+	Close() error
+}
+
+// entrant is one package at both ends.
+type entrant struct {
+	name  string
+	serve func(tb testing.TB) string // an address
+	dial  func(tb testing.TB, address string) caller
+}
+
+var entrants = []entrant{
+	{"standard", serveStock, dialStock},
+	{"yonder", func(tb testing.TB) string { return serve(tb, rpc.NewServer()) }, dialOurs},
+}
+
+func serveStock(tb testing.TB) string {
+	s := stock.NewServer()
+	if err := s.Register(new(Math)); err != nil {
+		tb.Fatal(err)
+	}
+	l := listen(tb)
+	go s.Accept(l)
+	return l.Addr().String()
+}
+
+func dialStock(tb testing.TB, address string) caller {
+	c, err := stock.Dial("tcp", address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+func dialOurs(tb testing.TB, address string) caller { return dial(tb, address) }
+
+// BenchmarkCall is one caller, and many on one connection, with small and large arguments,
+// of the standard package and of this one.
+func BenchmarkCall(b *testing.B) {
+	log.SetOutput(io.Discard) // the standard server logs that its listener was closed
+	defer log.SetOutput(os.Stderr)
+	for _, callers := range []int{1, 16, 256} {
+		for _, e := range entrants {
+			b.Run(fmt.Sprintf("add/callers=%d/%s", callers, e.name), func(b *testing.B) {
+				c := e.dial(b, e.serve(b))
+				defer c.Close()
+				b.ReportAllocs()
+				b.SetParallelism(max(1, callers/runtime.GOMAXPROCS(0)))
+				args := &Pair{7, 8}
+				work := func() error {
+					var sum int
+					return c.Call("Math.Add", args, &sum)
+				}
+				parallel(b, callers, work)
+			})
+		}
+	}
+	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
+		for _, e := range entrants {
+			b.Run(fmt.Sprintf("echo/bytes=%d/%s", size, e.name), func(b *testing.B) {
+				c := e.dial(b, e.serve(b))
+				defer c.Close()
+				b.ReportAllocs()
+				b.SetBytes(int64(size))
+				arg := bytes.Repeat([]byte{1}, size)
+				parallel(b, 1, func() error {
+					var reply []byte
+					return c.Call("Math.Echo", arg, &reply)
+				})
+			})
+		}
+	}
+	for _, e := range entrants {
+		b.Run("words/"+e.name, func(b *testing.B) {
+			c := e.dial(b, e.serve(b))
+			defer c.Close()
+			b.ReportAllocs()
+			arg := map[string][]int{"one": {1, 2, 3}, "two": {4, 5, 6}, "three": make([]int, 1000)}
+			parallel(b, 1, func() error {
+				var n int
+				return c.Call("Math.Count", arg, &n)
+			})
+		})
+	}
+}
+
+func parallel(b *testing.B, callers int, work func() error) {
+	if callers == 1 {
+		for b.Loop() {
+			if err := work(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return
+	}
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := work(); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+func listen(tb testing.TB) net.Listener {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { l.Close() })
+	return l
+}

@@ -1,0 +1,293 @@
+package rpc
+
+import (
+	"encoding/gob"
+	"errors"
+	"io"
+	"log"
+	"sync"
+	"time"
+
+	"github.com/yonder-rpc/yonder"
+)
+
+// Request is the header of a call: with gob it travels before the argument. Codecs read
+// and write it; others need not know it.
+type Request struct {
+	ServiceMethod string // "Service.Method"
+	Seq           uint64 // chosen by the client, to tell its calls apart
+
+	ext *requestExt // beyond what the standard package sends; nil: nothing
+}
+
+// Response is the header of an answer: with gob it travels before the reply.
+type Response struct {
+	ServiceMethod string // that of the Request
+	Seq           uint64 // that of the Request
+	Error         string // empty: the call succeeded
+
+	ext *responseExt // beyond what the standard package sends; nil: nothing
+}
+
+// A ServerCodec is a server's end of a connection, in some encoding. The server calls
+// ReadRequestHeader and ReadRequestBody in turn, from one goroutine; a nil body is to be
+// read and thrown away. Calls of WriteResponse do not overlap each other, but do overlap
+// reading. Close may be called more than once, and while a read is waiting.
+type ServerCodec interface {
+	ReadRequestHeader(*Request) error
+	ReadRequestBody(any) error
+	WriteResponse(*Response, any) error
+	Close() error
+}
+
+// A ClientCodec is a client's end of a connection, in some encoding. Calls of WriteRequest
+// do not overlap each other. The client calls ReadResponseHeader and ReadResponseBody in
+// turn, from one goroutine; a nil body is to be read and thrown away. Close is called once,
+// and while a read is waiting.
+type ClientCodec interface {
+	WriteRequest(*Request, any) error
+	ReadResponseHeader(*Response) error
+	ReadResponseBody(any) error
+	Close() error
+}
+
+// What a peer of this package understands beyond the standard package.
+const featureCancel = 1 << iota // calls of cancelMethod
+
+// cancelMethod ends the context of the call whose Seq is the argument's. A client calls it
+// only when the server has said, in a header, that it knows the method.
+const cancelMethod = "_goRPC_.Cancel"
+
+// cancelArgs is cancelMethod's argument. The method's reply is a bool, always true.
+type cancelArgs struct{ Seq uint64 }
+
+// announceSeq is the Seq of an answer to no call, by which a server says what it
+// understands. A client's own numbers begin at zero.
+const announceSeq = 1<<64 - 1
+
+// requestExt is what a request says beyond the standard package's.
+type requestExt struct {
+	timeout  time.Duration // until the caller stops waiting; zero: it does not
+	metadata yonder.Metadata
+	features uint64
+}
+
+// responseExt is what a response says beyond the standard package's.
+type responseExt struct {
+	code     yonder.Code // zero: success, or not known
+	metadata yonder.Metadata
+	features uint64
+}
+
+// requestHeader is a Request as gob encodes one with an extension. A gob decoder ignores
+// fields that it does not know and compiles one program a type of the peer's, so a stock
+// server reads both in any order.
+type requestHeader struct {
+	ServiceMethod string
+	Seq           uint64
+	Timeout       int64    // nanoseconds
+	Metadata      []string // key before value; no map, for which gob takes memory on trust
+	Features      uint64
+}
+
+// responseHeader is a Response as gob encodes one with an extension.
+type responseHeader struct {
+	ServiceMethod string
+	Seq           uint64
+	Error         string
+	Code          string // of package yonder, in lower case
+	Metadata      []string
+	Features      uint64
+}
+
+// pairs returns metadata as a header has it.
+func pairs(m yonder.Metadata) []string {
+	if len(m) == 0 {
+		return nil
+	}
+	list := make([]string, 0, 2*len(m))
+	for k, v := range m {
+		list = append(list, k, v)
+	}
+	return list
+}
+
+// metadata returns the opposite of pairs.
+func metadata(list []string) yonder.Metadata {
+	if len(list) < 2 {
+		return nil
+	}
+	m := make(yonder.Metadata, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		m[list[i]] = list[i+1]
+	}
+	return m
+}
+
+// invalidRequest is sent in place of a reply with an error. No client decodes it.
+var invalidRequest = struct{}{}
+
+// gobDecoder reads headers and bodies from a guarded stream.
+type gobDecoder struct {
+	guard *guard
+	dec   *gob.Decoder
+}
+
+func newGobDecoder(r io.Reader, maxMessage int) gobDecoder {
+	g := newGuard(r, maxMessage)
+	return gobDecoder{g, gob.NewDecoder(g)}
+}
+
+// decode decodes the next value; into nil, it is thrown away. A panic of gob's, or of a
+// type's own decoding method, is an error.
+func (d *gobDecoder) decode(into any) (err error) {
+	done := false
+	defer func() {
+		if done {
+			return
+		}
+		if v := recover(); v != nil {
+			log.Printf("rpc: panic decoding %T: %v", into, v)
+		}
+		err = errDecodePanic
+	}()
+	err = d.dec.Decode(into)
+	done = true
+	return err
+}
+
+var errDecodePanic = errors.New("rpc: panic while decoding")
+
+// gobServerCodec is the gob wire at a server's end. Unlike other codecs its WriteResponse
+// may be called by several goroutines at once.
+type gobServerCodec struct {
+	gobDecoder
+	out    *outbox
+	conn   io.Closer
+	mend   bool // see Server.BadReplyIsError
+	header requestHeader
+	once   sync.Once
+	closed error
+}
+
+// newGobServerCodec returns a server's end of conn. maxMessage is as in [Server].
+func newGobServerCodec(conn io.ReadWriteCloser, maxMessage int, badReplyIsError bool) *gobServerCodec {
+	return &gobServerCodec{
+		gobDecoder: newGobDecoder(conn, maxMessage),
+		out:        newOutbox(conn, nil),
+		conn:       conn,
+		mend:       badReplyIsError,
+	}
+}
+
+func (c *gobServerCodec) ReadRequestHeader(r *Request) error {
+	h := &c.header
+	*h = requestHeader{}
+	if err := c.decode(h); err != nil {
+		return err
+	}
+	r.ServiceMethod, r.Seq = h.ServiceMethod, h.Seq
+	if h.Timeout != 0 || h.Metadata != nil || h.Features != 0 {
+		r.ext = &requestExt{time.Duration(h.Timeout), metadata(h.Metadata), h.Features}
+	}
+	return nil
+}
+
+func (c *gobServerCodec) ReadRequestBody(body any) error { return c.decode(body) }
+
+func (c *gobServerCodec) WriteResponse(r *Response, body any) error {
+	return c.write(r, body, false)
+}
+
+// write is WriteResponse that knows whether other answers are likely to follow at once.
+func (c *gobServerCodec) write(r *Response, body any, crowded bool) error {
+	err := c.out.put(putting{crowded: crowded, broken: !c.mend}, r.Seq, r.wire(), body)
+	if !isEncodeError(err) {
+		return err
+	}
+	if c.mend {
+		bad := &Response{ServiceMethod: r.ServiceMethod, Seq: r.Seq, Error: "rpc: reply of " + r.ServiceMethod + ": " + err.Error()}
+		if r.ext != nil {
+			bad.ext = &responseExt{code: yonder.Internal, metadata: r.ext.metadata}
+		}
+		return c.out.put(putting{}, bad.Seq, bad.wire(), invalidRequest)
+	}
+	// As the standard package: the header is sent, so there is no way back.
+	log.Println("rpc: gob error encoding body:", err)
+	c.out.finish()
+	c.Close()
+	return err
+}
+
+// wire returns what gob is to encode.
+func (r *Response) wire() any {
+	if r.ext == nil {
+		return r
+	}
+	h := &responseHeader{
+		ServiceMethod: r.ServiceMethod, Seq: r.Seq, Error: r.Error,
+		Metadata: pairs(r.ext.metadata), Features: r.ext.features,
+	}
+	if r.ext.code != 0 {
+		h.Code = r.ext.code.String()
+	}
+	return h
+}
+
+// Close closes the connection.
+func (c *gobServerCodec) Close() error {
+	c.once.Do(func() { c.closed = c.conn.Close() })
+	return c.closed
+}
+
+// gobClientCodec is the gob wire at a client's end. Unlike other codecs its WriteRequest
+// may be called by several goroutines at once.
+type gobClientCodec struct {
+	gobDecoder
+	out    *outbox
+	conn   io.Closer
+	header responseHeader
+}
+
+func newGobClientCodec(conn io.ReadWriteCloser, maxMessage int) *gobClientCodec {
+	return &gobClientCodec{
+		gobDecoder: newGobDecoder(conn, maxMessage),
+		out:        newOutbox(conn, nil),
+		conn:       conn,
+	}
+}
+
+func (c *gobClientCodec) WriteRequest(r *Request, body any) error {
+	return c.out.put(putting{}, r.Seq, r.wire(), body)
+}
+
+// wire returns what gob is to encode.
+func (r *Request) wire() any {
+	if r.ext == nil {
+		return r
+	}
+	return &requestHeader{
+		ServiceMethod: r.ServiceMethod, Seq: r.Seq, Timeout: int64(r.ext.timeout),
+		Metadata: pairs(r.ext.metadata), Features: r.ext.features,
+	}
+}
+
+func (c *gobClientCodec) ReadResponseHeader(r *Response) error {
+	h := &c.header
+	*h = responseHeader{}
+	if err := c.decode(h); err != nil {
+		return err
+	}
+	r.ServiceMethod, r.Seq, r.Error = h.ServiceMethod, h.Seq, h.Error
+	if h.Code != "" || h.Metadata != nil || h.Features != 0 {
+		r.ext = &responseExt{metadata: metadata(h.Metadata), features: h.Features}
+		if h.Code != "" && r.ext.code.UnmarshalText([]byte(h.Code)) != nil {
+			r.ext.code = yonder.Unknown // of a later version
+		}
+	}
+	return nil
+}
+
+func (c *gobClientCodec) ReadResponseBody(body any) error { return c.decode(body) }
+
+func (c *gobClientCodec) Close() error { return c.conn.Close() }

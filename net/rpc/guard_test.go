@@ -1,0 +1,337 @@
+package rpc
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var updateCorpus = flag.Bool("update", false, "rewrite the corpus of FuzzGuard")
+
+// guardTree has all that gob has, and itself.
+type guardTree struct {
+	Bool    bool
+	Int     int
+	Float   float64
+	Complex complex128
+	Bytes   []byte
+	Name    string
+	Time    time.Time // has an encoding of its own
+	Array   [3]uint16
+	Ints    []int
+	Names   map[string][]string
+	Any     any
+	Anys    []any
+	ByKey   map[guardKey]any
+	Next    *guardTree
+	Trees   []guardTree
+}
+
+type guardKey struct{ A, B int }
+
+type guardLeaf struct{ Any any }
+
+type guardOther struct {
+	Leaf  guardLeaf
+	Table map[string]int
+}
+
+// guardNames has one of guardTree's fields: the others are passed over.
+type guardNames struct{ Name string }
+
+// guardGob tells gob of the types that interfaces hold here. Twice is allowed.
+func guardGob() {
+	gob.Register(guardKey{})
+	gob.Register(guardLeaf{})
+	gob.Register(guardOther{})
+	gob.Register(map[string]any{})
+	gob.Register([]any{})
+}
+
+func guardTrees() []guardTree {
+	deep := new(guardTree)
+	for range 50 {
+		deep = &guardTree{Name: "deep", Next: deep}
+	}
+	return []guardTree{
+		{},
+		{Bool: true, Int: -5, Float: 1.5, Complex: 2i, Bytes: []byte("bytes"), Name: "name", Time: time.Unix(1, 2).UTC()},
+		{Array: [3]uint16{1, 0, 65535}, Ints: []int{1, -1, 1 << 40}, Names: map[string][]string{"a": {"b", ""}, "c": nil}},
+		{Any: 1, Anys: []any{"x", 2, nil, guardKey{1, 2}}},
+		{Any: guardLeaf{guardOther{guardLeaf{map[string]any{"k": guardKey{3, 4}}}, map[string]int{"x": 1}}}, Name: "behind"},
+		{Anys: []any{guardLeaf{[]any{guardLeaf{guardKey{}}, guardOther{}}}, guardOther{Table: map[string]int{"y": 2}}, 7}, Ints: []int{1}},
+		{ByKey: map[guardKey]any{{1, 2}: "v", {3, 4}: guardLeaf{5}}},
+		{Trees: []guardTree{{Name: "1"}, {Trees: []guardTree{{Any: guardLeaf{}}}}}},
+		*deep,
+		{Bytes: make([]byte, 70_000), Name: strings.Repeat("long", 5_000)},
+	}
+}
+
+// guardStream encodes values, each alone or all on one stream.
+func guardStream(tb testing.TB, values ...any) []byte {
+	tb.Helper()
+	guardGob()
+	var b bytes.Buffer
+	enc := gob.NewEncoder(&b)
+	for _, v := range values {
+		if err := enc.Encode(v); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// TestGuardPasses has values come through a guard as without one, however they are cut up.
+func TestGuardPasses(t *testing.T) {
+	var all []any
+	for _, tree := range guardTrees() {
+		all = append(all, tree)
+	}
+	streams := [][]byte{guardStream(t, all...)}
+	for _, v := range all {
+		streams = append(streams, guardStream(t, v))
+	}
+	for i, stream := range streams {
+		for name, r := range map[string]io.Reader{
+			"whole": bytes.NewReader(stream), "by bytes": iotest.OneByteReader(bytes.NewReader(stream)),
+		} {
+			t.Run(fmt.Sprintf("%d %s", i, name), func(t *testing.T) {
+				plain, guarded := gob.NewDecoder(bytes.NewReader(stream)), newGobDecoder(r, 0)
+				for {
+					var want, got guardTree
+					wantErr, gotErr := plain.Decode(&want), guarded.decode(&got)
+					if diff := cmp.Diff(want, got); diff != "" || wantErr != gotErr {
+						t.Fatalf("%v, %v without a guard\n%s", gotErr, wantErr, diff)
+					}
+					if wantErr != nil {
+						break
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestGuardMendsLengths has interfaces passed over within which types are defined. gob
+// itself loses its place there, because it goes by the first part's length.
+func TestGuardMendsLengths(t *testing.T) {
+	for i, tree := range guardTrees() {
+		if slices.Contains(tree.Anys, nil) {
+			continue // gob cannot pass over it
+		}
+		d := newGobDecoder(bytes.NewReader(guardStream(t, tree)), 0)
+		var got guardNames
+		if err := d.decode(&got); err != nil || got.Name != tree.Name {
+			t.Errorf("%d: %q, %v; want %q", i, got.Name, err, tree.Name)
+		}
+	}
+}
+
+// guardMessage makes a message of a type number and a body.
+func guardMessage(id int64, body ...byte) []byte {
+	n := uint64(id) << 1
+	if id < 0 {
+		n = uint64(^id)<<1 | 1
+	}
+	content := append(appendUint(nil, n), body...)
+	return append(appendUint(nil, uint64(len(content))), content...)
+}
+
+// guardBomb is a value of guardTree or guardOther of which one field's count is huge.
+func guardBomb(tb testing.TB, v any) []byte {
+	const marker = 0x77
+	stream := guardStream(tb, v)
+	at := bytes.LastIndexByte(stream, marker)
+	last := 0 // where the last message begins
+	for i := 0; i < len(stream); {
+		c := cursor{b: stream, i: i}
+		n := int(c.uint())
+		last, i = i, c.i+n
+	}
+	if at < last {
+		tb.Fatal("the marker is not in the value")
+	}
+	c := cursor{b: stream, i: last}
+	c.uint()
+	content := append(append(append([]byte{}, stream[c.i:at]...), 0xfc, 0x10, 0, 0, 0), stream[at+1:]...)
+	return append(append(stream[:last:last], appendUint(nil, uint64(len(content)))...), content...)
+}
+
+// guardBombs claim what they do not have. The marker is the length of what has the count.
+func guardBombs(tb testing.TB) map[string][]byte {
+	table := make(map[string]int)
+	names := make(map[string][]string)
+	for i := range 0x77 {
+		table[fmt.Sprint(i)] = 1
+		names[fmt.Sprint(i)] = nil
+	}
+	return map[string][]byte{
+		"map":                guardBomb(tb, guardOther{Table: table}),
+		"map of slices":      guardBomb(tb, guardTree{Names: names}),
+		"slice":              guardBomb(tb, guardTree{Ints: make([]int, 0x77)}),
+		"slice of structs":   guardBomb(tb, guardTree{Trees: make([]guardTree, 0x77)}),
+		"slice of any":       guardBomb(tb, guardTree{Anys: make([]any, 0x77)}),
+		"map in an any":      guardBomb(tb, guardTree{Any: guardOther{Table: table}}),
+		"map in a map":       guardBomb(tb, guardTree{ByKey: map[guardKey]any{{}: guardOther{Table: table}}}),
+		"huge length":        {0xfc, 0x3f, 0xff, 0xff, 0xff, 2, 0, 1},
+		"absurd length":      {0xf8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1},
+		"length of a length": {0x80, 1, 2, 3},
+		"huge definition":    append([]byte{0xfc, 0x3f, 0xff, 0xff, 0xff}, 0xff, 0x81, 3),
+	}
+}
+
+// TestGuardRefuses bounds what lies cost.
+func TestGuardRefuses(t *testing.T) {
+	for name, stream := range guardBombs(t) {
+		t.Run(name, func(t *testing.T) {
+			d := newGobDecoder(bytes.NewReader(stream), 0)
+			var tree guardTree
+			into := any(&tree)
+			if name == "map" {
+				into = new(guardOther)
+			}
+			var err error
+			if spent := allocated(func() { err = d.decode(into) }); spent > 1<<20 {
+				t.Errorf("it cost %d bytes of memory", spent)
+			}
+			if err == nil {
+				t.Errorf("%d bytes were accepted: %+v", len(stream), tree)
+			}
+		})
+	}
+	t.Run("nesting", func(t *testing.T) {
+		stream := guardStream(t, guardTree{Next: new(guardTree)})
+		c := cursor{b: stream}
+		last := 0
+		for c.i < len(stream) {
+			last = c.i
+			c.i += int(c.uint())
+		}
+		id := (&cursor{b: stream, i: last + 1}).int()
+		field := byte(reflect.TypeFor[guardTree]().NumField() - 1) // Next, counted from one
+		for _, depth := range []int{maxNesting - 1, maxNesting, 5_000_000} {
+			deep := append(stream[:last:last], guardMessage(id, bytes.Repeat([]byte{field}, depth)...)...)
+			d := newGobDecoder(bytes.NewReader(deep), 0)
+			if err := d.decode(new(guardTree)); (err == nil) != (depth < maxNesting) {
+				t.Errorf("%d deep: %v", depth, err)
+			}
+		}
+	})
+	t.Run("definitions", func(t *testing.T) {
+		var stream []byte
+		for i := range 100_000 {
+			def := []byte{2, 1, 1, 1, 'S', 0, 1, 4, 0, 0} // a slice of ints
+			stream = append(stream, guardMessage(-int64(gobUser+i), def...)...)
+		}
+		g := newGuard(bytes.NewReader(stream), 0)
+		if _, err := io.Copy(io.Discard, guardReader{g}); err == nil || !strings.Contains(err.Error(), "definitions") {
+			t.Errorf("%d bytes of definitions: %v", len(stream), err)
+		}
+	})
+}
+
+// guardReader hides the guard's other methods.
+type guardReader struct{ io.Reader }
+
+// TestGuardGoesOn reads on behind a value that was refused.
+func TestGuardGoesOn(t *testing.T) {
+	stream := guardStream(t, guardNames{"small"}, guardNames{strings.Repeat("large", 1000)}, guardNames{"small again"})
+	d := newGobDecoder(bytes.NewReader(stream), 1000)
+	var got []string
+	for {
+		var n guardNames
+		err := d.decode(&n)
+		if err == io.EOF {
+			break
+		}
+		if e, ok := errors.AsType[*messageError](err); ok && e.size {
+			n.Name = "refused"
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, n.Name)
+	}
+	if diff := cmp.Diff([]string{"small", "refused", "small again"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// FuzzGuard checks that whatever comes in, what the guard lets through costs little to
+// decode, panics nobody, and would be let through again as it is.
+func FuzzGuard(f *testing.F) {
+	guardGob()
+	if *updateCorpus {
+		writeCorpus(f)
+	}
+	const limit = 1 << 20
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		if len(stream) > 1<<16 {
+			t.Skip("too long to be of use")
+		}
+		for _, into := range []func() any{
+			func() any { return new(guardTree) },
+			func() any { return new(guardOther) },
+			func() any { return nil },
+		} {
+			spent := allocated(func() {
+				d := newGobDecoder(bytes.NewReader(stream), limit)
+				for range 100 {
+					if d.decode(into()) != nil {
+						break
+					}
+				}
+			})
+			if spent > 64<<20 {
+				t.Errorf("%d bytes cost %d bytes of memory", len(stream), spent)
+			}
+		}
+		once, _ := io.ReadAll(guardReader{newGuard(bytes.NewReader(stream), 0)})
+		twice, err := io.ReadAll(guardReader{newGuard(bytes.NewReader(once), 0)})
+		if err != nil && err != io.ErrUnexpectedEOF || !bytes.Equal(once, twice) {
+			t.Errorf("let through the first time:\n%x\nand the second, %v:\n%x", once, err, twice)
+		}
+	})
+}
+
+// writeCorpus writes what a fuzzer would take long to find.
+func writeCorpus(f *testing.F) {
+	dir := filepath.Join("testdata", "fuzz", "FuzzGuard")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		f.Fatal(err)
+	}
+	inputs := guardBombs(f)
+	for i, tree := range guardTrees() {
+		if len(tree.Bytes) < 1000 {
+			inputs[fmt.Sprintf("tree %d", i)] = guardStream(f, tree)
+		}
+	}
+	inputs["header"] = guardStream(f, &Request{ServiceMethod: "Math.Add", Seq: 1}, 1, &requestHeader{"Math.Add", 2, 3, []string{"k", "v"}, 1}, 2)
+	for name, input := range inputs {
+		text := fmt.Sprintf("go test fuzz v1\n[]byte(%q)\n", input)
+		if err := os.WriteFile(filepath.Join(dir, strings.ReplaceAll(name, " ", "-")), []byte(text), 0o644); err != nil {
+			f.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,217 @@
+package jsonrpc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	stockrpc "net/rpc"
+	stock "net/rpc/jsonrpc"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/yonder-rpc/yonder/net/rpc"
+	"github.com/yonder-rpc/yonder/net/rpc/jsonrpc"
+)
+
+// Pair is an argument.
+type Pair struct{ A, B int }
+
+// Math is a service that both packages take.
+type Math struct{}
+
+func (Math) Add(args *Pair, sum *int) error {
+	*sum = args.A + args.B
+	return nil
+}
+
+func (Math) Fail(text string, _ *int) error { return errors.New(text) }
+
+func (Math) Names(n int, reply *map[string][]string) error {
+	if n > 0 {
+		*reply = map[string][]string{"<b>": {"x", "é"}}
+	}
+	return nil
+}
+
+// caller is a client of either package.
+type caller interface {
+	Call(serviceMethod string, args any, reply any) error
+	Close() error
+}
+
+type tape struct {
+	ToServer, ToClient string
+	Results            []any
+}
+
+// TestSameBytes has the standard package and this one do the same calls, in all pairings,
+// and compares every byte.
+func TestSameBytes(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	defer goleak.VerifyNone(t, before)
+	want := record(t, true, true)
+	if !strings.HasPrefix(want.ToServer, `{"method":"Math.Add","params":[{"A":7,"B":8}],"id":0}`+"\n") {
+		t.Fatalf("the standard package's requests are not as expected: %s", want.ToServer)
+	}
+	for _, pairing := range [][2]bool{{false, true}, {true, false}, {false, false}} {
+		if diff := cmp.Diff(want, record(t, pairing[0], pairing[1])); diff != "" {
+			t.Errorf("standard client %v, standard server %v:\n%s", pairing[0], pairing[1], diff)
+		}
+	}
+}
+
+// record makes calls and keeps what passes.
+func record(t *testing.T, stockClient, stockServer bool) tape {
+	t.Helper()
+	near, far := net.Pipe()
+	served := make(chan struct{})
+	go func() { // ends when the client has closed the connection
+		defer close(served)
+		if stockServer {
+			s := stockrpc.NewServer()
+			s.Register(Math{})
+			s.ServeCodec(stock.NewServerCodec(far))
+			return
+		}
+		s := rpc.NewServer()
+		s.Register(Math{})
+		s.ServeCodec(jsonrpc.NewServerCodec(far))
+	}()
+	conn := &taped{ReadWriteCloser: near}
+	var c caller
+	if stockClient {
+		c = stock.NewClient(conn)
+	} else {
+		c = jsonrpc.NewClient(conn)
+	}
+	results := script(c)
+	c.Close()
+	<-served
+	return tape{conn.written.String(), conn.read.String(), results}
+}
+
+// script is calls of all kinds, and what came of them.
+func script(c caller) []any {
+	var results []any
+	call := func(method string, args, reply any) {
+		err := c.Call(method, args, reply)
+		if err != nil {
+			results = append(results, method, err.Error())
+			return
+		}
+		results = append(results, method, reply)
+	}
+	call("Math.Add", Pair{7, 8}, new(int))
+	call("Math.Fail", "no <reason>", new(int))
+	call("Math.Names", 1, new(map[string][]string))
+	call("Math.Names", 0, new(map[string][]string))
+	call("Math.None", 1, new(int))
+	call("None.None", 1, new(int))
+	call("None", 1, new(int))
+	call("Math.Add", "no pair", new(int))
+	call("Math.Add", nil, new(int))
+	call("Math.Add", make(chan int), new(int))
+	call("Math.Add", Pair{1, 1}, new(string)) // ends the connection
+	return results
+}
+
+// taped keeps what a client writes and reads.
+type taped struct {
+	io.ReadWriteCloser
+	mu            sync.Mutex // guards what follows
+	written, read bytes.Buffer
+}
+
+func (c *taped) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.written.Write(p)
+	c.mu.Unlock()
+	return c.ReadWriteCloser.Write(p)
+}
+
+func (c *taped) Read(p []byte) (int, error) {
+	n, err := c.ReadWriteCloser.Read(p)
+	c.mu.Lock()
+	c.read.Write(p[:n])
+	c.mu.Unlock()
+	return n, err
+}
+
+// TestServerAnswers is requests as others write them.
+func TestServerAnswers(t *testing.T) {
+	for _, test := range []struct{ request, want string }{
+		{`{"method":"Math.Add","params":[{"A":1,"B":2}],"id":"any value"}`, `{"id":"any value","result":3,"error":null}`},
+		{`{"method":"Math.Add","params":[{"A":1,"B":2}],"id":[1]}`, `{"id":[1],"result":3,"error":null}`},
+		{`{"method":"Math.Add","params":[{"A":1,"B":2}]}`, `{"id":null,"result":3,"error":null}`},
+		{`{"method":"Math.Add","id":1}`, `{"id":1,"result":null,"error":"jsonrpc: request body missing params"}`},
+		{`{}`, `{"id":null,"result":null,"error":"rpc: service/method request ill-formed: "}`},
+	} {
+		s := rpc.NewServer()
+		s.Register(Math{})
+		var out bytes.Buffer
+		s.ServeCodec(jsonrpc.NewServerCodec(struct {
+			io.Reader
+			io.Writer
+			io.Closer
+		}{strings.NewReader(test.request), &out, io.NopCloser(nil)}))
+		if got := out.String(); got != test.want+"\n" {
+			t.Errorf("%s: %s; want %s", test.request, got, test.want)
+		}
+	}
+}
+
+// Wait is a service whose method waits.
+type Wait struct{ release chan struct{} }
+
+func (w *Wait) Wait(_ int, _ *int) error {
+	<-w.release
+	return nil
+}
+
+// TestContext ends a call at the caller's end: the wire has no cancellation.
+func TestContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := rpc.NewServer()
+		wait := &Wait{make(chan struct{})}
+		s.Register(wait)
+		s.Register(Math{})
+		near, far := net.Pipe()
+		go s.ServeCodec(jsonrpc.NewServerCodec(far))
+		c := jsonrpc.NewClient(near)
+		defer c.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		call := c.GoContext(ctx, "Wait.Wait", 1, new(int), nil)
+		synctest.Wait()
+		cancel()
+		if err := (<-call.Done).Error; err != context.Canceled {
+			t.Errorf("GoContext: %v; want context.Canceled", err)
+		}
+		close(wait.release)
+		var sum int
+		if err := c.CallContext(t.Context(), "Math.Add", Pair{1, 2}, &sum); err != nil || sum != 3 {
+			t.Errorf("Add(1, 2) = %d, %v", sum, err)
+		}
+	})
+}
+
+// FuzzServer checks that nothing a client sends panics a server or keeps it.
+func FuzzServer(f *testing.F) {
+	f.Add([]byte(`{"method":"Math.Add","params":[{"A":1,"B":2}],"id":1}{"method":"Math.Names","params":[1],"id":null}`))
+	f.Add([]byte(`{"method":"Math.Add","params":{},"id":{}}[]`))
+	s := rpc.NewServer()
+	s.Register(Math{})
+	f.Fuzz(func(t *testing.T, request []byte) {
+		s.ServeCodec(jsonrpc.NewServerCodec(struct {
+			io.Reader
+			io.Writer
+			io.Closer
+		}{bytes.NewReader(request), io.Discard, io.NopCloser(nil)}))
+	})
+}

@@ -1,0 +1,100 @@
+/*
+Package jsonrpc is a drop-in for the standard library's net/rpc/jsonrpc: JSON-RPC 1.0 over a
+stream, for package rpc. Its API and its bytes are the standard package's, and stock clients
+and servers are peers in both directions. To move a program, change the import paths of
+net/rpc and net/rpc/jsonrpc together.
+
+The wire has no room for what package rpc adds to its own: contexts end calls at the
+caller's end only, and neither deadlines nor metadata nor codes cross. A message may be of
+any size.
+*/
+package jsonrpc
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/yonder-rpc/yonder/net/rpc"
+)
+
+// ServeConn has [rpc.DefaultServer] serve a connection until the client hangs up.
+func ServeConn(conn io.ReadWriteCloser) { rpc.ServeCodec(NewServerCodec(conn)) }
+
+// NewServerCodec returns a server's end of a connection.
+func NewServerCodec(conn io.ReadWriteCloser) rpc.ServerCodec {
+	return &serverCodec{
+		Closer: conn, dec: json.NewDecoder(conn), enc: json.NewEncoder(conn), ids: make(map[uint64]*json.RawMessage),
+	}
+}
+
+// request is a request as a server reads it.
+type request struct {
+	Method string           `json:"method"`
+	Params *json.RawMessage `json:"params"`
+	ID     *json.RawMessage `json:"id"`
+}
+
+// response is an answer as a server sends it.
+type response struct {
+	ID     *json.RawMessage `json:"id"`
+	Result any              `json:"result"`
+	Error  any              `json:"error"`
+}
+
+type serverCodec struct {
+	io.Closer
+	dec     *json.Decoder
+	enc     *json.Encoder
+	request request // the last one read
+
+	mu  sync.Mutex // guards what follows
+	seq uint64
+	ids map[uint64]*json.RawMessage // of requests without an answer, by Seq: any JSON value may be one
+}
+
+func (c *serverCodec) ReadRequestHeader(r *rpc.Request) error {
+	c.request = request{}
+	if err := c.dec.Decode(&c.request); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seq++
+	c.ids[c.seq] = c.request.ID
+	r.ServiceMethod, r.Seq = c.request.Method, c.seq
+	return nil
+}
+
+var errMissingParams = errors.New("jsonrpc: request body missing params")
+
+func (c *serverCodec) ReadRequestBody(into any) error {
+	switch {
+	case into == nil:
+		return nil
+	case c.request.Params == nil:
+		return errMissingParams
+	}
+	return json.Unmarshal(*c.request.Params, &[1]any{into})
+}
+
+var null = json.RawMessage("null")
+
+func (c *serverCodec) WriteResponse(r *rpc.Response, result any) error {
+	c.mu.Lock()
+	id, ok := c.ids[r.Seq]
+	delete(c.ids, r.Seq)
+	c.mu.Unlock()
+	if !ok {
+		return errors.New("invalid sequence number in response")
+	}
+	if id == nil {
+		id = &null
+	}
+	a := response{ID: id, Result: result}
+	if r.Error != "" {
+		a.Result, a.Error = nil, r.Error
+	}
+	return c.enc.Encode(a)
+}

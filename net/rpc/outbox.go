@@ -1,0 +1,268 @@
+package rpc
+
+import (
+	"encoding/gob"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+)
+
+const (
+	maxQueued = 1 << 20 // bytes that may wait for a write before senders wait too
+	large     = 1 << 15 // a value worth not copying
+	keptSpare = 1 << 17 // capacity of a buffer worth keeping for the next batch
+)
+
+// An outbox encodes messages and writes them. Whoever adds a message and finds nobody
+// writing becomes the writer; what others add meanwhile goes out with its next write. So
+// one call alone waits for nobody, and many share system calls.
+type outbox struct {
+	w io.Writer
+	// failed is told, without the lock, which messages a failed write has taken along; nil:
+	// nobody need know.
+	failed func(seqs []uint64, err error)
+
+	mu      sync.Mutex // guards what follows
+	enc     *gob.Encoder
+	buf     []byte   // encoded, to be written
+	last    int      // where in buf the encoder's last write begins
+	seqs    []uint64 // of the messages in buf
+	spare   []byte
+	spares  []uint64
+	writing bool
+	whole   bool          // the value being encoded may go straight to w
+	taken   bool          // by such a value, although the lock is free
+	wrote   chan struct{} // closed when a write ends; nil: nobody waits for that
+	err     error         // nothing can be written any more
+}
+
+func newOutbox(w io.Writer, failed func([]uint64, error)) *outbox {
+	o := &outbox{w: w, failed: failed}
+	o.enc = gob.NewEncoder(encoderOut{o})
+	return o
+}
+
+// encoderOut is where an outbox's encoder writes, with the lock held. Each message is one
+// write: the definitions of types first, if there are new ones, and then the value.
+type encoderOut struct{ o *outbox }
+
+func (e encoderOut) Write(p []byte) (int, error) {
+	o := e.o
+	if o.whole && len(p) >= large && !defines(p) {
+		return len(p), o.passLocked(p)
+	}
+	o.last = len(o.buf)
+	o.buf = append(o.buf, p...)
+	return len(p), nil
+}
+
+// defines reports whether a message is the definition of a type.
+func defines(message []byte) bool {
+	c := cursor{b: message}
+	c.uint()
+	return c.int() < 0
+}
+
+// passLocked writes buf and a message behind it, unlocking meanwhile. The encoder is in the
+// middle of that message, so nobody may use it.
+func (o *outbox) passLocked(message []byte) error {
+	o.taken = true
+	for o.writing {
+		o.waitLocked(nil)
+	}
+	if o.err != nil {
+		o.taken = false
+		return o.err
+	}
+	o.writing = true
+	o.writeLocked(message)
+	o.writing, o.taken = false, false
+	return o.err
+}
+
+// encodeError is the failure to encode a value, after which the outbox goes on.
+type encodeError struct{ err error }
+
+func (e encodeError) Error() string { return e.err.Error() }
+func (e encodeError) Unwrap() error { return e.err }
+
+func isEncodeError(err error) bool {
+	_, ok := err.(encodeError)
+	return ok
+}
+
+// How a message is put.
+type putting struct {
+	done    <-chan struct{} // not nil: another goroutine writes, and nothing waits after done is closed
+	crowded bool            // other messages are likely to follow at once
+	broken  bool            // if the body cannot be encoded, the header stays, and nothing follows
+}
+
+// put encodes a header and a body, and has them written. It waits for earlier writes if
+// too much is queued. If the body cannot be encoded, the error is an encodeError.
+func (o *outbox) put(how putting, seq uint64, header, body any) error {
+	o.mu.Lock()
+	for (len(o.buf) >= maxQueued && o.writing || o.taken) && o.err == nil {
+		if !o.waitLocked(how.done) {
+			o.mu.Unlock()
+			return errNotSent
+		}
+	}
+	if o.err != nil {
+		defer o.mu.Unlock()
+		return o.err
+	}
+	o.whole = how.done == nil
+	if err := o.encodeLocked(header, body, how.broken); err != nil {
+		defer o.mu.Unlock()
+		if o.err != nil {
+			return o.err
+		}
+		if how.broken {
+			o.err = errBroken
+		}
+		return encodeError{err}
+	}
+	if len(o.buf) == 0 { // written already
+		o.mu.Unlock()
+		return nil
+	}
+	o.seqs = append(o.seqs, seq)
+	if o.writing {
+		o.mu.Unlock()
+		return nil
+	}
+	o.writing = true
+	if how.done != nil {
+		o.mu.Unlock()
+		go o.writeAll() // ends when nothing is left to write, or a write fails
+		return nil
+	}
+	if how.crowded {
+		o.mu.Unlock()
+		runtime.Gosched()
+		o.mu.Lock()
+	}
+	o.writeLocked(nil)
+	rest := len(o.buf) > 0 && o.err == nil
+	o.writing = rest
+	o.mu.Unlock()
+	if rest {
+		go o.writeAll() // what others have added is not this caller's to wait for
+	}
+	return nil
+}
+
+// waitLocked waits until a write has ended, unlocking meanwhile, and reports whether done
+// was not closed before.
+func (o *outbox) waitLocked(done <-chan struct{}) bool {
+	if o.wrote == nil {
+		o.wrote = make(chan struct{})
+	}
+	wrote := o.wrote
+	o.mu.Unlock()
+	defer o.mu.Lock()
+	select {
+	case <-wrote:
+		return true
+	case <-done:
+		return false
+	}
+}
+
+var (
+	errBroken  = errors.New("rpc: the connection is broken: a reply could not be encoded")
+	errNotSent = errors.New("rpc: the call was not sent")
+)
+
+// encodeLocked appends a message to buf. If it fails, or gob panics, what stays there are
+// definitions of types, which gob counts as sent, and the header if it is to stay.
+func (o *outbox) encodeLocked(header, body any, broken bool) error {
+	value, end := len(o.buf), len(o.buf)
+	direct := o.whole
+	o.whole = false // not the header
+	done := false
+	defer func() {
+		o.whole = false
+		if !done { // a nil pointer, or a type's own method: the caller's panic
+			o.buf = slices.Delete(o.buf, value, end)
+			o.mu.Unlock()
+		}
+	}()
+	err := o.enc.Encode(header)
+	if err == nil {
+		value, end = o.last, len(o.buf)
+		o.whole = direct
+		err = o.enc.Encode(body)
+	}
+	if err != nil && !broken && o.err == nil {
+		o.buf = slices.Delete(o.buf, value, end)
+	}
+	done = true
+	return err
+}
+
+// writeAll writes until nothing is left.
+func (o *outbox) writeAll() {
+	for more := true; more; {
+		runtime.Gosched() // there are others, who may be about to add something
+		o.mu.Lock()
+		o.writeLocked(nil)
+		more = len(o.buf) > 0 && o.err == nil
+		o.writing = more
+		o.mu.Unlock()
+	}
+}
+
+// writeLocked writes buf, and a message behind it if there is one, unlocking meanwhile.
+func (o *outbox) writeLocked(message []byte) {
+	buf, seqs := o.buf, o.seqs
+	o.buf, o.seqs = o.spare[:0], o.spares[:0]
+	o.spare, o.spares = nil, nil
+	o.mu.Unlock()
+	var err error
+	if message != nil {
+		both := net.Buffers{buf, message}
+		_, err = both.WriteTo(o.w)
+	} else {
+		_, err = o.w.Write(buf)
+	}
+	if err != nil && o.failed != nil {
+		o.failed(seqs, err)
+	}
+	o.mu.Lock()
+	if err != nil && o.err == nil {
+		o.err = err
+		if o.failed != nil {
+			rest := slices.Clone(o.seqs)
+			o.mu.Unlock()
+			o.failed(rest, err)
+			o.mu.Lock()
+		}
+	}
+	if cap(buf) <= keptSpare {
+		o.spare = buf
+	}
+	o.spares = seqs
+	if o.wrote != nil {
+		close(o.wrote)
+		o.wrote = nil
+	}
+}
+
+// finish writes what is left, although nothing can be put any more.
+func (o *outbox) finish() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.writing {
+		o.waitLocked(nil)
+	}
+	if len(o.buf) > 0 {
+		o.writing = true
+		o.writeLocked(nil)
+		o.writing = false
+	}
+}

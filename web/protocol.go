@@ -1,0 +1,273 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/yonder-rpc/yonder"
+)
+
+// Protocol has a [yonder.Server] serve HTTP on the port that it has: list it in
+// [yonder.Server.Protocols]. It speaks HTTP/1.0 and 1.1. [Config.Protocol] returns one that is
+// configured.
+//
+// Of the server's limits, FirstByte is how long the header of a request may take, and KeepAlive
+// bounds the pauses within its body, and of a peer that does not read its answer. A header has 64
+// KiB at most, and between two requests a connection may rest for two minutes.
+var Protocol = new(Config).Protocol()
+
+const (
+	maxHeader   = 64 << 10
+	idleTimeout = 2 * time.Minute
+)
+
+// Protocol returns a protocol that serves what c's Handler does.
+func (c *Config) Protocol() yonder.Protocol { return &protocol{config: c} }
+
+type protocol struct {
+	config   *Config
+	handlers sync.Map // from *yonder.Server to http.Handler, until the server is shut down
+}
+
+func (p *protocol) Name() string { return "http" }
+
+var methods = []string{"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE "}
+
+// Detect looks for a method and the space after it.
+func (p *protocol) Detect(first []byte) yonder.Verdict {
+	for _, m := range methods {
+		n := min(len(first), len(m))
+		if string(first[:n]) == m[:n] {
+			if n == len(m) {
+				return yonder.Yes
+			}
+			return yonder.Maybe
+		}
+	}
+	return yonder.No
+}
+
+// handler returns what serves the requests for a server: the same for all its connections.
+func (p *protocol) handler(ctx context.Context, s *yonder.Server) http.Handler {
+	if h, ok := p.handlers.Load(s); ok {
+		return h.(http.Handler)
+	}
+	h, loaded := p.handlers.LoadOrStore(s, p.config.Handler(s))
+	if !loaded {
+		context.AfterFunc(ctx, func() { p.handlers.Delete(s) })
+	}
+	return h.(http.Handler)
+}
+
+// ServeConn implements [yonder.Protocol].
+func (p *protocol) ServeConn(ctx context.Context, s *yonder.Server, conn net.Conn) error {
+	if within(conn) {
+		conn.Close()
+		return errors.New("HTTP within a connection that HTTP has made")
+	}
+	limits := s.Limits.WithDefaults()
+	c := &connection{
+		ctx: ctx, handler: p.handler(ctx, s), patience: limits.KeepAlive, ended: make(chan struct{}),
+		Conn: &patientConn{conn, limits.KeepAlive},
+	}
+	defer c.Close()
+	logger := s.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	c.srv = &http.Server{
+		Handler:           c,
+		ReadHeaderTimeout: limits.FirstByte,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ConnState:         c.state,
+		ErrorLog:          log.New(logWriter{logger}, "", 0),
+	}
+	stop := context.AfterFunc(ctx, c.drain)
+	defer stop()
+	c.srv.Serve(c) // returns when the connection has ended
+	return nil
+}
+
+// within reports whether conn is one that a handler of this package's has made.
+func within(conn any) bool {
+	for {
+		switch c := conn.(type) {
+		case *tunnel, *socket:
+			return true
+		case interface{ NetConn() net.Conn }:
+			conn = c.NetConn()
+		default:
+			return false
+		}
+	}
+}
+
+// connection is one connection, as the listener of an HTTP server that has no other.
+type connection struct {
+	net.Conn
+	ctx      context.Context // ends with Shutdown
+	srv      *http.Server
+	handler  http.Handler
+	patience time.Duration
+	ended    chan struct{} // closed when nobody needs the connection any more
+	end      sync.Once
+
+	mu       sync.Mutex
+	accepted bool
+	active   int  // handlers that run: one, or none
+	hijacked bool // the HTTP server does not know when it ends
+}
+
+// Accept implements [net.Listener].
+func (c *connection) Accept() (net.Conn, error) {
+	c.mu.Lock()
+	first := !c.accepted
+	c.accepted = true
+	c.mu.Unlock()
+	if first {
+		return c.Conn, nil
+	}
+	<-c.ended
+	return nil, net.ErrClosed
+}
+
+// Addr implements [net.Listener].
+func (c *connection) Addr() net.Addr { return c.LocalAddr() }
+
+// Close implements [net.Listener]. The connection is done with when the HTTP server says so.
+func (c *connection) Close() error {
+	c.over()
+	return c.Conn.Close()
+}
+
+func (c *connection) over() { c.end.Do(func() { close(c.ended) }) }
+
+// state is told what becomes of the connection.
+func (c *connection) state(conn net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateHijacked:
+		c.mu.Lock()
+		c.hijacked = true
+		c.mu.Unlock()
+	case http.StateClosed:
+		c.over()
+	}
+}
+
+// drain has the request that is served be the last one.
+func (c *connection) drain() {
+	c.srv.SetKeepAlivesEnabled(false)
+	c.mu.Lock()
+	idle := c.active == 0
+	c.mu.Unlock()
+	if idle {
+		c.Conn.Close()
+	}
+}
+
+// ServeHTTP serves a request.
+func (c *connection) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	c.active++
+	c.mu.Unlock()
+	// A handler that goes on though its peer is gone does not keep the server from ending.
+	stop := context.AfterFunc(r.Context(), func() {
+		select {
+		case <-c.ctx.Done():
+			c.over()
+		case <-c.ended:
+		}
+	})
+	defer func() {
+		stop()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.active--
+		if c.hijacked {
+			c.over()
+		}
+	}()
+	if r.TLS == nil {
+		r.TLS = TLS(c.Conn)
+	}
+	if r.Body != http.NoBody && c.patience >= 0 {
+		body := &patientBody{r.Body, http.NewResponseController(w), c.patience}
+		body.wait() // the HTTP server reads what the handler leaves
+		r.Body = body
+	}
+	c.handler.ServeHTTP(w, r)
+}
+
+// patientConn is a connection whose peer must take something within patience; less than zero: it
+// need not.
+type patientConn struct {
+	net.Conn
+	patience time.Duration
+}
+
+func (c *patientConn) Write(b []byte) (n int, err error) {
+	const part = 64 << 10
+	for n < len(b) && err == nil {
+		if c.patience >= 0 {
+			c.SetWriteDeadline(time.Now().Add(c.patience)) // a connection that has no deadlines does without
+		}
+		var m int
+		m, err = c.Conn.Write(b[n:min(n+part, len(b))])
+		n += m
+	}
+	return n, err
+}
+
+// NetConn returns the connection underneath.
+func (c *patientConn) NetConn() net.Conn { return c.Conn }
+
+// CloseWrite has the peer read to the end what was written, though it was not all read that the
+// peer has sent: package net/http calls it then.
+func (c *patientConn) CloseWrite() error {
+	var conn any = c.Conn
+	for {
+		switch under := conn.(type) {
+		case interface{ CloseWrite() error }:
+			return under.CloseWrite()
+		case interface{ NetConn() net.Conn }:
+			conn = under.NetConn()
+		default:
+			return errors.ErrUnsupported
+		}
+	}
+}
+
+// patientBody is the body of a request whose next part must come within patience.
+type patientBody struct {
+	io.ReadCloser
+	control  *http.ResponseController
+	patience time.Duration
+}
+
+func (b *patientBody) wait() { b.control.SetReadDeadline(time.Now().Add(b.patience)) }
+
+func (b *patientBody) Read(p []byte) (int, error) {
+	b.wait()
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.control.SetReadDeadline(time.Time{}) // the HTTP server goes on reading, to see the peer go
+	}
+	return n, err
+}
+
+// logWriter takes what an HTTP server has to say, a line a call.
+type logWriter struct{ logger *slog.Logger }
+
+func (w logWriter) Write(b []byte) (int, error) {
+	w.logger.Warn("yonder: " + strings.TrimSpace(string(b)))
+	return len(b), nil
+}
