@@ -96,7 +96,8 @@ type conn struct {
 	next    func() ([]byte, error) // reads a message, or returns a *textError or another error
 	framing func() framing
 	w       *writer
-	half    bool // the peer may end its side and wait for answers
+	half    bool   // the peer may end its side and wait for answers
+	bye     func() // takes leave of the peer when the server shuts down; nil: there is no way
 
 	ctx   context.Context // of the handlers
 	end   context.CancelCauseFunc
@@ -143,6 +144,9 @@ func (c *conn) serve(stop context.Context) error {
 		c.mu.Unlock()
 		if c.wait(-1) {
 			c.w.drain()
+			if c.bye != nil {
+				c.bye()
+			}
 			c.closer.Close()
 		}
 	})

@@ -121,6 +121,11 @@ func (r *request) read(e *envelope, limits *yonder.Limits) (why string) {
 		return `"method" must be a string`
 	}
 	r.note = r.id == nil || r.legacy && isNull(r.id)
+	if r.legacy && r.id != nil && idOf(r.id) == nil { // any value will do, but an answer is one line
+		var line bytes.Buffer
+		json.Compact(&line, r.id)
+		r.id = line.Bytes()
+	}
 	switch {
 	case e.params == nil || isNull(e.params):
 	case e.params[0] != '[' && e.params[0] != '{':
