@@ -490,7 +490,7 @@ func (c *conn) subscribe(ctx context.Context, a *activeCall, slot *fn.Slot, v re
 		return 0, false, yonder.Errorf(yonder.ResourceExhausted, "yonder: more than %d streams on a connection", c.limits.MaxStreams)
 	}
 	c.lastSub++
-	s := &subscription{conn: c, call: a, number: c.lastSub, slot: slot, value: v, credit: window, wake: make(chan struct{}, 1)}
+	s := &subscription{conn: c, call: a, number: c.lastSub, slot: slot, value: v, wake: make(chan struct{}, 1)}
 	if c.subs == nil {
 		c.subs = make(map[uint64]*subscription)
 	}

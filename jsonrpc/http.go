@@ -384,7 +384,7 @@ func (c *httpCaller) stream(ctx context.Context, out *outBuffer) {
 	if send() != nil {
 		return
 	}
-	err := c.items(ctx, c.slot, c.value, out, 1, func() error {
+	err := c.items(ctx, c.slot, c.value, out, 1, func(int) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

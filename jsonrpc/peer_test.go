@@ -23,8 +23,6 @@ func noLeaks(t *testing.T) {
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 }
 
-func logger(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
-
 // serve serves JSON-RPC on a TCP port until the test ends, and returns its address.
 func serve(t testing.TB, srv *yonder.Server) (address string) {
 	t.Helper()
@@ -32,7 +30,7 @@ func serve(t testing.TB, srv *yonder.Server) (address string) {
 		srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
 	}
 	if srv.Logger == nil {
-		srv.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+		srv.Logger = newLogger(t)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -121,3 +119,5 @@ func (p *peer) ends() {
 		p.t.Errorf("the connection went on with %q, %v", rest, err)
 	}
 }
+
+func newLogger(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }

@@ -12,8 +12,12 @@ import (
 	"github.com/yonder-rpc/yonder/internal/fn"
 )
 
-// window is how many items of a stream may be sent before the peer asks for more.
-const window = 256
+// What may be sent of a stream before the peer asks for more: so many items, and so
+// many bytes of them, which one item may go beyond.
+const (
+	windowItems = 256
+	windowBytes = 256 << 10
+)
 
 // chunk is how many bytes of a reader are an item.
 const chunk = 24 << 10
@@ -30,14 +34,22 @@ type subscription struct {
 	wake   chan struct{} // has one when credit was given, or the end was
 
 	mu      sync.Mutex // guards what follows
-	credit  int64      // items that may be sent
+	sizes   []int      // of the items that were sent and not asked for, oldest first
+	bytes   int        // their sum
+	extra   int64      // items that were asked for and not sent
 	stopped bool       // the peer wants no more
 }
 
 // credit lets a subscription send more, and reports whether there is such a one.
 func (c *conn) credit(number uint64, items int64) bool {
 	return c.with(number, func(s *subscription) {
-		s.credit = min(s.credit+min(max(items, 0), 1<<53), 1<<53)
+		items = min(max(items, 0), 1<<53)
+		n := min(items, int64(len(s.sizes)))
+		for _, size := range s.sizes[:n] {
+			s.bytes -= size
+		}
+		s.sizes = append(s.sizes[:0], s.sizes[n:]...)
+		s.extra = min(s.extra+items-n, 1<<53)
 	})
 }
 
@@ -121,24 +133,30 @@ func writeHead(out *outBuffer, number uint64) {
 
 // produce sends the items, and returns what ended the stream but the consumer.
 func (s *subscription) produce(out *outBuffer) error {
-	return s.conn.items(s.ctx, s.slot, s.value, out, s.number, func() error {
-		if err := s.take(); err != nil {
+	return s.conn.items(s.ctx, s.slot, s.value, out, s.number, func(size int) error {
+		if err := s.take(size); err != nil {
 			return err
 		}
 		return s.conn.w.write(out.Bytes(), s.conn.framing(), false)
 	})
 }
 
-// take waits for the credit of the next item.
-func (s *subscription) take() error {
+// take waits until an item of this size may be sent.
+func (s *subscription) take(size int) error {
 	for {
 		s.mu.Lock()
+		fits := len(s.sizes) < windowItems && s.bytes < windowBytes
 		switch {
 		case s.stopped:
 			s.mu.Unlock()
 			return errStopped
-		case s.credit > 0:
-			s.credit--
+		case s.extra > 0:
+			s.extra--
+			s.mu.Unlock()
+			return s.ctx.Err()
+		case fits:
+			s.sizes = append(s.sizes, size)
+			s.bytes += size
 			s.mu.Unlock()
 			return s.ctx.Err()
 		}
@@ -155,7 +173,7 @@ var errStopped = yonder.Errorf(yonder.Canceled, "yonder: the consumer wants no m
 
 // items writes one notification after another to out, each of one item, and has send
 // send it.
-func (s *service) items(ctx context.Context, slot *fn.Slot, v reflect.Value, out *outBuffer, number uint64, send func() error) (err error) {
+func (s *service) items(ctx context.Context, slot *fn.Slot, v reflect.Value, out *outBuffer, number uint64, send func(size int) error) (err error) {
 	var failed error
 	defer func() {
 		if r := recover(); r != nil {
@@ -170,14 +188,16 @@ func (s *service) items(ctx context.Context, slot *fn.Slot, v reflect.Value, out
 		out.Reset()
 		writeHead(out, number)
 		out.WriteString(`,"items":[`)
+		before := out.Len()
 		failed = out.value(item)
+		size := out.Len() - before
 		out.WriteString(`]}}`)
 		switch {
 		case failed != nil:
 		case out.Len() > s.limits.MaxMessage:
 			failed = errLarge
 		default:
-			failed = send()
+			failed = send(size)
 		}
 		return failed == nil
 	}
