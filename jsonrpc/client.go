@@ -247,7 +247,7 @@ func (d *Dialer) result(ctx context.Context, call *yonder.Call, text []byte, pla
 		if err != nil {
 			return err
 		}
-		v.Set(a.streams[i].value(ctx, &slots.Results[0], call.Procedure))
+		v.Set(a.streams[i].value(ctx, &slots.Results[0]))
 		return nil
 	case !isStream(v.Type()):
 		return decode(text, place)

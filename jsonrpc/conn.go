@@ -82,6 +82,10 @@ func serveStream(stop context.Context, s *yonder.Server, config *Config, rwc io.
 	r := &reader{conn: rwc, max: c.limits.MaxMessage}
 	r.slow.timeout, r.slow.close = c.limits.KeepAlive, func() { rwc.Close() }
 	c.next = r.next
+	c.gone = func() bool {
+		_, err := rwc.Read(make([]byte, 1))
+		return err != io.EOF
+	}
 	c.framing = func() framing { return framing(r.framing.Load()) }
 	c.w = newWriter(rwc, c.limits.KeepAlive, nil)
 	c.w.send = c.w.pieces(rwc)
@@ -96,8 +100,8 @@ type conn struct {
 	next    func() ([]byte, error) // reads a message, or returns a *textError or another error
 	framing func() framing
 	w       *writer
-	half    bool   // the peer may end its side and wait for answers
-	bye     func() // takes leave of the peer when the server shuts down; nil: there is no way
+	gone    func() bool // reports whether a peer that has ended its side has ended the other, too; nil: it has
+	bye     func()      // takes leave of the peer when the server shuts down; nil: there is no way
 
 	ctx   context.Context // of the handlers
 	end   context.CancelCauseFunc
@@ -117,7 +121,7 @@ type conn struct {
 
 func newConn(s service, closer io.Closer) *conn {
 	c := &conn{
-		service: s, closer: closer, half: true,
+		service: s, closer: closer,
 		slots: make(chan struct{}, s.limits.MaxCalls),
 		calls: make(map[*activeCall]bool),
 	}
@@ -142,7 +146,7 @@ func (c *conn) serve(stop context.Context) error {
 		c.mu.Lock()
 		c.refusing = true
 		c.mu.Unlock()
-		if c.wait(-1) {
+		if c.wait(-1, nil) {
 			c.w.drain()
 			if c.bye != nil {
 				c.bye()
@@ -151,9 +155,8 @@ func (c *conn) serve(stop context.Context) error {
 		}
 	})
 	err := c.read()
-	if err == io.EOF && c.half {
-		// The peer may only have ended its side. If it is gone, so is nobody's time for long.
-		c.wait(c.limits.KeepAlive)
+	if err == io.EOF && c.gone != nil {
+		c.linger()
 	}
 	cause := yonder.ErrConnectionLost
 	switch {
@@ -173,6 +176,32 @@ func (c *conn) serve(stop context.Context) error {
 	unhook()
 	return err
 }
+
+// linger lets the calls in flight of a peer end that has ended its side of the
+// connection. It may wait for the answers, as a script does, or be no more.
+func (c *conn) linger() {
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() { // ends with linger, but for a terminal, which reads on after an end
+		t := time.NewTicker(lookEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-t.C:
+			}
+			if c.gone() {
+				close(gone)
+				return
+			}
+		}
+	}()
+	c.wait(c.limits.KeepAlive, gone)
+	close(over)
+}
+
+// lookEvery is how often linger looks whether somebody still waits for answers.
+const lookEvery = 50 * time.Millisecond
 
 // complain tells the peer why the connection ends, if it can hear it, and the operator.
 func (c *conn) complain(err error) {
@@ -317,8 +346,8 @@ func (c *conn) idleLocked() {
 }
 
 // wait waits until the calls in flight have ended, or for some time, if it is not
-// negative. It reports whether they have.
-func (c *conn) wait(most time.Duration) bool {
+// negative, or until it is enough. It reports whether they have ended.
+func (c *conn) wait(most time.Duration, enough <-chan struct{}) bool {
 	c.mu.Lock()
 	if c.messages == 0 && c.streams == 0 {
 		c.mu.Unlock()
@@ -339,6 +368,7 @@ func (c *conn) wait(most time.Duration) bool {
 	case <-idle:
 		return true
 	case <-late:
+	case <-enough:
 	case <-c.ctx.Done():
 	}
 	return false

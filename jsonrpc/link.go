@@ -176,8 +176,9 @@ type link struct {
 }
 
 type pendingCall struct {
-	among  []bool // which results are streams; nil: none
-	answer chan answer
+	procedure string
+	among     []bool // which results are streams; nil: none
+	answer    chan answer
 }
 
 func newLink(d *Dialer, closer io.Closer) *link {
@@ -301,7 +302,7 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 		}
 		return true, nil
 	}
-	p := &pendingCall{among: streamsAmong(call.Places()), answer: make(chan answer, 1)}
+	p := &pendingCall{procedure: call.Procedure, among: streamsAmong(call.Places()), answer: make(chan answer, 1)}
 	l.mu.Lock()
 	if err := l.err; err != nil {
 		l.mu.Unlock()
@@ -415,22 +416,22 @@ func (l *link) one(text []byte) error {
 	delete(l.pending, id)
 	a := answer{envelope: e}
 	if p.among != nil && e.result != nil {
-		a.streams = l.subscribeLocked(p.among, e.result)
+		a.streams = l.subscribeLocked(p, e.result)
 	}
 	p.answer <- a
 	return nil
 }
 
 // subscribeLocked registers the streams among results, before what they yield is read.
-func (l *link) subscribeLocked(among []bool, result []byte) []*remoteStream {
-	texts, ok := resultsOf(result, len(among))
+func (l *link) subscribeLocked(p *pendingCall, result []byte) []*remoteStream {
+	texts, ok := resultsOf(result, len(p.among))
 	if !ok {
 		return nil
 	}
-	streams := make([]*remoteStream, len(among))
+	streams := make([]*remoteStream, len(p.among))
 	for i, text := range texts {
-		if number, ok := subscriptionOf(text); ok && among[i] && l.streams[number] == nil {
-			streams[i] = newRemoteStream(number, l.consumed, l.unsubscribe)
+		if number, ok := subscriptionOf(text); ok && p.among[i] && l.streams[number] == nil {
+			streams[i] = newRemoteStream(p.procedure, number, l.consumed, l.unsubscribe)
 			l.streams[number] = streams[i]
 		}
 	}

@@ -238,7 +238,7 @@ func (p *poster) follow(ctx context.Context, a *answer, e *events, call *yonder.
 		if !ok || !among[i] {
 			continue
 		}
-		s := newRemoteStream(number, nil, func(uint64, bool) { over() })
+		s := newRemoteStream(call.Procedure, number, nil, func(uint64, bool) { over() })
 		s.dialer = p.dialer
 		s.pull = func() ([]byte, error) {
 			text, err := e.next()

@@ -35,8 +35,8 @@ type remoteStream struct {
 	eatenB int   // and their bytes
 }
 
-func newRemoteStream(number uint64, consumed func(uint64, int), over func(uint64, bool)) *remoteStream {
-	return &remoteStream{number: number, consumed: consumed, over: over, wake: make(chan struct{}, 1)}
+func newRemoteStream(procedure string, number uint64, consumed func(uint64, int), over func(uint64, bool)) *remoteStream {
+	return &remoteStream{procedure: procedure, number: number, consumed: consumed, over: over, wake: make(chan struct{}, 1)}
 }
 
 // piece takes the parameters of a notification. The error ends the link.
@@ -157,11 +157,10 @@ func (s *remoteStream) next() ([]byte, error) {
 
 // value returns the stream as the iterator or reader that its slot says. It ends with
 // ctx. When it is forgotten before its end, the server is told.
-func (s *remoteStream) value(ctx context.Context, slot *fn.Slot, procedure string) reflect.Value {
-	s.procedure = procedure
+func (s *remoteStream) value(ctx context.Context, slot *fn.Slot) reflect.Value {
 	if ctx.Done() != nil {
 		s.unwatch = context.AfterFunc(ctx, func() {
-			s.fail(endedBy(ctx.Err(), context.Cause(ctx), fmt.Sprintf("stream of %q", procedure)))
+			s.fail(endedBy(ctx.Err(), context.Cause(ctx), fmt.Sprintf("stream of %q", s.procedure)))
 		})
 	}
 	if slot.Kind == fn.Reader || slot.Kind == fn.ReadCloser {

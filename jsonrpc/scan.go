@@ -1,6 +1,7 @@
 package jsonrpc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -281,7 +282,11 @@ func skip(text []byte, i int) int {
 	for {
 		switch text[i] {
 		case '"':
-			for i++; text[i] != '"'; i++ {
+			i++
+			if end := bytes.IndexByte(text[i:], '"'); bytes.IndexByte(text[i:i+end], '\\') < 0 {
+				i += end
+			}
+			for ; text[i] != '"'; i++ {
 				if text[i] == '\\' {
 					i++
 				}

@@ -28,7 +28,6 @@ func (h *handler) webSocket(w http.ResponseWriter, r *http.Request) {
 	s := &socket{ws: ws}
 	c := newConn(newService(h.srv, h.config, r), s)
 	s.start(c.ctx, c.limits.MaxMessage, c.limits.KeepAlive)
-	c.half = false
 	c.next = s.next
 	c.framing = func() framing { return packets }
 	c.w = newWriter(s, c.limits.KeepAlive, s.send)
