@@ -204,20 +204,31 @@ func (d *Dialer) results(ctx context.Context, call *yonder.Call, a *answer) erro
 	if a.result == nil {
 		return yonder.Errorf(yonder.Internal, "yonder: call %q: the answer has neither a result nor an error", call.Procedure)
 	}
+	if len(places) == 1 {
+		if err := d.result(ctx, call, a.result, places[0], a, 0); err != nil {
+			return unfit(call, 0, err)
+		}
+		return nil
+	}
 	texts, ok := resultsOf(a.result, len(places))
 	if !ok {
 		return yonder.Errorf(yonder.Internal, "yonder: call %q: the answer is no array of %d results", call.Procedure, len(places))
 	}
 	for i, place := range places {
 		if err := d.result(ctx, call, texts[i], place, a, i); err != nil {
-			code := yonder.Internal
-			if known, ok := errors.AsType[*yonder.Error](err); ok {
-				code = known.Code
-			}
-			return yonder.Errorf(code, "yonder: call %q: result %d: %w", call.Procedure, i+1, err)
+			return unfit(call, i, err)
 		}
 	}
 	return nil
+}
+
+// unfit is the error of a result that the caller cannot take.
+func unfit(call *yonder.Call, i int, err error) error {
+	code := yonder.Internal
+	if known, ok := errors.AsType[*yonder.Error](err); ok {
+		code = known.Code
+	}
+	return yonder.Errorf(code, "yonder: call %q: result %d: %w", call.Procedure, i+1, err)
 }
 
 // resultsOf takes apart the result of a call that has n results, or reports that it

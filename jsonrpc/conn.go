@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"reflect"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -107,8 +108,11 @@ type conn struct {
 	end   context.CancelCauseFunc
 	slots chan struct{} // holds one a call that runs
 
+	workers workers
+
 	mu       sync.Mutex // guards what follows
 	calls    map[*activeCall]bool
+	cause    error // what ended the calls; nil: nothing has
 	subs     map[uint64]*subscription
 	lastSub  uint64
 	messages int // being served
@@ -170,6 +174,8 @@ func (c *conn) serve(stop context.Context) error {
 		c.complain(err)
 	}
 	c.end(cause)
+	c.cancelAll(cause)
+	c.workers.end()
 	c.w.drain()
 	c.closer.Close()
 	c.w.fail(cause)
@@ -241,7 +247,6 @@ func (e *lostError) Unwrap() error        { return e.how }
 
 // read serves messages until no more can be read.
 func (c *conn) read() error {
-	var r request // reused for what is done at once
 	for {
 		text, err := c.next()
 		if err != nil {
@@ -266,36 +271,28 @@ func (c *conn) read() error {
 			go c.serveBatch(text, cost) // ends when all is answered
 			continue
 		}
-		r = request{}
-		if why := readRequest(text, &r, &c.limits); why != "" {
+		t := &task{conn: c, cost: messageCost + len(text)}
+		r := &t.r
+		if why := readRequest(text, r, &c.limits); why != "" {
 			out := newBuffer()
 			refuse(out, InvalidRequest, r.id)
 			c.send(out)
 			out.release()
 			continue
 		}
-		if strings.HasPrefix(r.method, "rpc.") || r.method == "$/cancelRequest" {
-			if result, ok, err := c.control(&r); ok {
-				if !r.note {
-					out := newBuffer()
-					c.write(&r, out, nil, c, func() error {
-						if err != nil {
-							return err
-						}
-						return out.value(result)
-					})
-					c.send(out)
-					out.release()
-				}
-				continue
+		if isControl(r.method) {
+			out := newBuffer()
+			c.answer(c.ctx, r, out, c, nil)
+			if out.Len() > 0 {
+				c.send(out)
 			}
+			out.release()
+			continue
 		}
-		cost := messageCost + len(text)
-		if err := c.take(cost); err != nil {
+		if err := c.take(t.cost); err != nil {
 			return err
 		}
-		own := r
-		go c.serveOne(&own, cost) // ends when it is answered
+		c.workers.start(t)
 	}
 }
 
@@ -375,10 +372,10 @@ func (c *conn) wait(most time.Duration, enough <-chan struct{}) bool {
 }
 
 // serveOne serves a message that is one request.
-func (c *conn) serveOne(r *request, cost int) {
-	defer c.give(cost)
+func (c *conn) serveOne(t *task) {
+	defer c.give(t.cost)
 	out := newBuffer()
-	a := c.answer(c.ctx, r, out, c)
+	a := c.answer(c.ctx, &t.r, out, c, t)
 	c.finish(out, a)
 }
 
@@ -431,13 +428,41 @@ func (c *conn) enter(ctx context.Context) error {
 func (c *conn) leave() { <-c.slots }
 
 // begin implements [caller].
-func (c *conn) begin(ctx context.Context, r *request) (context.Context, *activeCall) {
-	ctx, a := newActive(ctx, r)
-	a.end = c.over
+func (c *conn) begin(ctx context.Context, r *request, t *task) (context.Context, *activeCall) {
+	var a *activeCall
+	if t == nil {
+		ctx, a = newActive(ctx, r)
+	} else {
+		ctx, a = &t.ctx, &t.call
+		a.open = 1
+		a.cancel = t.ctx.end
+		if !r.note {
+			a.id = r.id
+		}
+		if r.timeout > 0 {
+			t.ctx.deadline = time.Now().Add(r.timeout)
+		}
+	}
+	a.owner = c
 	c.mu.Lock()
 	c.calls[a] = true
+	cause := c.cause
 	c.mu.Unlock()
+	if cause != nil {
+		a.cancel(cause)
+	}
 	return ctx, a
+}
+
+// cancelAll ends the contexts of all calls.
+func (c *conn) cancelAll(cause error) {
+	c.mu.Lock()
+	c.cause = cause
+	calls := slices.Collect(maps.Keys(c.calls))
+	c.mu.Unlock()
+	for _, a := range calls {
+		a.cancel(cause)
+	}
 }
 
 // over counts down what holds a call open.
@@ -466,17 +491,24 @@ func (c *conn) note(f func(ctx context.Context)) {
 	}()
 }
 
+// isControl reports whether a method is the protocol's own.
+func isControl(method string) bool {
+	switch method {
+	case "rpc.cancel", "$/cancelRequest", "rpc.credit", "rpc.unsubscribe":
+		return true
+	}
+	return false
+}
+
 // control implements [caller].
 func (c *conn) control(r *request) (result any, ok bool, err error) {
+	if !isControl(r.method) {
+		return nil, false, nil
+	}
 	var p struct {
 		ID           json.RawMessage `json:"id"`
 		Subscription uint64          `json:"subscription"`
 		Items        int64           `json:"items"`
-	}
-	switch r.method {
-	case "rpc.cancel", "$/cancelRequest", "rpc.credit", "rpc.unsubscribe":
-	default:
-		return nil, false, nil
 	}
 	if len(r.params) == 0 || r.params[0] != '{' {
 		err = errors.New("they must be an object")

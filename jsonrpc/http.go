@@ -266,12 +266,12 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 		c.send(out)
 		return
 	case r.note:
-		c.note(func(ctx context.Context) { c.answer(ctx, r, nil, c).ended() })
+		c.note(func(ctx context.Context) { c.answer(ctx, r, nil, c, nil).ended() })
 		c.send(out)
 		return
 	}
 	c.events = hasToken(c.r.Header, "Accept", "text/event-stream")
-	a := c.answer(ctx, r, out, c)
+	a := c.answer(ctx, r, out, c, nil)
 	defer a.ended()
 	switch {
 	case c.slot == nil:
@@ -423,7 +423,7 @@ func (c *httpCaller) leave() {
 	}
 }
 
-func (c *httpCaller) begin(ctx context.Context, r *request) (context.Context, *activeCall) {
+func (c *httpCaller) begin(ctx context.Context, r *request, _ *task) (context.Context, *activeCall) {
 	return newActive(ctx, r)
 }
 

@@ -181,6 +181,9 @@ type pendingCall struct {
 	answer    chan answer
 }
 
+// pendingCalls are those that were answered, for their channels.
+var pendingCalls = sync.Pool{New: func() any { return &pendingCall{answer: make(chan answer, 1)} }}
+
 func newLink(d *Dialer, closer io.Closer) *link {
 	return &link{dialer: d, closer: closer, pending: make(map[uint64]*pendingCall), streams: make(map[uint64]*remoteStream)}
 }
@@ -302,7 +305,8 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 		}
 		return true, nil
 	}
-	p := &pendingCall{procedure: call.Procedure, among: streamsAmong(call.Places()), answer: make(chan answer, 1)}
+	p := pendingCalls.Get().(*pendingCall)
+	p.procedure, p.among = call.Procedure, streamsAmong(call.Places())
 	l.mu.Lock()
 	if err := l.err; err != nil {
 		l.mu.Unlock()
@@ -318,6 +322,7 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 	}
 	select {
 	case a := <-p.answer:
+		pendingCalls.Put(p) // nobody else has it any more
 		return true, l.settle(ctx, call, &a)
 	case <-ctx.Done():
 	}

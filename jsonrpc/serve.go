@@ -41,8 +41,9 @@ type caller interface {
 	enter(ctx context.Context) error
 	// leave lets the next call run.
 	leave()
-	// begin registers a call, so that it can be cancelled, and returns its context.
-	begin(ctx context.Context, r *request) (context.Context, *activeCall)
+	// begin registers a call, so that it can be cancelled, and returns its context. t, if it
+	// is not nil, has room for both.
+	begin(ctx context.Context, r *request, t *task) (context.Context, *activeCall)
 	// subscribe has a stream sent apart from the answer, once that is sent, and returns the
 	// subscription's number. ok is false if it is to be a part of the answer.
 	subscribe(ctx context.Context, a *activeCall, slot *fn.Slot, v reflect.Value) (number uint64, ok bool, err error)
@@ -63,15 +64,15 @@ type activeCall struct {
 	open   int                // the handler, and the streams; guarded by the caller
 	begin  []*subscription    // to run when the answer is sent
 	failed bool               // the answer is an error
-	end    func(*activeCall)  // tells the caller; nil: it need not know
+	owner  *conn              // to be told of its end; nil: nobody is
 }
 
 // ended ends the handler's part in the call.
 func (a *activeCall) ended() {
 	switch {
 	case a == nil:
-	case a.end != nil:
-		a.end(a)
+	case a.owner != nil:
+		a.owner.over(a)
 	default:
 		a.release()
 	}
@@ -100,8 +101,8 @@ func newActive(ctx context.Context, r *request) (context.Context, *activeCall) {
 
 // answer does what a request asks for and appends the answer, unless it is a
 // notification. What it returns is to be ended when the answer is sent and the streams
-// among its results have begun; nil: nothing is.
-func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c caller) *activeCall {
+// among its results have begun; nil: nothing is. t, if it is not nil, has room for it.
+func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c caller, t *task) *activeCall {
 	if result, ok, err := c.control(r); ok {
 		switch {
 		case r.note:
@@ -119,7 +120,7 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 		}
 		return nil
 	}
-	ctx, a := c.begin(ctx, r)
+	ctx, a := c.begin(ctx, r, t)
 	if err := c.enter(ctx); err != nil {
 		if !r.note {
 			s.fail(r, out, err)
@@ -351,7 +352,7 @@ func (s *service) batch(ctx context.Context, text []byte, out *outBuffer, c call
 			continue
 		}
 		if r.note {
-			c.note(func(ctx context.Context) { s.answer(ctx, r, nil, c).ended() })
+			c.note(func(ctx context.Context) { s.answer(ctx, r, nil, c, nil).ended() })
 			continue
 		}
 		item := &batchItem{r: r}
@@ -361,7 +362,7 @@ func (s *service) batch(ctx context.Context, text []byte, out *outBuffer, c call
 		b.mu.Unlock()
 		go func() { // ends with its handler, whose context ends with the batch
 			out := newBuffer()
-			s.answer(ctx, r, out, c).ended()
+			s.answer(ctx, r, out, c, nil).ended()
 			b.finish(item, out)
 		}()
 	}
