@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"reflect"
-	"slices"
 	"sync"
 	"time"
 
@@ -111,8 +109,8 @@ type conn struct {
 	workers workers
 
 	mu       sync.Mutex // guards what follows
-	calls    map[*activeCall]bool
-	cause    error // what ended the calls; nil: nothing has
+	calls    activeCall // begins the list of them
+	cause    error      // what ended the calls; nil: nothing has
 	subs     map[uint64]*subscription
 	lastSub  uint64
 	messages int // being served
@@ -127,9 +125,9 @@ func newConn(s service, closer io.Closer) *conn {
 	c := &conn{
 		service: s, closer: closer,
 		slots: make(chan struct{}, s.limits.MaxCalls),
-		calls: make(map[*activeCall]bool),
 	}
 	c.ctx, c.end = context.WithCancelCause(context.Background())
+	c.calls.next, c.calls.prev = &c.calls, &c.calls
 	return c
 }
 
@@ -389,7 +387,10 @@ func (c *conn) serveBatch(text []byte, cost int) {
 
 func (c *conn) finish(out *outBuffer, a *activeCall) {
 	if out.Len() > 0 {
-		c.w.write(out.Bytes(), c.framing(), len(c.slots) > 0)
+		c.mu.Lock()
+		crowd := c.messages > 1
+		c.mu.Unlock()
+		c.w.write(out.Bytes(), c.framing(), crowd)
 	}
 	out.release()
 	if a != nil {
@@ -445,7 +446,8 @@ func (c *conn) begin(ctx context.Context, r *request, t *task) (context.Context,
 	}
 	a.owner = c
 	c.mu.Lock()
-	c.calls[a] = true
+	a.prev, a.next = &c.calls, c.calls.next
+	a.prev.next, a.next.prev = a, a
 	cause := c.cause
 	c.mu.Unlock()
 	if cause != nil {
@@ -458,7 +460,7 @@ func (c *conn) begin(ctx context.Context, r *request, t *task) (context.Context,
 func (c *conn) cancelAll(cause error) {
 	c.mu.Lock()
 	c.cause = cause
-	calls := slices.Collect(maps.Keys(c.calls))
+	calls := c.callsLocked(func(*activeCall) bool { return true })
 	c.mu.Unlock()
 	for _, a := range calls {
 		a.cancel(cause)
@@ -471,7 +473,7 @@ func (c *conn) over(a *activeCall) {
 	a.open--
 	last := a.open == 0
 	if last {
-		delete(c.calls, a)
+		a.prev.next, a.next.prev = a.next, a.prev
 	}
 	c.mu.Unlock()
 	if last {
@@ -527,16 +529,20 @@ func (c *conn) control(r *request) (result any, ok bool, err error) {
 	return c.cancelCall(p.ID), true, nil
 }
 
+func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
+	for a := c.calls.next; a != &c.calls; a = a.next {
+		if which(a) {
+			calls = append(calls, a)
+		}
+	}
+	return calls
+}
+
 // cancelCall ends the contexts of the calls with an id, and reports whether there were
 // any.
 func (c *conn) cancelCall(id []byte) bool {
-	var found []*activeCall
 	c.mu.Lock()
-	for a := range c.calls {
-		if len(id) > 0 && string(a.id) == string(id) {
-			found = append(found, a)
-		}
-	}
+	found := c.callsLocked(func(a *activeCall) bool { return len(id) > 0 && string(a.id) == string(id) })
 	c.mu.Unlock()
 	for _, a := range found {
 		a.cancel(context.Canceled)

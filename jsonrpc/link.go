@@ -167,6 +167,7 @@ type link struct {
 	end     context.CancelFunc
 	lastID  atomic.Uint64
 	flying  atomic.Int32 // calls
+	spare   sync.Pool    // of *pendingCall, for their channels, which must not leave a bubble of package synctest
 
 	mu      sync.Mutex // guards what follows
 	pending map[uint64]*pendingCall
@@ -181,11 +182,10 @@ type pendingCall struct {
 	answer    chan answer
 }
 
-// pendingCalls are those that were answered, for their channels.
-var pendingCalls = sync.Pool{New: func() any { return &pendingCall{answer: make(chan answer, 1)} }}
-
 func newLink(d *Dialer, closer io.Closer) *link {
-	return &link{dialer: d, closer: closer, pending: make(map[uint64]*pendingCall), streams: make(map[uint64]*remoteStream)}
+	l := &link{dialer: d, closer: closer, pending: make(map[uint64]*pendingCall), streams: make(map[uint64]*remoteStream)}
+	l.spare.New = func() any { return &pendingCall{answer: make(chan answer, 1)} }
+	return l
 }
 
 // newStreamLink returns a link over a stream of bytes.
@@ -305,7 +305,7 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 		}
 		return true, nil
 	}
-	p := pendingCalls.Get().(*pendingCall)
+	p := l.spare.Get().(*pendingCall)
 	p.procedure, p.among = call.Procedure, streamsAmong(call.Places())
 	l.mu.Lock()
 	if err := l.err; err != nil {
@@ -322,7 +322,7 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 	}
 	select {
 	case a := <-p.answer:
-		pendingCalls.Put(p) // nobody else has it any more
+		l.spare.Put(p) // nobody else has it any more
 		return true, l.settle(ctx, call, &a)
 	case <-ctx.Done():
 	}

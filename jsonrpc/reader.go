@@ -54,7 +54,8 @@ type reader struct {
 	scan    scanner
 	buf     []byte // read and not used: buf[from:]
 	from    int
-	scanned int // of the message, in buf[from:]
+	scanned int    // of the message, in buf[from:]
+	shared  []byte // for the next small messages
 
 	framing atomic.Uint32 // of the last message
 	slow    slowness
@@ -196,8 +197,23 @@ func (r *reader) take(n int) []byte {
 		return text
 	}
 	r.from += n
-	return append([]byte(nil), text...)
+	if n > maxShared {
+		return append([]byte(nil), text...)
+	}
+	if len(r.shared) < n {
+		r.shared = make([]byte, sharedSize)
+	}
+	own := r.shared[:n:n]
+	r.shared = r.shared[n:]
+	copy(own, text)
+	return own
 }
+
+// Small messages have an allocation together.
+const (
+	maxShared  = 512
+	sharedSize = 4 << 10
+)
 
 // more reads.
 func (r *reader) more() error {

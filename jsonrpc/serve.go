@@ -64,7 +64,9 @@ type activeCall struct {
 	open   int                // the handler, and the streams; guarded by the caller
 	begin  []*subscription    // to run when the answer is sent
 	failed bool               // the answer is an error
-	owner  *conn              // to be told of its end; nil: nobody is
+
+	prev, next *activeCall // of the owner's; guarded by it
+	owner      *conn       // to be told of its end; nil: nobody is
 }
 
 // ended ends the handler's part in the call.

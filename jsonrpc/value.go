@@ -2,6 +2,7 @@ package jsonrpc
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,6 +143,15 @@ func decode(text []byte, into any) error {
 		return nil
 	}
 	v := reflect.ValueOf(into).Elem()
+	if text[0] == '{' {
+		t := v.Type()
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if fields := infoOf(t).flat; fields != nil && decodeObject(text, v, fields) {
+			return nil
+		}
+	}
 	if !holdsAny(v.Type()) {
 		return json.Unmarshal(text, into)
 	}
@@ -153,8 +163,16 @@ func decode(text []byte, into any) error {
 	return numbers(v)
 }
 
-// holding remembers what holdsAny has found.
-var holding sync.Map // of bool, by reflect.Type
+// decodeObject is decodeFlat for a struct or a pointer to one.
+func decodeObject(text []byte, v reflect.Value, fields []flatField) bool {
+	if v.Kind() != reflect.Pointer {
+		return decodeFlat(text, v, fields)
+	}
+	if v.IsNil() {
+		v.Set(reflect.New(v.Type().Elem()))
+	}
+	return decodeFlat(text, v.Elem(), fields)
+}
 
 // holdsAny reports whether values of a type may hold a number behind an interface.
 func holdsAny(t reflect.Type) bool {
@@ -162,18 +180,15 @@ func holdsAny(t reflect.Type) bool {
 	case reflect.Interface:
 		return true
 	case reflect.Struct, reflect.Map, reflect.Slice, reflect.Array, reflect.Pointer:
-	default:
-		return false
+		return infoOf(t).any
 	}
-	if found, ok := holding.Load(t); ok {
-		return found.(bool)
-	}
-	found := findAny(t, make(map[reflect.Type]bool))
-	holding.Store(t, found)
-	return found
+	return false
 }
 
-var unmarshaler = reflect.TypeFor[json.Unmarshaler]()
+var (
+	unmarshaler     = reflect.TypeFor[json.Unmarshaler]()
+	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
+)
 
 func findAny(t reflect.Type, seen map[reflect.Type]bool) bool {
 	if seen[t] || reflect.PointerTo(t).Implements(unmarshaler) {
