@@ -99,11 +99,11 @@ func dataOf(e *wire.Error) *errorData {
 	d := treeOf(e)
 	d.Message = ""
 	code := yonder.Code(e.Code)
-	reserved := code == yonder.Unimplemented || code == yonder.InvalidArgument || code == yonder.Internal || code == yonder.Unknown
-	if reserved && d.Details == nil && d.Is == nil && d.Type == "" && d.Causes == nil {
-		return nil
+	if d.Code = ""; d.tells() || codeOf(numberOf(code)) != code {
+		d.Code = code.String()
+		return d
 	}
-	return d
+	return nil
 }
 
 func treeOf(e *wire.Error) *errorData {
@@ -118,9 +118,17 @@ func treeOf(e *wire.Error) *errorData {
 		d.Value = e.Value
 	}
 	for _, c := range e.Causes {
-		d.Causes = append(d.Causes, treeOf(c))
+		if cause := treeOf(c); cause.tells() {
+			d.Causes = append(d.Causes, cause)
+		}
 	}
 	return d
+}
+
+// tells reports whether a cause says more than a text, which is in that of the error
+// that wraps it.
+func (d *errorData) tells() bool {
+	return d.Code != "" || d.Details != nil || d.Is != nil || d.Type != "" || d.Causes != nil
 }
 
 // recordOf is treeOf the other way round.
