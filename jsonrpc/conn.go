@@ -102,9 +102,10 @@ type conn struct {
 	gone    func() bool // reports whether a peer that has ended its side has ended the other, too; nil: it has
 	bye     func()      // takes leave of the peer when the server shuts down; nil: there is no way
 
-	ctx   context.Context // of the handlers
-	end   context.CancelCauseFunc
-	slots chan struct{} // holds one a call that runs
+	ctx     context.Context // of the handlers
+	end     context.CancelCauseFunc
+	slots   chan struct{} // holds one a call that runs, or whose answer waits to be sent
+	batches chan struct{} // the same for batches
 
 	workers workers
 
@@ -124,7 +125,8 @@ type conn struct {
 func newConn(s service, closer io.Closer) *conn {
 	c := &conn{
 		service: s, closer: closer,
-		slots: make(chan struct{}, s.limits.MaxCalls),
+		slots:   make(chan struct{}, s.limits.MaxCalls),
+		batches: make(chan struct{}, s.limits.MaxCalls),
 	}
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.calls.next, c.calls.prev = &c.calls, &c.calls
@@ -290,6 +292,7 @@ func (c *conn) read() error {
 		if err := c.take(t.cost); err != nil {
 			return err
 		}
+		t.begin() // before what cancels it can be read
 		c.workers.start(t)
 	}
 }
@@ -380,6 +383,12 @@ func (c *conn) serveOne(t *task) {
 // serveBatch serves a message that is a batch.
 func (c *conn) serveBatch(text []byte, cost int) {
 	defer c.give(cost)
+	select {
+	case c.batches <- struct{}{}:
+		defer func() { <-c.batches }()
+	case <-c.ctx.Done():
+		return
+	}
 	out := newBuffer()
 	c.batch(c.ctx, text, out, c)
 	c.finish(out, nil)
@@ -394,6 +403,7 @@ func (c *conn) finish(out *outBuffer, a *activeCall) {
 	}
 	out.release()
 	if a != nil {
+		a.left()
 		for _, s := range a.begin {
 			if a.failed {
 				s.over()
@@ -429,21 +439,27 @@ func (c *conn) enter(ctx context.Context) error {
 func (c *conn) leave() { <-c.slots }
 
 // begin implements [caller].
-func (c *conn) begin(ctx context.Context, r *request, t *task) (context.Context, *activeCall) {
-	var a *activeCall
-	if t == nil {
-		ctx, a = newActive(ctx, r)
-	} else {
-		ctx, a = &t.ctx, &t.call
-		a.open = 1
-		a.cancel = t.ctx.end
-		if !r.note {
-			a.id = r.id
-		}
-		if r.timeout > 0 {
-			t.ctx.deadline = time.Now().Add(r.timeout)
-		}
+func (c *conn) begin(ctx context.Context, r *request) (context.Context, *activeCall) {
+	ctx, a := newActive(ctx, r)
+	c.register(a)
+	return ctx, a
+}
+
+// begin registers the task's call.
+func (t *task) begin() {
+	a := &t.call
+	a.open = 1
+	a.cancel = t.ctx.end
+	if !t.r.note {
+		a.id = t.r.id
 	}
+	if t.r.timeout > 0 {
+		t.ctx.deadline = time.Now().Add(t.r.timeout)
+	}
+	t.conn.register(a)
+}
+
+func (c *conn) register(a *activeCall) {
 	a.owner = c
 	c.mu.Lock()
 	a.prev, a.next = &c.calls, c.calls.next
@@ -453,7 +469,6 @@ func (c *conn) begin(ctx context.Context, r *request, t *task) (context.Context,
 	if cause != nil {
 		a.cancel(cause)
 	}
-	return ctx, a
 }
 
 // cancelAll ends the contexts of all calls.

@@ -423,7 +423,7 @@ func (c *httpCaller) leave() {
 	}
 }
 
-func (c *httpCaller) begin(ctx context.Context, r *request, _ *task) (context.Context, *activeCall) {
+func (c *httpCaller) begin(ctx context.Context, r *request) (context.Context, *activeCall) {
 	return newActive(ctx, r)
 }
 

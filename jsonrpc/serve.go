@@ -39,11 +39,11 @@ func (s *service) logger() *slog.Logger {
 type caller interface {
 	// enter waits until a call may run, or returns why it may not.
 	enter(ctx context.Context) error
-	// leave lets the next call run.
+	// leave lets the next call run. That is when the answer is sent: answers that wait to be
+	// are as many as calls, too.
 	leave()
-	// begin registers a call, so that it can be cancelled, and returns its context. t, if it
-	// is not nil, has room for both.
-	begin(ctx context.Context, r *request, t *task) (context.Context, *activeCall)
+	// begin registers a call, so that it can be cancelled, and returns its context.
+	begin(ctx context.Context, r *request) (context.Context, *activeCall)
 	// subscribe has a stream sent apart from the answer, once that is sent, and returns the
 	// subscription's number. ok is false if it is to be a part of the answer.
 	subscribe(ctx context.Context, a *activeCall, slot *fn.Slot, v reflect.Value) (number uint64, ok bool, err error)
@@ -67,12 +67,24 @@ type activeCall struct {
 
 	prev, next *activeCall // of the owner's; guarded by it
 	owner      *conn       // to be told of its end; nil: nobody is
+	entered    caller      // to be left; nil: none is
+}
+
+// left lets the next call run.
+func (a *activeCall) left() {
+	if a.entered != nil {
+		a.entered.leave()
+		a.entered = nil
+	}
 }
 
 // ended ends the handler's part in the call.
 func (a *activeCall) ended() {
+	if a == nil {
+		return
+	}
+	a.left()
 	switch {
-	case a == nil:
 	case a.owner != nil:
 		a.owner.over(a)
 	default:
@@ -103,7 +115,8 @@ func newActive(ctx context.Context, r *request) (context.Context, *activeCall) {
 
 // answer does what a request asks for and appends the answer, unless it is a
 // notification. What it returns is to be ended when the answer is sent and the streams
-// among its results have begun; nil: nothing is. t, if it is not nil, has room for it.
+// among its results have begun; nil: nothing is. t, if it is not nil, is of a call that
+// has begun.
 func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c caller, t *task) *activeCall {
 	if result, ok, err := c.control(r); ok {
 		switch {
@@ -115,21 +128,27 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 		}
 		return nil
 	}
+	a := (*activeCall)(nil)
+	if t != nil {
+		ctx, a = &t.ctx, &t.call
+	}
 	target, err := s.srv.Target(r.method)
 	if err != nil {
 		if !r.note {
 			s.fail(r, out, errMethod)
 		}
-		return nil
+		return a
 	}
-	ctx, a := c.begin(ctx, r, t)
+	if a == nil {
+		ctx, a = c.begin(ctx, r)
+	}
 	if err := c.enter(ctx); err != nil {
 		if !r.note {
 			s.fail(r, out, err)
 		}
 		return a
 	}
-	defer c.leave()
+	a.entered = c
 	info := yonder.CallInfo{Metadata: r.meta, Protocol: protocolName, Conn: s.conn}
 	call := target.NewCall(info, func(into []any) error { return fill(target, r.params, into) })
 	call.OneWay = r.note
