@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,8 +134,8 @@ func TestNeverReads(t *testing.T) {
 		srv := new(yonder.Server)
 		srv.Logger = newLogger(t)
 		srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
-		made := 0
-		srv.Register("large", func() string { made++; return strings.Repeat("x", 100<<10) })
+		var made atomic.Int32
+		srv.Register("large", func() string { made.Add(1); return strings.Repeat("x", 100<<10) })
 		srv.Limits.MaxCalls = 10
 		srv.Limits.MaxMessage = 1 << 20
 		p := pipePeer(t, srv)
@@ -150,8 +151,8 @@ func TestNeverReads(t *testing.T) {
 		if took := time.Since(began); took > time.Minute {
 			t.Errorf("it took %v", took)
 		}
-		if made > 100 || sent > 1000 {
-			t.Errorf("%d answers were made for %d requests", made, sent)
+		if made.Load() > 100 || sent > 1000 {
+			t.Errorf("%d answers were made for %d requests", made.Load(), sent)
 		}
 	})
 }
