@@ -155,6 +155,13 @@ var (
 
 // serve serves the connection until it ends.
 func (c *conn) serve(stop context.Context) error {
+	c.w.lost = func(err error) { // calls that wait need not begin
+		if stop.Err() != nil {
+			c.cancelAll(yonder.ErrServerClosed)
+		} else {
+			c.cancelAll(&lostError{err})
+		}
+	}
 	unhook := context.AfterFunc(stop, func() {
 		c.mu.Lock()
 		c.refusing = true
