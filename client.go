@@ -133,7 +133,7 @@ func newPeer(l *link) *Client {
 // and a caller that gives up returns at once.
 func Local(s *Server) *Client {
 	c := newClient(nil)
-	c.local = s
+	c.local = localServer{s}
 	return c
 }
 
@@ -144,9 +144,9 @@ type Client struct {
 	// stream. Zero: no bound. It must not be changed once functions are called.
 	Timeout time.Duration
 
-	handler     Handler // the interceptors around send
-	intercepted bool    // there are some
-	local       *Server // of Local
+	handler     Handler     // the interceptors around send
+	intercepted bool        // there are some
+	local       localCaller // of Local
 	transport   Transport
 	borrowed    bool // the connection is not the client's to close
 	config      linkConfig
@@ -247,7 +247,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		}
 	}
 	if c.local != nil {
-		return c.callLocal(ctx, call)
+		return c.local.call(ctx, call)
 	}
 	for again := 0; ; again++ {
 		l := c.live.Load()
@@ -527,7 +527,7 @@ func (c *Client) check(ctx context.Context, r *ref) error {
 		return errNoSignatures
 	}
 	if c.local != nil {
-		_, err := c.resolveLocal(r, false)
+		_, err := c.local.resolve(r, false)
 		return err
 	}
 	l, err := c.connect(ctx)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -133,10 +134,17 @@ func (s *Server) Procedures() []ProcedureInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]ProcedureInfo, 0, len(s.procs))
-	for _, name := range slices.Sorted(maps.Keys(s.procs)) {
+	for _, name := range s.namesLocked() {
 		list = append(list, s.procs[name].info())
 	}
 	return list
+}
+
+// namesLocked returns the names of what is registered, in order.
+func (s *Server) namesLocked() []string {
+	names := slices.Collect(maps.Keys(s.procs))
+	sort.Sort(sort.StringSlice(names)) // not slices.Sort: see wire.AppendMeta
+	return names
 }
 
 // proceduresName is the built-in procedure that [Client.Procedures] calls.
@@ -164,7 +172,7 @@ func (s *Server) nearest(name string) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, have := range slices.Sorted(maps.Keys(s.procs)) {
+	for _, have := range s.namesLocked() {
 		if strings.EqualFold(have, name) {
 			return fmt.Sprintf("; there is %q", have)
 		}

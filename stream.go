@@ -120,14 +120,11 @@ type inStream struct {
 // iterator returns the stream as the iterator or reader that its slot says. When
 // that is forgotten before its end, the other end is told.
 func (s *inStream) value() reflect.Value {
-	switch s.slot.Kind {
-	case fn.Reader, fn.ReadCloser:
-		r := &remoteReader{s: s}
-		runtime.AddCleanup(r, func(s *inStream) { s.finish() }, s)
-		return reflect.ValueOf(r)
+	holder := &remoteReader{s: s} // of an iterator, too: each type has an AddCleanup of its own
+	runtime.AddCleanup(holder, (*inStream).abandon, s)
+	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
+		return reflect.ValueOf(holder)
 	}
-	holder := &struct{ s *inStream }{s}
-	runtime.AddCleanup(holder, func(s *inStream) { s.abandon() }, s)
 	return s.slot.Iter(func(yield func(reflect.Value) bool) error {
 		defer runtime.KeepAlive(holder)
 		return holder.s.each(yield)
