@@ -34,7 +34,8 @@ type Dialer struct {
 	Timeout time.Duration
 	// Server has what the other end may call. Nil: nothing.
 	Server *Server
-	// Codec encodes the values, both ways. Nil means [CBOR].
+	// Codec encodes the values, both ways. Nil means [CBOR]. The server must have it, too:
+	// see [Server.Codecs].
 	Codec Codec
 	// Compression is used with servers that have one of the same name. Nil: none.
 	Compression Compression
@@ -95,12 +96,15 @@ func (d *Dialer) client() *Client {
 	c := newClient(d.Interceptors)
 	c.Timeout = d.Timeout
 	c.config = linkConfig{
-		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR, JSON}, client: c,
+		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
 		compression: d.Compression, workers: new(mux.Workers),
 	}
 	if d.Codec != nil {
-		c.config.codecs = append([]Codec{d.Codec}, c.config.codecs...)
+		c.config.codecs[0] = d.Codec // which is used
+		if d.Codec.Name() != CBOR.Name() {
+			c.config.codecs = append(c.config.codecs, CBOR)
+		}
 	}
 	if c.config.logger == nil {
 		c.config.logger = slog.Default()

@@ -35,7 +35,7 @@ type Server struct {
 	Protocols []Protocol
 	// Interceptors wrap every call; the first is the outermost. Nil: none.
 	Interceptors []Interceptor
-	// Codecs are accepted besides [CBOR] and [JSON]. The client chooses.
+	// Codecs are accepted besides [CBOR], such as [JSON]. The client chooses. Nil: CBOR only.
 	Codecs []Codec
 	// Compression is used with clients that have one of the same name. Nil: none.
 	Compression Compression
@@ -400,7 +400,7 @@ func (s *Server) serve(conn io.ReadWriteCloser) error {
 // serveNative serves a connection of the native protocol.
 func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) error {
 	l := newLink(conn, linkConfig{
-		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR, JSON}, s.Codecs...),
+		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
 		compression: s.Compression, workers: &s.workers,
 	})

@@ -49,7 +49,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer, address string) error {
 	if err != nil {
 		return err
 	}
-	srv := yonder.Server{Logger: slog.New(slog.NewTextHandler(stderr, nil))}
+	srv := yonder.Server{Codecs: []yonder.Codec{yonder.JSON}, Logger: slog.New(slog.NewTextHandler(stderr, nil))}
 	for _, p := range demoProcedures() {
 		srv.Add(p)
 	}
