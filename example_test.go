@@ -429,9 +429,9 @@ func ExampleServer_Shutdown() {
 	// unavailable
 }
 
-// The codec that people can read. Servers have it without asking.
+// The codec that people can read. A server has it if it says so.
 func ExampleCodec() {
-	var srv yonder.Server
+	srv := yonder.Server{Codecs: []yonder.Codec{yonder.JSON}}
 	srv.Register("older", func(a Account) Account { a.Age++; return a })
 	client := serve(&srv, yonder.Dialer{Codec: yonder.JSON})
 	defer client.Close()

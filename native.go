@@ -80,7 +80,7 @@ func (l *link) accept(g *wire.Greeting) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("codec %q is not accepted by the peer, only %q", l.codec.Name(), g.Codecs)
+		return fmt.Errorf("codec %q is not accepted by the peer, only %q; list it in the peer's Server.Codecs", l.codec.Name(), g.Codecs)
 	}
 	codec, err := codecNamed(l.codecs, g.Codecs[0])
 	l.codec = codec

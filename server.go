@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,7 @@ type Server struct {
 	Protocols []Protocol
 	// Interceptors wrap every call; the first is the outermost. Nil: none.
 	Interceptors []Interceptor
-	// Codecs are accepted besides [CBOR] and [JSON]. The client chooses.
+	// Codecs are accepted besides [CBOR], such as [JSON]. The client chooses. Nil: CBOR only.
 	Codecs []Codec
 	// Compression is used with clients that have one of the same name. Nil: none.
 	Compression Compression
@@ -132,10 +133,18 @@ func (s *Server) Procedures() []ProcedureInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]ProcedureInfo, 0, len(s.procs))
-	for _, name := range slices.Sorted(maps.Keys(s.procs)) {
+	for _, name := range s.namesLocked() {
 		list = append(list, s.procs[name].info())
 	}
 	return list
+}
+
+// namesLocked returns the names of what is registered, in order.
+func (s *Server) namesLocked() []string {
+	names := slices.Collect(maps.Keys(s.procs))
+	//lint:ignore S1032 as in wire.AppendMeta
+	sort.Sort(sort.StringSlice(names))
+	return names
 }
 
 // proceduresName is the built-in procedure that [Client.Procedures] calls.
@@ -163,7 +172,7 @@ func (s *Server) nearest(name string) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, have := range slices.Sorted(maps.Keys(s.procs)) {
+	for _, have := range s.namesLocked() {
 		if strings.EqualFold(have, name) {
 			return fmt.Sprintf("; there is %q", have)
 		}
@@ -390,7 +399,7 @@ func (s *Server) serve(conn io.ReadWriteCloser) error {
 // serveNative serves a connection of the native protocol.
 func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) error {
 	l := newLink(conn, linkConfig{
-		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR, JSON}, s.Codecs...),
+		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
 		compression: s.Compression, workers: &s.workers,
 	})

@@ -122,14 +122,11 @@ type inStream struct {
 // value returns the stream as the iterator or reader that its slot says. When that is
 // forgotten before its end, the other end is told.
 func (s *inStream) value() reflect.Value {
-	switch s.slot.Kind {
-	case fn.Reader, fn.ReadCloser:
-		r := &remoteReader{s: s}
-		runtime.AddCleanup(r, (*inStream).forget, s)
-		return reflect.ValueOf(r)
-	}
-	holder := &struct{ s *inStream }{s}
+	holder := &remoteReader{s: s} // of an iterator, too: each type has an AddCleanup of its own
 	runtime.AddCleanup(holder, (*inStream).forget, s)
+	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
+		return reflect.ValueOf(holder)
+	}
 	return s.slot.Iter(func(yield func(reflect.Value) bool) error {
 		defer runtime.KeepAlive(holder)
 		return holder.s.each(yield)
