@@ -566,6 +566,28 @@ func TestEndlessErrors(t *testing.T) {
 	})
 }
 
+// cyclicError contains itself, or is in its details.
+type cyclicError struct{ Self *cyclicError }
+
+func (*cyclicError) Error() string { return "cyclic" }
+
+// TestCyclicErrors is a regression: details, or the value of a listed type, that contain
+// themselves ended the process, which had no stack left.
+func TestCyclicErrors(t *testing.T) {
+	cyclic := new(cyclicError)
+	cyclic.Self = cyclic
+	listed := map[string]error{"cyclic": (*cyclicError)(nil)}
+	errs := map[string]error{"listed": cyclic, "details": &yonder.Error{Code: yonder.Aborted, Message: "cyclic", Details: cyclic}}
+	run(t, func(t *testing.T, m mode) {
+		fail := failing(t, m, listed, errs)
+		for name, sent := range errs {
+			if err := fail(name); textOf(err) != "cyclic" || yonder.CodeOf(err) != yonder.CodeOf(sent) {
+				t.Errorf("%s: got %v (%v)", name, err, yonder.CodeOf(err))
+			}
+		}
+	})
+}
+
 func TestLargeErrors(t *testing.T) {
 	run(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
