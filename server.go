@@ -192,13 +192,12 @@ func (s *Server) logger() *slog.Logger {
 }
 
 // Call serves a call: it is the [Handler] that every protocol brings calls to. A
-// panic of the procedure is an [Internal] error.
+// panic of the procedure is an [Internal] error. A call that [NewCall] made is served as
+// the client that [Local] returns has it served.
 func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	s.prepare()
 	if call.proc == nil {
-		if err := s.bind(call); err != nil {
-			return err
-		}
+		return s.direct(ctx, call)
 	}
 	if call.link == nil && call.context == nil { // else the context is of a kind that knows the call
 		ctx = context.WithValue(ctx, callKey{}, call)
@@ -218,24 +217,18 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	return err
 }
 
-// bind finds the procedure of a call that is made of values.
-func (s *Server) bind(call *Call) error {
-	proc, err := s.lookup(call.Procedure)
-	if err != nil {
-		return err
+// direct serves a call that is made of values: as a client in the same process has it served.
+func (s *Server) direct(ctx context.Context, call *Call) error {
+	if call.into == nil { // for Results
+		proc, err := s.lookup(call.Procedure)
+		if err != nil {
+			return localError(err)
+		}
+		for i := range proc.plan.Results {
+			call.into = append(call.into, reflect.New(proc.plan.Results[i].Type).Interface())
+		}
 	}
-	if err := call.describe(); err != nil {
-		return err
-	}
-	res, err := proc.resolve(call.plan.Signature())
-	if err == nil {
-		err = res.refusal(call.OneWay)
-	}
-	if err != nil {
-		return err
-	}
-	call.proc, call.resolved = proc, res
-	return nil
+	return Local(s).Call(ctx, call)
 }
 
 // ListenAndServe listens on an address and serves until Shutdown or Close. The address
