@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -470,7 +471,7 @@ func (l *flakyListener) Accept() (net.Conn, error) {
 	l.mu.Unlock()
 	if l.failed < l.fail {
 		l.failed++
-		return nil, errors.New("too many open files")
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept", syscall.EMFILE)}
 	}
 	l.failed = 0
 	select {
@@ -490,7 +491,26 @@ func (l *flakyListener) tried() []time.Time {
 func (l *flakyListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *flakyListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// Accept's errors pass: Serve tries again, ever more slowly.
+// TestAcceptIsOver is a regression: Serve went on trying with a listener that says in its own
+// words that it is closed, as those in memory and those that share a port do.
+func TestAcceptIsOver(t *testing.T) {
+	var srv yonder.Server
+	defer srv.Close()
+	over := errors.New("the listener is closed")
+	if err := srv.Serve(endedListener{err: over}); err != over {
+		t.Errorf("Serve returned %v", err)
+	}
+}
+
+type endedListener struct {
+	net.Listener
+	err error
+}
+
+func (l endedListener) Accept() (net.Conn, error) { return nil, l.err }
+func (l endedListener) Close() error              { return nil }
+
+// Accept's temporary errors pass: Serve tries again, ever more slowly.
 func TestAcceptFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(logBuffer)

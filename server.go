@@ -282,7 +282,8 @@ func splitAddress(address string) (network, addr string, err error) {
 }
 
 // Serve accepts connections and serves them, each on goroutines of its own, until
-// Shutdown or Close; then it returns [ErrServerClosed]. It closes l.
+// Shutdown or Close; then it returns [ErrServerClosed]. It closes l. An error of l's that
+// is not temporary, as too many open files is, ends it, too.
 func (s *Server) Serve(l net.Listener) error {
 	s.prepare()
 	defer l.Close()
@@ -322,10 +323,14 @@ func (s *Server) Serve(l net.Listener) error {
 		if closed {
 			return ErrServerClosed
 		}
-		if errors.Is(err, net.ErrClosed) {
+		// Too many open files, most likely, passes; a listener that has been closed does not, and
+		// not all say so by net.ErrClosed.
+		if e, ok := errors.AsType[interface {
+			error
+			Temporary() bool
+		}](err); !ok || !e.Temporary() {
 			return err
 		}
-		// Too many open files, most likely: it passes.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		s.logger().Warn("yonder: accept failed; trying again", "error", err, "pause", pause)
 		t := time.NewTimer(pause)
