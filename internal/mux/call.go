@@ -250,31 +250,25 @@ func (c *Conn) waitLocked(ctx context.Context, callback bool) (uint16, error) {
 		err = ctx.Err()
 	}
 	c.mu.Lock()
-	granted := true
-	for i, other := range c.waiters {
-		if other == w {
-			granted = false
-			c.waiters = append(c.waiters[:i], c.waiters[i+1:]...)
-			break
-		}
-	}
 	switch {
 	case w.refused:
 		return 0, c.refusalLocked(callback)
-	case err != nil && granted:
+	case err == nil:
+		return w.slot, nil
+	case w.granted:
 		c.freeLocked(w.slot)
-		return 0, err
-	case err != nil:
-		return 0, err
+	default:
+		i := slices.Index(c.waiters, w)
+		c.waiters = slices.Delete(c.waiters, i, i+1)
 	}
-	return w.slot, nil
+	return 0, err
 }
 
 // grantLocked gives a slot to the call that has waited longest.
 func (c *Conn) grantLocked(slot uint16) {
 	w := c.waiters[0]
 	c.waiters = c.waiters[1:]
-	w.slot = slot
+	w.slot, w.granted = slot, true
 	close(w.ready)
 }
 
