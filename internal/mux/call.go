@@ -303,7 +303,7 @@ func (o *Outgoing) Wait(ctx context.Context) error {
 		select {
 		case <-o.ready:
 		case <-done:
-			if o.Abandon(ctx.Err()) {
+			if o.Abandon(ctx.Err(), ctx.Err()) {
 				return ctx.Err()
 			}
 			<-o.ready
@@ -315,9 +315,9 @@ func (o *Outgoing) Wait(ctx context.Context) error {
 	return o.err
 }
 
-// Abandon tells the callee that nobody waits for its answer, and ends the streams
-// of the call. It reports whether the response had not come yet.
-func (o *Outgoing) Abandon(cause error) bool {
+// Abandon tells the callee that nobody waits for its answer, which is err of a context, and
+// ends the streams of the call with cause. It reports whether the response had not come yet.
+func (o *Outgoing) Abandon(err, cause error) bool {
 	c := o.conn
 	c.mu.Lock()
 	first := o.state == awaiting
@@ -330,7 +330,7 @@ func (o *Outgoing) Abandon(cause error) bool {
 		return first
 	}
 	code := byte(wire.CodeCanceled)
-	if cause == context.DeadlineExceeded {
+	if err == context.DeadlineExceeded {
 		code = wire.CodeDeadline
 	}
 	c.w.mu.Lock()

@@ -41,7 +41,7 @@ func TestPace(t *testing.T) {
 		if n := len(p.received(wire.Part)); n != minPace/partSize+3 {
 			t.Errorf("%d parts went out when three were taken", n)
 		}
-		large.Abandon(errors.New("never mind"))
+		large.Abandon(context.Canceled, errors.New("never mind"))
 		synctest.Wait()
 		if _, held := c.w.parted(); held {
 			t.Error("a message that nobody wants is kept")
