@@ -89,10 +89,14 @@ func DetailsAs[T any](err error) (T, bool) {
 	if d, ok := e.Details.(T); ok {
 		return d, true
 	}
-	if len(e.details) == 0 {
+	details, codec := e.details, e.codec
+	if len(details) == 0 { // it is of this process
+		details, codec = e.encodeDetails(CBOR), CBOR
+	}
+	if len(details) == 0 {
 		return v, false
 	}
-	_, err = e.codec.Decode(e.details, &v)
+	_, err = codec.Decode(details, &v)
 	return v, err == nil
 }
 
