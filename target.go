@@ -3,7 +3,9 @@ package yonder
 import (
 	"context"
 	"fmt"
+	"io"
 	"reflect"
+	"sync"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
@@ -127,8 +129,45 @@ func (d *Dialer) NewClientOver(t Transport) *Client {
 	return c
 }
 
+// ArgTypes returns the types of a call's arguments as the caller has declared them, for a
+// [Transport]: of an interface its own, not that of what it holds.
+func (c *Call) ArgTypes() []reflect.Type {
+	types := make([]reflect.Type, len(c.plan.Args))
+	for i := range types {
+		types[i] = c.plan.Args[i].Type
+	}
+	return types
+}
+
+// Plain reports whether all arguments and results of a call are values, for a [Transport]:
+// whether none is a stream, a reader or a function.
+func (c *Call) Plain() bool { return c.plan.Plain }
+
 // Places returns pointers to where the results of a call go, for a [Transport].
 func (c *Call) Places() []any { return c.into }
 
 // errNoSignatures is what Check says over other protocols.
 var errNoSignatures = Errorf(Unimplemented, "yonder: check: only the native protocol tells signatures")
+
+// Join has [Server.Shutdown] and [Server.Close] count in a connection that s does not
+// serve itself, such as one that an HTTP server has accepted. ctx ends when no new calls
+// are to be taken; leave, which must be called, says that the calls in flight have
+// ended. Close closes conn. The error is [ErrServerClosed].
+func (s *Server) Join(conn io.Closer) (ctx context.Context, leave func(), err error) {
+	s.prepare()
+	o := &other{conn: conn}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, ErrServerClosed
+	}
+	if s.others == nil {
+		s.others = make(map[*other]bool)
+	}
+	s.others[o] = true
+	s.serving.Add(1)
+	return s.base, sync.OnceFunc(func() {
+		s.untrack(o)
+		s.serving.Done()
+	}), nil
+}
