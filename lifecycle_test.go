@@ -242,6 +242,8 @@ func TestListenErrors(t *testing.T) {
 	}{
 		{"http://localhost:80", `unknown scheme "http"; use host:port, tcp://host:port or unix:///path`, yonder.InvalidArgument},
 		{"://x", `unknown scheme ""`, yonder.InvalidArgument},
+		{"", "it is empty", yonder.InvalidArgument}, // not any free port
+		{"unix://", "it is empty", yonder.InvalidArgument},
 		{"127.0.0.1", "missing port", yonder.Unknown},
 		{"tcp://127.0.0.1:port", "unknown port", yonder.Unknown},
 		{"unix://" + filepath.Join(dir, "no", "such", "folder"), "no such file", yonder.NotFound},
@@ -590,7 +592,7 @@ func TestDialErrors(t *testing.T) {
 	}{
 		{"http://localhost:80", `yonder: address "http://localhost:80": unknown scheme "http"; use host:port, tcp://host:port or unix:///path`, yonder.InvalidArgument},
 		{"://", `unknown scheme ""`, yonder.InvalidArgument},
-		{"", "yonder: cannot connect: dial tcp: missing address", yonder.Unavailable},
+		{"", `yonder: address "": it is empty; use host:port, tcp://host:port or unix:///path`, yonder.InvalidArgument},
 		{"127.0.0.1", "missing port", yonder.Unavailable},
 		{"unix:///no/such/socket", "no such file", yonder.Unavailable},
 		{"tcp://" + nobody.Addr().String(), "connection refused", yonder.Unavailable},

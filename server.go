@@ -271,14 +271,18 @@ func removeStale(path string) {
 // splitAddress returns what package net calls a network and an address. With an error,
 // they are the scheme and what follows it.
 func splitAddress(address string) (network, addr string, err error) {
-	scheme, rest, ok := strings.Cut(address, "://")
+	const forms = "use host:port, tcp://host:port or unix:///path"
+	network, addr, ok := strings.Cut(address, "://")
 	switch {
 	case !ok:
-		return "tcp", address, nil
-	case scheme == "tcp" || scheme == "unix":
-		return scheme, rest, nil
+		network, addr = "tcp", address
+	case network != "tcp" && network != "unix":
+		return network, addr, Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; %s", address, network, forms)
 	}
-	return scheme, rest, Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port or unix:///path", address, scheme)
+	if addr == "" { // package net would listen anywhere
+		return network, addr, Errorf(InvalidArgument, "yonder: address %q: it is empty; %s", address, forms)
+	}
+	return network, addr, nil
 }
 
 // Serve accepts connections and serves them, each on goroutines of its own, until
