@@ -417,15 +417,18 @@ func ExampleServer_Shutdown() {
 	client := serve(&srv, yonder.Dialer{})
 	defer client.Close()
 
+	over := make(chan error)
 	go func() {
 		<-started
-		srv.Shutdown(context.Background())
+		over <- srv.Shutdown(context.Background())
 	}()
 	fmt.Println(yonder.Invoke[string](context.Background(), client, "work"))
+	fmt.Println(<-over)
 	_, err := yonder.Invoke[string](context.Background(), client, "work")
 	fmt.Println(yonder.CodeOf(err))
 	// Output:
 	// done <nil>
+	// <nil>
 	// unavailable
 }
 

@@ -3,7 +3,6 @@ package yonder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"reflect"
 	"sync"
@@ -348,7 +347,7 @@ func (c *Call) ended() error {
 	if c.context.Err() == nil {
 		return nil
 	}
-	return contextFailure(c.context, fmt.Sprintf("stream of %q", c.Procedure))
+	return contextFailure(c.context, streamOf(c.Procedure))
 }
 
 // transcode takes v through the codec to become a value of another type.

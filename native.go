@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -649,7 +648,7 @@ func (sc *serverCall) produceAll(streams []outStream) {
 		record := sc.link.produce(sc.call.Procedure, s)
 		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
 			// Cut short: the consumer must not take it for complete.
-			err := contextFailure(&sc.ctx, "stream of "+strconv.Quote(sc.call.Procedure))
+			err := contextFailure(&sc.ctx, streamOf(sc.call.Procedure))
 			record = sc.link.closing(sc.call.Procedure, err)
 		}
 		sc.in.CloseStream(s.to, record, left.Add(-1) == 0)

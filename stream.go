@@ -187,7 +187,7 @@ func (s *inStream) error(err error) error {
 	if err == io.EOF {
 		return nil
 	}
-	return s.link.failure("stream of \""+s.name+"\"", err)
+	return s.link.failure(streamOf(s.name), err)
 }
 
 // remoteReader reads what the other end's reader does.
@@ -288,11 +288,11 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 	}
 	c := &conversation{link: l, name: name, out: o}
 	c.open.Store(1) // for the answer itself
-	c.stop = context.AfterFunc(ctx, func() { o.Abandon(ctx.Err()) })
+	c.stop = context.AfterFunc(ctx, func() { o.Abandon(ctx.Err(), contextFailure(ctx, streamOf(name))) })
 	err := l.answer(call, o, c)
 	o.ReleaseBody()
 	if err != nil && !o.Ended() {
-		o.Abandon(context.Canceled)
+		o.Abandon(context.Canceled, context.Canceled)
 	}
 	c.done()
 	return inTime(ctx, call, err)
@@ -333,6 +333,8 @@ func panicked(logger *slog.Logger, name string, value any) error {
 }
 
 func errPanicked(name string) error { return Errorf(Internal, "yonder: %q panicked", name) }
+
+func streamOf(procedure string) string { return `stream of "` + procedure + `"` }
 
 func errUsed(procedure string) error {
 	return Errorf(FailedPrecondition, "yonder: stream of %q: it has been read already; a stream can be ranged over once", procedure)

@@ -171,6 +171,7 @@ type watch struct {
 type waiter struct {
 	slot     uint16
 	ready    chan struct{} // closed when the slot is granted, or the call cannot begin any more
+	granted  bool
 	refused  bool
 	callback bool
 }
