@@ -138,7 +138,7 @@ func newPeer(l *link) *Client {
 // calls in flight end by themselves, whoever closes or shuts down the client or s.
 func Local(s *Server) *Client {
 	c := newClient(nil)
-	c.local = localServer{s}
+	c.local = &localServer{s}
 	return c
 }
 
@@ -149,9 +149,9 @@ type Client struct {
 	// stream. Zero: no bound. It must not be changed once functions are called.
 	Timeout time.Duration
 
-	handler     Handler     // the interceptors around send
-	intercepted bool        // there are some
-	local       localCaller // of Local
+	handler     Handler      // the interceptors around send
+	intercepted bool         // there are some
+	local       *localServer // of Local
 	transport   Transport
 	borrowed    bool // the connection is not the client's to close
 	config      linkConfig

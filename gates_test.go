@@ -150,7 +150,6 @@ func TestDeadCode(t *testing.T) {
 			"only JSON uses encoding/json; what is there of its encoder is log/slog's",
 		},
 		{"yonder.jsonCodec", "./testdata/deadcode/json", "./examples/hello", "the codec is opt-in"},
-		{"yonder.localServer.call", "./testdata/deadcode/functions", "./examples/hello", "only Local uses it"},
 	} {
 		if !strings.Contains(symbols[tt.with], tt.symbol) {
 			t.Errorf("%s is not in %s: this test cannot fail", tt.symbol, tt.with)

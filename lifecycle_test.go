@@ -711,6 +711,7 @@ func TestReconnect(t *testing.T) {
 		m.cannot(t, overPipe, "nobody can dial a pipe")
 		start := func(address string) (srv *yonder.Server, began chan int, actual string) {
 			srv, began, _, _ = patient(t)
+			srv.Codecs = []yonder.Codec{yonder.JSON}
 			l := listenOn(t, address)
 			served := make(chan error, 1)
 			go func() { served <- srv.Serve(l) }()

@@ -13,18 +13,11 @@ import (
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
-// localCaller is what a client of [Local] has instead of a connection. It is an interface so
-// that programs without Local do not have what is behind it.
-type localCaller interface {
-	call(ctx context.Context, call *Call) error
-	resolve(r *ref, oneWay bool) (*resolution, error)
-}
-
-// localServer implements localCaller.
+// localServer is what a client of [Local] has instead of a connection.
 type localServer struct{ server *Server }
 
 // resolve finds what a client calls, once.
-func (l localServer) resolve(r *ref, oneWay bool) (*resolution, error) {
+func (l *localServer) resolve(r *ref, oneWay bool) (*resolution, error) {
 	res := r.resolved.Load()
 	if res == nil {
 		proc, err := l.server.lookup(r.Name)
@@ -47,7 +40,7 @@ func (l localServer) resolve(r *ref, oneWay bool) (*resolution, error) {
 }
 
 // call is send for a server in the same process.
-func (l localServer) call(ctx context.Context, call *Call) error {
+func (l *localServer) call(ctx context.Context, call *Call) error {
 	if ctx.Err() != nil {
 		return contextFailure(ctx, quoted(call))
 	}
@@ -110,7 +103,7 @@ func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
 }
 
 // serveOneWay has the server do a call that its caller does not wait for.
-func (l localServer) serveOneWay(ctx context.Context, call *Call, res *resolution) {
+func (l *localServer) serveOneWay(ctx context.Context, call *Call, res *resolution) {
 	deadline, ok := ctx.Deadline()
 	ctx = context.WithoutCancel(ctx)
 	if ok {
@@ -132,7 +125,7 @@ func (c *Call) discard(err error) {
 }
 
 // serve has the server do the call, which ends with its results' streams.
-func (l localServer) serve(ctx context.Context, call *Call, res *resolution) error {
+func (l *localServer) serve(ctx context.Context, call *Call, res *resolution) error {
 	call.proc, call.resolved = res.proc, res
 	call.context = newLocalContext(ctx, l.server, call)
 	returned := false
