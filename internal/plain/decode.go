@@ -25,54 +25,43 @@ func Decode(data []byte, into any) (rest []byte, ok bool) {
 		return nil, false
 	}
 	p, v = p.elem, v.Elem()
-	if !isZero(p, v) {
+	if !isZero(p, v, false) {
 		return nil, false
 	}
 	if rest, ok = decode(p, data, v); !ok {
-		clearValue(p, v)
+		isZero(p, v, true)
 	}
 	return rest, ok
 }
 
-// isZero reports whether nothing that decoding writes to is set in v. It tells -0 from 0, as
-// reflect's does not.
-func isZero(p *plan, v reflect.Value) bool {
+// isZero reports whether nothing that decoding writes to is set in v, or makes it so. It tells -0
+// from 0, as reflect's does not.
+func isZero(p *plan, v reflect.Value, clear bool) bool {
+	n := len(p.fields)
 	switch {
 	case p.kind == reflect.Struct:
-		for i := range p.fields {
-			if f := &p.fields[i]; !isZero(f.plan, v.Field(f.index)) {
-				return false
-			}
-		}
-		return true
 	case p.kind == reflect.Array && !p.bytes:
-		for i := range p.len {
-			if !isZero(p.elem, v.Index(i)) {
-				return false
-			}
-		}
+		n = p.len
+	case clear:
+		v.SetZero()
 		return true
 	case p.kind == reflect.Float32 || p.kind == reflect.Float64:
 		return math.Float64bits(v.Float()) == 0
-	}
-	return v.IsZero()
-}
-
-// clearValue makes v such that isZero holds. What does not travel stays.
-func clearValue(p *plan, v reflect.Value) {
-	switch {
-	case p.kind == reflect.Struct:
-		for i := range p.fields {
-			f := &p.fields[i]
-			clearValue(f.plan, v.Field(f.index))
-		}
-	case p.kind == reflect.Array && !p.bytes:
-		for i := range p.len {
-			clearValue(p.elem, v.Index(i))
-		}
 	default:
-		v.SetZero()
+		return v.IsZero()
 	}
+	for i := range n {
+		part, of := v, p.elem
+		if p.kind == reflect.Struct {
+			part, of = v.Field(p.fields[i].index), p.fields[i].plan
+		} else {
+			part = v.Index(i)
+		}
+		if !isZero(of, part, clear) {
+			return false
+		}
+	}
+	return true
 }
 
 // decode reads one value into v, which is zero. If it fails, parts of v may have been written.

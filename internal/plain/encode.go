@@ -33,6 +33,26 @@ type encoder struct {
 	b   []byte // follows what is in buf, mostly in the memory that it has left
 }
 
+// head appends the head of a data item in its shortest form. RFC 8949, section 3. It is not inlined
+// so that programs stay small.
+//
+//go:noinline
+func (e *encoder) head(major byte, n uint64) {
+	switch {
+	case n < 24:
+		e.b = append(e.b, major|byte(n))
+	case n < 1<<8:
+		e.b = append(e.b, major|24, byte(n))
+	case n < 1<<16:
+		e.b = binary.BigEndian.AppendUint16(append(e.b, major|25), uint16(n))
+	case n < 1<<32:
+		e.b = binary.BigEndian.AppendUint32(append(e.b, major|26), uint32(n))
+	default:
+		e.b = binary.BigEndian.AppendUint64(append(e.b, major|27), n)
+	}
+}
+
+//go:noinline
 func (e *encoder) flush() {
 	e.buf.Write(e.b)
 	e.b = e.buf.AvailableBuffer()
@@ -41,41 +61,41 @@ func (e *encoder) flush() {
 func (e *encoder) value(p *plan, v reflect.Value) {
 	switch p.kind {
 	case reflect.Bool:
-		b := byte(simpleFalse)
 		if v.Bool() {
-			b = simpleTrue
+			e.head(simpleTrue, 0)
+		} else {
+			e.head(simpleFalse, 0)
 		}
-		e.b = append(e.b, b)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		if n := v.Int(); n < 0 {
-			e.b = appendHead(e.b, majorNegative, uint64(^n))
+			e.head(majorNegative, uint64(^n))
 		} else {
-			e.b = appendHead(e.b, majorUint, uint64(n))
+			e.head(majorUint, uint64(n))
 		}
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		e.b = appendHead(e.b, majorUint, v.Uint())
+		e.head(majorUint, v.Uint())
 	case reflect.Float32, reflect.Float64:
 		e.float(p.kind, v.Float())
 	case reflect.String:
 		s := v.String()
-		e.b = appendHead(e.b, majorText, uint64(len(s)))
+		e.head(majorText, uint64(len(s)))
 		if len(s) < flushAt {
 			e.b = append(e.b, s...)
-		} else {
-			e.flush()
-			e.buf.WriteString(s)
-			e.b = e.buf.AvailableBuffer()
+			break
 		}
+		e.flush()
+		e.buf.WriteString(s)
+		e.b = e.buf.AvailableBuffer()
 	case reflect.Pointer:
 		if v.IsNil() {
-			e.b = append(e.b, simpleNull)
+			e.head(simpleNull, 0)
 		} else {
 			e.value(p.elem, v.Elem())
 		}
 	case reflect.Slice:
 		switch {
 		case v.IsNil():
-			e.b = append(e.b, simpleNull)
+			e.head(simpleNull, 0)
 		case p.bytes:
 			e.bytes(v.Bytes())
 		default:
@@ -83,7 +103,7 @@ func (e *encoder) value(p *plan, v reflect.Value) {
 		}
 	case reflect.Array:
 		if p.bytes {
-			e.b = appendHead(e.b, majorBytes, uint64(p.len))
+			e.head(majorBytes, uint64(p.len))
 			for i := range p.len { // its memory may not be addressable
 				e.b = append(e.b, byte(v.Index(i).Uint()))
 			}
@@ -99,7 +119,7 @@ func (e *encoder) value(p *plan, v reflect.Value) {
 				}
 			}
 		}
-		e.b = appendHead(e.b, majorMap, uint64(n))
+		e.head(majorMap, uint64(n))
 		for i := range p.fields {
 			f := &p.fields[i]
 			fv := v.Field(f.index)
@@ -113,7 +133,7 @@ func (e *encoder) value(p *plan, v reflect.Value) {
 }
 
 func (e *encoder) bytes(b []byte) {
-	e.b = appendHead(e.b, majorBytes, uint64(len(b)))
+	e.head(majorBytes, uint64(len(b)))
 	if len(b) < flushAt {
 		e.b = append(e.b, b...)
 		return
@@ -124,7 +144,7 @@ func (e *encoder) bytes(b []byte) {
 }
 
 func (e *encoder) list(p *plan, v reflect.Value, n int) {
-	e.b = appendHead(e.b, majorArray, uint64(n))
+	e.head(majorArray, uint64(n))
 	for i := range n {
 		e.value(p.elem, v.Index(i))
 		if len(e.b) >= flushAt {
@@ -135,27 +155,28 @@ func (e *encoder) list(p *plan, v reflect.Value, n int) {
 
 // float appends numbers at their own size, and what is not one as a half.
 func (e *encoder) float(kind reflect.Kind, f float64) {
+	var half byte
 	switch {
 	case f != f:
-		e.b = append(e.b, simpleFloat16, 0x7e, 0)
-	case math.IsInf(f, 1):
-		e.b = append(e.b, simpleFloat16, 0x7c, 0)
-	case math.IsInf(f, -1):
-		e.b = append(e.b, simpleFloat16, 0xfc, 0)
+		half = 0x7e
+	case f > math.MaxFloat64:
+		half = 0x7c
+	case f < -math.MaxFloat64:
+		half = 0xfc
 	case kind == reflect.Float32:
 		e.b = binary.BigEndian.AppendUint32(append(e.b, simpleFloat32), math.Float32bits(float32(f)))
+		return
 	default:
 		e.b = binary.BigEndian.AppendUint64(append(e.b, simpleFloat64), math.Float64bits(f))
+		return
 	}
+	e.b = append(e.b, simpleFloat16, half, 0)
 }
 
 // isEmpty reports whether a field with omitempty is left out.
 func isEmpty(p *plan, v reflect.Value) bool {
-	switch p.kind {
-	case reflect.String, reflect.Slice:
+	if p.kind == reflect.Slice {
 		return v.Len() == 0
-	case reflect.Float32, reflect.Float64:
-		return v.Float() == 0 // -0, too
 	}
-	return v.IsZero()
+	return v.IsZero() // as is -0
 }

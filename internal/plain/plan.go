@@ -118,6 +118,7 @@ func (made planner) newPlan(t reflect.Type) *plan {
 // named in a way that the library has more rules for than a name and omitempty.
 func (p *plan) addFields(t reflect.Type, made planner) *plan {
 	names := make([]string, 0, t.NumField())
+	p.fields = make([]field, 0, t.NumField())
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag := f.Tag.Get("cbor")
@@ -147,7 +148,9 @@ func (p *plan) addFields(t reflect.Type, made planner) *plan {
 			return nil
 		}
 		p.sparse = p.sparse || omit
-		p.fields = append(p.fields, field{fp, i, append(appendHead(nil, majorText, uint64(len(name))), name...), omit})
+		var key encoder
+		key.head(majorText, uint64(len(name)))
+		p.fields = append(p.fields, field{fp, i, append(key.b, name...), omit})
 	}
 	return p
 }
@@ -170,21 +173,6 @@ const (
 	simpleFloat32 = majorSimple | 26
 	simpleFloat64 = majorSimple | 27
 )
-
-// appendHead appends the head of a data item in its shortest form. RFC 8949, section 3.
-func appendHead(b []byte, major byte, n uint64) []byte {
-	switch {
-	case n < 24:
-		return append(b, major|byte(n))
-	case n < 1<<8:
-		return append(b, major|24, byte(n))
-	case n < 1<<16:
-		return binary.BigEndian.AppendUint16(append(b, major|25), uint16(n))
-	case n < 1<<32:
-		return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
-	}
-	return binary.BigEndian.AppendUint64(append(b, major|27), n)
-}
 
 // cutHead reads the head of a data item of definite length.
 func cutHead(data []byte) (major byte, n uint64, rest []byte, ok bool) {
