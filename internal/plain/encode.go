@@ -18,6 +18,7 @@ func Encode(buf *bytes.Buffer, v any) bool {
 	if p == nil {
 		return false
 	}
+	buf.Grow(minBuffer)
 	e := encoder{buf, buf.AvailableBuffer()}
 	e.value(p, value)
 	buf.Write(e.b)
@@ -27,6 +28,10 @@ func Encode(buf *bytes.Buffer, v any) bool {
 // flushAt is how many bytes an encoder collects before it gives them to the buffer, so that a large
 // value is not copied whole, nor needs twice its memory.
 const flushAt = 4 << 10
+
+// minBuffer is how much room an encoder wants at first, in bytes, so that a new buffer does not grow
+// in small steps.
+const minBuffer = 64
 
 type encoder struct {
 	buf *bytes.Buffer
