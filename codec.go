@@ -14,6 +14,7 @@ import (
 
 	"github.com/yonder-rpc/yonder/internal/cborjson"
 	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/plain"
 )
 
 // A Codec turns values into bytes and back. Implementations are safe for concurrent
@@ -90,6 +91,9 @@ func (c cborCodec) Encode(buf *bytes.Buffer, v any) error {
 		appendBytes(buf, b)
 		return nil
 	}
+	if plain.Encode(buf, v) {
+		return nil
+	}
 	return c.enc.MarshalToBuffer(v, buf)
 }
 
@@ -120,6 +124,14 @@ func appendBytes(buf *bytes.Buffer, b []byte) {
 }
 
 func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
+	if rest, ok := plain.Decode(data, v); ok {
+		return rest, nil
+	}
+	return c.decode(data, v)
+}
+
+// decode is Decode without package plain.
+func (c cborCodec) decode(data []byte, v any) ([]byte, error) {
 	if len(data) > maxBignum {
 		if err := checkBignums(data); err != nil {
 			return nil, err

@@ -91,6 +91,7 @@ func TestDependencies(t *testing.T) {
 		{"internal/wire", nil, []string{"net", "context", "log/slog"}},
 		{"internal/fn", nil, []string{"net", "log/slog", "github.com/fxamacker/cbor/v2"}},
 		{"internal/cborjson", nil, []string{"net", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
+		{"internal/plain", nil, []string{"net", "context", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 		{"internal/mux", []string{"internal/wire"}, []string{"log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 	} {
 		have := deps(t, module+"/"+layer.pkg)
