@@ -3,7 +3,9 @@ package yonder
 import (
 	"context"
 	"fmt"
+	"io"
 	"reflect"
+	"sync"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
@@ -132,3 +134,26 @@ func (c *Call) Places() []any { return c.into }
 
 // errNoSignatures is what Check says over other protocols.
 var errNoSignatures = Errorf(Unimplemented, "yonder: check: only the native protocol tells signatures")
+
+// Join has [Server.Shutdown] and [Server.Close] count in a connection that s does not
+// serve itself, such as one that an HTTP server has accepted. ctx ends when no new calls
+// are to be taken; leave, which must be called, says that the calls in flight have
+// ended. Close closes conn. The error is [ErrServerClosed].
+func (s *Server) Join(conn io.Closer) (ctx context.Context, leave func(), err error) {
+	s.prepare()
+	o := &other{conn: conn}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, ErrServerClosed
+	}
+	if s.others == nil {
+		s.others = make(map[*other]bool)
+	}
+	s.others[o] = true
+	s.serving.Add(1)
+	return s.base, sync.OnceFunc(func() {
+		s.untrack(o)
+		s.serving.Done()
+	}), nil
+}

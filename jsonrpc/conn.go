@@ -1,0 +1,586 @@
+package jsonrpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/fn"
+)
+
+// Protocol returns JSON-RPC over a connection, for [yonder.Server.Protocols].
+func (c *Config) Protocol() yonder.Protocol { return protocol{c} }
+
+type protocol struct{ config *Config }
+
+func (protocol) Name() string { return protocolName }
+
+// Detect looks at two bytes that are no white space, because those that begin a gob
+// stream or a message of the session protocol may look like a bracket: a length of
+// 0x7b or 0x5b. What follows there is no ASCII.
+func (protocol) Detect(first []byte) yonder.Verdict {
+	i := space(first, 0)
+	if i == len(first) {
+		return yonder.Maybe
+	}
+	switch c := first[i]; {
+	case c == '{' || c == '[':
+		switch {
+		case i+1 == len(first):
+			return yonder.Maybe
+		case first[i+1] < 0x7f && first[i+1] >= ' ' || space(first, i+1) > i+1:
+			return yonder.Yes
+		}
+	case couldBeHeader(first[i:]):
+		if len(first)-i < len("content-") {
+			return yonder.Maybe
+		}
+		return yonder.Yes
+	}
+	return yonder.No
+}
+
+func (p protocol) ServeConn(ctx context.Context, s *yonder.Server, nc net.Conn) error {
+	return serveStream(ctx, s, p.config, nc, nc)
+}
+
+// Serve serves one connection of JSON-RPC until it ends, and returns why it did, as
+// [yonder.Server.ServeConn] does: but it does not ask which protocol it speaks, and how
+// long it takes to begin does not matter. [Stdio] is one to give it.
+func Serve(s *yonder.Server, conn io.ReadWriteCloser) error {
+	ctx, leave, err := s.Join(conn)
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	defer leave()
+	return serveStream(ctx, s, new(Config), conn, conn)
+}
+
+// Stdio returns the process's standard input and output as one connection.
+func Stdio() io.ReadWriteCloser { return stdio{os.Stdin, os.Stdout} }
+
+type stdio struct {
+	io.ReadCloser
+	out io.WriteCloser
+}
+
+func (s stdio) Write(b []byte) (int, error) { return s.out.Write(b) }
+func (s stdio) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
+
+// serveStream serves a stream of bytes. seen is what handlers see of it.
+func serveStream(stop context.Context, s *yonder.Server, config *Config, rwc io.ReadWriteCloser, seen any) error {
+	c := newConn(newService(s, config, seen), rwc)
+	r := &reader{conn: rwc, max: c.limits.MaxMessage}
+	r.slow.timeout, r.slow.close = c.limits.KeepAlive, func() { rwc.Close() }
+	c.next = r.next
+	c.gone = func() bool {
+		_, err := rwc.Read(make([]byte, 1))
+		return err != io.EOF
+	}
+	c.framing = func() framing { return framing(r.framing.Load()) }
+	c.w = newWriter(rwc, c.limits.KeepAlive, nil)
+	c.w.send = c.w.pieces(rwc)
+	return c.serve(stop)
+}
+
+// A conn is a connection that both ends may write to at any time: a stream of bytes or
+// a WebSocket.
+type conn struct {
+	service
+	closer  io.Closer
+	next    func() ([]byte, error) // reads a message, or returns a *textError or another error
+	framing func() framing
+	w       *writer
+	gone    func() bool // reports whether a peer that has ended its side has ended the other, too; nil: it has
+	bye     func()      // takes leave of the peer when the server shuts down; nil: there is no way
+
+	ctx     context.Context // of the handlers
+	end     context.CancelCauseFunc
+	slots   chan struct{} // holds one a call that runs, or whose answer waits to be sent
+	batches chan struct{} // the same for batches
+
+	workers workers
+
+	mu       sync.Mutex // guards what follows
+	calls    activeCall // begins the list of them
+	cause    error      // what ended the calls; nil: nothing has
+	subs     map[uint64]*subscription
+	lastSub  uint64
+	messages int // being served
+	streams  int
+	bytes    int           // of messages that are being served, and what those cost besides
+	freed    chan struct{} // the reader waits for it to be closed, when bytes becomes less; nil: it does not wait
+	refusing bool          // no new calls
+	idle     chan struct{} // closed when messages and streams are 0; nil: nobody waits for that
+}
+
+func newConn(s service, closer io.Closer) *conn {
+	c := &conn{
+		service: s, closer: closer,
+		slots:   make(chan struct{}, s.limits.MaxCalls),
+		batches: make(chan struct{}, s.limits.MaxCalls),
+	}
+	c.ctx, c.end = context.WithCancelCause(context.Background())
+	c.calls.next, c.calls.prev = &c.calls, &c.calls
+	return c
+}
+
+// Costs of what is being served, in bytes, besides its text.
+const (
+	messageCost = 4 << 10
+	itemCost    = 2 << 10 // of a batch
+)
+
+var (
+	errShutdown = errors.New("yonder: the server is shutting down")
+	errStuck    = errors.New("more calls wait than the server keeps, and none has ended for too long")
+)
+
+// serve serves the connection until it ends.
+func (c *conn) serve(stop context.Context) error {
+	unhook := context.AfterFunc(stop, func() {
+		c.mu.Lock()
+		c.refusing = true
+		c.mu.Unlock()
+		if c.wait(-1, nil) {
+			c.w.drain()
+			if c.bye != nil {
+				c.bye()
+			}
+			c.closer.Close()
+		}
+	})
+	err := c.read()
+	if err == io.EOF && c.gone != nil {
+		c.linger()
+	}
+	cause := yonder.ErrConnectionLost
+	switch {
+	case stop.Err() != nil:
+		cause = yonder.ErrServerClosed
+		err = nil
+	case err == io.EOF:
+		err = nil
+	case err != nil:
+		cause = &lostError{err}
+		c.complain(err)
+	}
+	c.end(cause)
+	c.cancelAll(cause)
+	c.workers.end()
+	c.w.drain()
+	c.closer.Close()
+	c.w.fail(cause)
+	unhook()
+	return err
+}
+
+// linger lets the calls in flight of a peer end that has ended its side of the
+// connection. It may wait for the answers, as a script does, or be no more.
+func (c *conn) linger() {
+	over, gone := make(chan struct{}), make(chan struct{})
+	go func() { // ends with linger, but for a terminal, which reads on after an end
+		t := time.NewTicker(lookEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-t.C:
+			}
+			if c.gone() {
+				close(gone)
+				return
+			}
+		}
+	}()
+	c.wait(c.limits.KeepAlive, gone)
+	close(over)
+}
+
+// lookEvery is how often linger looks whether somebody still waits for answers.
+const lookEvery = 50 * time.Millisecond
+
+// complain tells the peer why the connection ends, if it can hear it, and the operator.
+func (c *conn) complain(err error) {
+	var fault *textError
+	var large *errTooLarge
+	switch {
+	case errors.As(err, &fault) && errors.Is(fault.err, errNesting):
+		c.refuse(InvalidRequest, "Invalid Request: "+err.Error())
+	case errors.As(err, &fault):
+		c.refuse(ParseError, "Parse error")
+	case errors.As(err, &large):
+		c.refuse(InvalidRequest, "Invalid Request: "+err.Error())
+	case err == errStuck:
+		c.refuse(ServerError-int(yonder.ResourceExhausted), err.Error())
+	default:
+		c.logger().Debug("yonder: connection lost", "protocol", protocolName, "reason", err)
+		return
+	}
+	c.logger().Info("yonder: connection closed", "protocol", protocolName, "reason", err)
+}
+
+func (c *conn) refuse(code int, message string) {
+	out := newBuffer()
+	refuseFor(out, code, message, nil)
+	c.send(out)
+	out.release()
+}
+
+func (c *conn) send(out *outBuffer) error { return c.w.write(out.Bytes(), c.framing(), false) }
+
+// lostError is [yonder.ErrConnectionLost] and how.
+type lostError struct{ how error }
+
+func (e *lostError) Error() string        { return yonder.ErrConnectionLost.Error() + ": " + e.how.Error() }
+func (e *lostError) Is(target error) bool { return target == yonder.ErrConnectionLost }
+func (e *lostError) Unwrap() error        { return e.how }
+
+// read serves messages until no more can be read.
+func (c *conn) read() error {
+	for {
+		text, err := c.next()
+		if err != nil {
+			if fault, ok := err.(*textError); ok && fault.framed {
+				code, message := ParseError, "Parse error"
+				if errors.Is(fault.err, errNesting) {
+					code, message = InvalidRequest, "Invalid Request: "+fault.Error()
+				}
+				c.refuse(code, message)
+				continue
+			}
+			return err
+		}
+		if text[0] == '[' {
+			cost := messageCost + len(text)
+			for range elements(text) {
+				cost += itemCost
+			}
+			if err := c.take(cost); err != nil {
+				return err
+			}
+			go c.serveBatch(text, cost) // ends when all is answered
+			continue
+		}
+		t := &task{conn: c, cost: messageCost + len(text)}
+		r := &t.r
+		if why := readRequest(text, r, &c.limits); why != "" {
+			out := newBuffer()
+			refuse(out, InvalidRequest, r.id)
+			c.send(out)
+			out.release()
+			continue
+		}
+		if isControl(r.method) {
+			out := newBuffer()
+			c.answer(c.ctx, r, out, c, nil)
+			if out.Len() > 0 {
+				c.send(out)
+			}
+			out.release()
+			continue
+		}
+		if err := c.take(t.cost); err != nil {
+			return err
+		}
+		t.begin() // before what cancels it can be read
+		c.workers.start(t)
+	}
+}
+
+// take waits until a message fits in what may be served at a time.
+func (c *conn) take(cost int) error {
+	most := c.limits.MaxMessage + c.limits.MaxCalls*messageCost
+	var stuck <-chan time.Time
+	for {
+		c.mu.Lock()
+		if c.bytes == 0 || c.bytes+cost <= most {
+			c.bytes += cost
+			c.messages++
+			c.mu.Unlock()
+			return nil
+		}
+		freed := make(chan struct{})
+		c.freed = freed
+		c.mu.Unlock()
+		if c.limits.KeepAlive >= 0 {
+			stuck = time.After(c.limits.KeepAlive)
+		}
+		select {
+		case <-freed:
+		case <-stuck:
+			return errStuck
+		}
+	}
+}
+
+// give ends what take began.
+func (c *conn) give(cost int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bytes -= cost
+	if c.freed != nil {
+		close(c.freed)
+		c.freed = nil
+	}
+	c.messages--
+	c.idleLocked()
+}
+
+func (c *conn) idleLocked() {
+	if c.idle != nil && c.messages == 0 && c.streams == 0 {
+		close(c.idle)
+		c.idle = nil
+	}
+}
+
+// wait waits until the calls in flight have ended, or for some time, if it is not
+// negative, or until it is enough. It reports whether they have ended.
+func (c *conn) wait(most time.Duration, enough <-chan struct{}) bool {
+	c.mu.Lock()
+	if c.messages == 0 && c.streams == 0 {
+		c.mu.Unlock()
+		return true
+	}
+	if c.idle == nil {
+		c.idle = make(chan struct{})
+	}
+	idle := c.idle
+	c.mu.Unlock()
+	var late <-chan time.Time
+	if most >= 0 {
+		t := time.NewTimer(most)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case <-idle:
+		return true
+	case <-late:
+	case <-enough:
+	case <-c.ctx.Done():
+	}
+	return false
+}
+
+// serveOne serves a message that is one request.
+func (c *conn) serveOne(t *task) {
+	defer c.give(t.cost)
+	out := newBuffer()
+	a := c.answer(c.ctx, &t.r, out, c, t)
+	c.finish(out, a)
+}
+
+// serveBatch serves a message that is a batch.
+func (c *conn) serveBatch(text []byte, cost int) {
+	defer c.give(cost)
+	select {
+	case c.batches <- struct{}{}:
+		defer func() { <-c.batches }()
+	case <-c.ctx.Done():
+		return
+	}
+	out := newBuffer()
+	c.batch(c.ctx, text, out, c)
+	c.finish(out, nil)
+}
+
+func (c *conn) finish(out *outBuffer, a *activeCall) {
+	if out.Len() > 0 {
+		c.mu.Lock()
+		crowd := c.messages > 1
+		c.mu.Unlock()
+		c.w.write(out.Bytes(), c.framing(), crowd)
+	}
+	out.release()
+	if a != nil {
+		a.left()
+		for _, s := range a.begin {
+			if a.failed {
+				s.over()
+			} else {
+				go s.run() // ends with the stream, at the latest when the user's iterator next yields after its call was cancelled
+			}
+		}
+		a.ended()
+	}
+}
+
+// enter implements [caller].
+func (c *conn) enter(ctx context.Context) error {
+	c.mu.Lock()
+	refusing := c.refusing
+	c.mu.Unlock()
+	if refusing {
+		return yonder.Errorf(yonder.Unavailable, "%w", errShutdown)
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: the call was over before it began: %w", ctx.Err())
+	}
+}
+
+func (c *conn) leave() { <-c.slots }
+
+// begin implements [caller].
+func (c *conn) begin(ctx context.Context, r *request) (context.Context, *activeCall) {
+	ctx, a := newActive(ctx, r)
+	c.register(a)
+	return ctx, a
+}
+
+// begin registers the task's call.
+func (t *task) begin() {
+	a := &t.call
+	a.open = 1
+	a.cancel = t.ctx.end
+	if !t.r.note {
+		a.id = t.r.id
+	}
+	if t.r.timeout > 0 {
+		t.ctx.deadline = time.Now().Add(t.r.timeout)
+	}
+	t.conn.register(a)
+}
+
+func (c *conn) register(a *activeCall) {
+	a.owner = c
+	c.mu.Lock()
+	a.prev, a.next = &c.calls, c.calls.next
+	a.prev.next, a.next.prev = a, a
+	cause := c.cause
+	c.mu.Unlock()
+	if cause != nil {
+		a.cancel(cause)
+	}
+}
+
+// cancelAll ends the contexts of all calls.
+func (c *conn) cancelAll(cause error) {
+	c.mu.Lock()
+	c.cause = cause
+	calls := c.callsLocked(func(*activeCall) bool { return true })
+	c.mu.Unlock()
+	for _, a := range calls {
+		a.cancel(cause)
+	}
+}
+
+// over counts down what holds a call open.
+func (c *conn) over(a *activeCall) {
+	c.mu.Lock()
+	a.open--
+	last := a.open == 0
+	if last {
+		a.prev.next, a.next.prev = a.next, a.prev
+	}
+	c.mu.Unlock()
+	if last {
+		a.release()
+	}
+}
+
+func (c *conn) reply(m yonder.Metadata) yonder.Metadata { return m }
+
+func (c *conn) note(f func(ctx context.Context)) {
+	c.mu.Lock()
+	c.messages++
+	c.mu.Unlock()
+	go func() { // ends with the handler
+		defer c.give(0)
+		f(c.ctx)
+	}()
+}
+
+// isControl reports whether a method is the protocol's own.
+func isControl(method string) bool {
+	switch method {
+	case "rpc.cancel", "$/cancelRequest", "rpc.credit", "rpc.unsubscribe":
+		return true
+	}
+	return false
+}
+
+// control implements [caller].
+func (c *conn) control(r *request) (result any, ok bool, err error) {
+	if !isControl(r.method) {
+		return nil, false, nil
+	}
+	var p struct {
+		ID           json.RawMessage `json:"id"`
+		Subscription uint64          `json:"subscription"`
+		Items        int64           `json:"items"`
+	}
+	if len(r.params) == 0 || r.params[0] != '{' {
+		err = errors.New("they must be an object")
+	} else {
+		err = json.Unmarshal(r.params, &p)
+	}
+	if err != nil {
+		return nil, true, yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: parameters: %w", r.method, err)
+	}
+	switch r.method {
+	case "rpc.credit":
+		return c.credit(p.Subscription, p.Items), true, nil
+	case "rpc.unsubscribe":
+		return c.unsubscribe(p.Subscription), true, nil
+	}
+	return c.cancelCall(p.ID), true, nil
+}
+
+func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
+	for a := c.calls.next; a != &c.calls; a = a.next {
+		if which(a) {
+			calls = append(calls, a)
+		}
+	}
+	return calls
+}
+
+// cancelCall ends the contexts of the calls with an id, and reports whether there were
+// any.
+func (c *conn) cancelCall(id []byte) bool {
+	c.mu.Lock()
+	found := c.callsLocked(func(a *activeCall) bool { return len(id) > 0 && string(a.id) == string(id) })
+	c.mu.Unlock()
+	for _, a := range found {
+		a.cancel(context.Canceled)
+	}
+	return len(found) > 0
+}
+
+// subscribe implements [caller].
+func (c *conn) subscribe(ctx context.Context, a *activeCall, slot *fn.Slot, v reflect.Value) (uint64, bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams >= c.limits.MaxStreams {
+		return 0, false, yonder.Errorf(yonder.ResourceExhausted, "yonder: more than %d streams on a connection", c.limits.MaxStreams)
+	}
+	c.lastSub++
+	s := &subscription{conn: c, call: a, number: c.lastSub, slot: slot, value: v, wake: make(chan struct{}, 1)}
+	if c.subs == nil {
+		c.subs = make(map[uint64]*subscription)
+	}
+	c.subs[s.number] = s
+	c.streams++
+	a.open++
+	s.ctx = ctx
+	a.begin = append(a.begin, s)
+	return s.number, true, nil
+}

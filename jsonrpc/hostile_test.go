@@ -1,0 +1,367 @@
+package jsonrpc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/jsonrpc"
+)
+
+// What cannot be read is refused with a reason. Where no header says where the next
+// message begins, the connection ends.
+func TestHostile(t *testing.T) {
+	nested := `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":null}`
+	large := `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: the message is larger than 100000 bytes"},"id":null}`
+	for _, e := range []struct {
+		name, send, want string
+		goesOn           bool // on a stream, too
+	}{
+		{"nested arrays", strings.Repeat("[", 100_000), nested, false},
+		{"nested objects", strings.Repeat(`{"a":`, 20_000), nested, false},
+		{"a huge array", "[" + strings.Repeat("1,", 60_000), large, false},
+		{"a huge string", `{"a":"` + strings.Repeat("a", 200_000), large, false},
+		{"a huge number", `{"id":` + strings.Repeat("1", 200_000), large, false},
+		{"a huge name", `{"` + strings.Repeat("a", 200_000), large, false},
+		{"not UTF-8", "{\"jsonrpc\":\"2.0\",\"method\":\"a\xff\",\"id\":1}", parseError, true},
+		{"a surrogate", "{\"jsonrpc\":\"2.0\",\"method\":\"\xed\xa0\x80\",\"id\":1}", parseError, true},
+		{"control characters", "{\"a\":\"\x01\"}", parseError, false},
+		{"a closing bracket", "{]", parseError, false},
+		{"garbage", "{ hello", parseError, false},
+		{"half a word", "[nul]", parseError, false},
+		{"a leading zero", "[01]", parseError, false},
+		{"HTTP in the middle", "{}GET / HTTP/1.1\r\n", invalidRequest, false},
+	} {
+		t.Run(e.name, func(t *testing.T) {
+			noLeaks(t)
+			srv := specServer()
+			srv.Limits.MaxMessage = 100_000
+			address := serve(t, srv)
+			p := dialPeer(t, address)
+			go io.WriteString(p.conn, e.send) // ends when the server has read or gone
+			p.want(e.want)
+			if e.goesOn {
+				p.send(`{"method":"sum","id":1}`)
+				p.want(`{"id":1,"result":0,"error":null}`)
+			} else if e.want == invalidRequest {
+				p.want(parseError)
+			}
+			if len(e.send) > 100_000 || e.want != parseError || e.goesOn {
+				return
+			}
+			p.ends()
+
+			p = dialPeer(t, address)
+			p.header = true
+			p.send(e.send)
+			p.want(e.want)
+			p.send(`{"method":"sum","id":1}`)
+			p.want(`{"id":1,"result":0,"error":null}`)
+		})
+	}
+}
+
+func TestHostileHeaders(t *testing.T) {
+	noLeaks(t)
+	srv := specServer()
+	srv.Limits.MaxMessage = 1000
+	address := serve(t, srv)
+	for send, want := range map[string]string{
+		"Content-Length: 1025\r\n\r\n":                                 "larger than 1024 bytes",
+		"Content-Length: 99999999999999999999\r\n\r\n":                 "Parse error",
+		"Content-Length: -1\r\n\r\n":                                   "Parse error",
+		"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}":             "Parse error",
+		"Content-Type: x\r\n\r\n{}":                                    "Parse error",
+		"Content-Length\r\n\r\n{}":                                     "Parse error",
+		"Content-Length: 1" + strings.Repeat(" ", 5000) + "\r\n\r\n{}": "Parse error",
+		"Content-Hello: 1" + strings.Repeat("x", 5000):                 "Parse error",
+	} {
+		p := dialPeer(t, address)
+		io.WriteString(p.conn, send)
+		b, _ := io.ReadAll(p.in)
+		if !strings.Contains(string(b), want) {
+			t.Errorf("%.50q: %q", send, b)
+		}
+	}
+}
+
+// A message that comes too slowly ends its connection; one that takes long, but goes on,
+// does not; nor does silence between messages.
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := specServer()
+		srv.Logger = newLogger(t)
+		srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
+		p := pipePeer(t, srv)
+		p.conn.SetDeadline(time.Time{})
+		p.send(`{"method":"sum","id":1}`)
+		p.want(`{"id":1,"result":0,"error":null}`)
+		time.Sleep(time.Hour)
+		p.send(`{"method":"sum","id":2,"x":"`)
+		for range 40 {
+			p.send(strings.Repeat("x", 8<<10))
+			time.Sleep(time.Second)
+		}
+		p.send(`"}`)
+		p.want(`{"id":2,"result":0,"error":null}`)
+		began := time.Now()
+		for {
+			if _, err := p.conn.Write([]byte(" {"[min(1, time.Since(began)/1):][:1])); err != nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(began); took < 15*time.Second || took > 20*time.Second {
+			t.Errorf("a slow message was waited for %v", took)
+		}
+	})
+}
+
+// Who does not read its answers is not kept for long, nor at any price.
+func TestNeverReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := new(yonder.Server)
+		srv.Logger = newLogger(t)
+		srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
+		made := 0
+		srv.Register("large", func() string { made++; return strings.Repeat("x", 100<<10) })
+		srv.Limits.MaxCalls = 10
+		srv.Limits.MaxMessage = 1 << 20
+		p := pipePeer(t, srv)
+		p.conn.SetDeadline(time.Time{})
+		began := time.Now()
+		sent := 0
+		for {
+			if _, err := io.WriteString(p.conn, `{"jsonrpc":"2.0","method":"large","id":1}`); err != nil {
+				break
+			}
+			sent++
+		}
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
+		if made > 100 || sent > 1000 {
+			t.Errorf("%d answers were made for %d requests", made, sent)
+		}
+	})
+}
+
+// Calls beyond the limit wait, and can be cancelled while they do.
+func TestMaxCalls(t *testing.T) {
+	noLeaks(t)
+	srv := new(yonder.Server)
+	srv.Limits.MaxCalls = 2
+	running := make(chan struct{}, 10)
+	srv.Register("hang", func(ctx context.Context) error {
+		running <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	p := dialPeer(t, serve(t, srv))
+	for i := range 3 {
+		p.send(fmt.Sprintf(`{"jsonrpc":"2.0","method":"hang","id":%d}`, i))
+		if i < 2 {
+			<-running
+		}
+	}
+	p.send(`{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":2}}`)
+	p.want(`{"jsonrpc":"2.0","error":{"code":-32001,"message":"yonder: the call was over before it began: context canceled","data":{"code":"canceled","causes":[{"message":"context canceled","is":["context.Canceled"]}]}},"id":2}`)
+	p.send(`{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":1}}`)
+	if got := p.read(); !strings.HasSuffix(got, `"id":1}`) {
+		t.Error(got)
+	}
+	select {
+	case <-running:
+		t.Error("three calls ran at a time")
+	default:
+	}
+}
+
+// Streams are counted, and end with their connection.
+func TestMaxStreams(t *testing.T) {
+	noLeaks(t)
+	srv := new(yonder.Server)
+	srv.Limits.MaxStreams = 2
+	srv.Register("count", count)
+	closed := make(chan struct{}, 10)
+	srv.Register("read", func() io.ReadCloser { return blockedReader{make(chan struct{}), closed} })
+	p := dialPeer(t, serve(t, srv))
+	for i := range 2 {
+		p.send(`{"jsonrpc":"2.0","method":"read","id":1}`)
+		p.want(fmt.Sprintf(`{"jsonrpc":"2.0","result":{"subscription":%d},"id":1}`, i+1))
+	}
+	p.send(`{"jsonrpc":"2.0","method":"read","id":1}`)
+	p.want(`{"jsonrpc":"2.0","error":{"code":-32008,"message":"yonder: more than 2 streams on a connection","data":{"code":"resource_exhausted"}},"id":1}`)
+	<-closed
+	p.conn.(*net.TCPConn).SetLinger(0) // a reset
+	p.conn.Close()
+	<-closed
+	<-closed
+}
+
+// A blockedReader has nothing to read until it is closed.
+type blockedReader struct {
+	done   chan struct{}
+	closed chan struct{}
+}
+
+func (r blockedReader) Read([]byte) (int, error) {
+	<-r.done
+	return 0, errors.New("closed")
+}
+
+func (r blockedReader) Close() error {
+	select {
+	case <-r.done:
+	default:
+		close(r.done)
+		r.closed <- struct{}{}
+	}
+	return nil
+}
+
+// An infinite stream is no answer over HTTP, and takes no memory beyond the limit.
+func TestInfiniteArray(t *testing.T) {
+	noLeaks(t)
+	srv := new(yonder.Server)
+	srv.Limits.MaxMessage = 10_000
+	srv.Register("forever", func() func(yield func(int) bool) {
+		return func(yield func(int) bool) {
+			for yield(1) {
+			}
+		}
+	})
+	srv.Register("zeros", func() io.Reader { return zeros{} })
+	url := serveHTTP(t, srv, new(jsonrpc.Config))
+	for _, method := range []string{"forever", "zeros"} {
+		exchange{
+			body:   `{"jsonrpc":"2.0","method":"` + method + `","id":1}`,
+			status: 200, want: `{"jsonrpc":"2.0","error":{"code":-32008,"message":"the stream is larger than a message may be","data":{"code":"resource_exhausted"}},"id":1}` + "\n",
+		}.run(t, url)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+// A client that claims a large message has no memory taken for it.
+func TestClaim(t *testing.T) {
+	noLeaks(t)
+	address := serve(t, specServer())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var peers []*peer
+	for range 50 {
+		p := dialPeer(t, address)
+		io.WriteString(p.conn, "Content-Length: 60000000\r\n\r\n{")
+		peers = append(peers, p)
+	}
+	for _, p := range peers { // each is being served
+		p.conn.(*net.TCPConn).CloseWrite()
+		p.ends()
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 20<<20 {
+		t.Errorf("%d bytes were allocated", took)
+	}
+}
+
+// A WebSocket is refused to the pages of strangers, keeps to the limits, and goes on
+// after what is no JSON.
+func TestWebSocket(t *testing.T) {
+	noLeaks(t)
+	srv := specServer()
+	srv.Limits.MaxMessage = 1000
+	url := serveHTTP(t, srv, &jsonrpc.Config{Origins: []string{"https://friend.example"}})
+	for origin, want := range map[string]bool{"": true, url: true, "https://friend.example": true, "https://stranger.example": false, "null": false} {
+		options := &websocket.DialOptions{HTTPHeader: map[string][]string{}}
+		if origin != "" {
+			options.HTTPHeader.Set("Origin", origin)
+		}
+		ws, _, err := websocket.Dial(t.Context(), url, options)
+		if (err == nil) != want {
+			t.Errorf("origin %q: %v", origin, err)
+		}
+		if err == nil {
+			ws.CloseNow()
+		}
+	}
+	ws, _, err := websocket.Dial(t.Context(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	for _, e := range append(specExamples, struct{ name, send, want string }{"not UTF-8", "[\"\xff\"]", parseError}, struct{ name, send, want string }{"empty", "", parseError}) {
+		if err := ws.Write(t.Context(), websocket.MessageText, []byte(e.send)); err != nil {
+			t.Fatal(err)
+		}
+		if e.want == "" {
+			continue
+		}
+		_, got, err := ws.Read(t.Context())
+		if err != nil || string(got) != compact(t, e.want) {
+			t.Errorf("%s: %s, %v", e.name, got, err)
+		}
+	}
+	ws.Write(t.Context(), websocket.MessageText, []byte(`{"a":"`+strings.Repeat("a", 2000)+`"}`))
+	for err == nil {
+		_, _, err = ws.Read(t.Context())
+	}
+	if websocket.CloseStatus(err) != websocket.StatusMessageTooBig {
+		t.Error(err)
+	}
+}
+
+// A server that says nonsense ends the connection, not the process.
+func TestHostileServer(t *testing.T) {
+	for name, says := range map[string]string{
+		"no JSON":              `hello`,
+		"a scalar":             `1 `,
+		"two results":          `{"jsonrpc":"2.0","result":1,"result":2,"id":1}`,
+		"another's id":         `{"jsonrpc":"2.0","result":1,"id":"x"}`,
+		"batch of nonsense":    `[1]`,
+		"no stream":            `{"jsonrpc":"2.0","method":"rpc.stream","params":{"items":[1]}}`,
+		"stream without":       `{"jsonrpc":"2.0","method":"rpc.stream"}`,
+		"an error and the end": `{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"},"id":null}`,
+		"too much of a stream": `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":[` + strings.Repeat("1,", 300) + `1]}}`,
+		"items of no kind":     `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":1}}`,
+		"an item of no kind":   `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":["x"]}}`,
+		"nesting":              strings.Repeat("[", 100_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			near, far := net.Pipe()
+			go func() { // ends with the client
+				b := make([]byte, 1000)
+				far.Read(b)
+				io.WriteString(far, says)
+				far.Close()
+			}()
+			c := new(jsonrpc.Dialer).NewClient(near)
+			defer c.Close()
+			numbers, err := yonder.Invoke[func(func(int, error) bool)](t.Context(), c, "x")
+			if err == nil {
+				for _, err = range numbers {
+					if err != nil {
+						break
+					}
+				}
+			}
+			if err == nil {
+				t.Error("it succeeded")
+			}
+			<-c.Done()
+		})
+	}
+}

@@ -1,0 +1,513 @@
+package jsonrpc
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/fn"
+)
+
+// Headers of HTTP requests and answers. A header metaPrefix + "Trace" is the metadata
+// "trace".
+const (
+	metaPrefix    = "Yonder-Meta-"
+	timeoutHeader = "Yonder-Timeout" // in milliseconds
+)
+
+// Handler serves JSON-RPC over HTTP: by POST, and over a WebSocket at the same URL. The
+// Conn of [yonder.CallInfo] is the *http.Request.
+func Handler(s *yonder.Server) http.Handler { return new(Config).Handler(s) }
+
+// Handler is the function of the same name, configured.
+func (c *Config) Handler(s *yonder.Server) http.Handler {
+	return &handler{srv: s, config: c, notes: make(chan struct{}, s.Limits.WithDefaults().MaxCalls)}
+}
+
+type handler struct {
+	srv    *yonder.Server
+	config *Config
+	notes  chan struct{} // holds one a notification that runs
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !h.hostFits(r) {
+		http.Error(w, fmt.Sprintf("host %q is not a name of this server", r.Host), http.StatusForbidden)
+		return
+	}
+	header := w.Header()
+	origin := r.Header.Get("Origin")
+	if len(h.config.Origins) > 0 {
+		header.Add("Vary", "Origin")
+	}
+	listed := slices.Contains(h.config.Origins, "*") || slices.Contains(h.config.Origins, origin)
+	switch {
+	case origin == "":
+	case listed:
+		header.Set("Access-Control-Allow-Origin", origin)
+	case !sameOrigin(origin, r.Host):
+		http.Error(w, fmt.Sprintf("origin %q may not call", origin), http.StatusForbidden)
+		return
+	}
+	switch {
+	case r.Method == http.MethodPost:
+		h.post(w, r)
+	case r.Method == http.MethodGet && hasToken(r.Header, "Upgrade", "websocket"):
+		h.webSocket(w, r)
+	case r.Method == http.MethodOptions && origin != "" && listed:
+		header.Set("Access-Control-Allow-Methods", "POST")
+		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+			header.Set("Access-Control-Allow-Headers", asked)
+		}
+		header.Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		header.Set("Allow", "POST")
+		http.Error(w, "JSON-RPC wants POST, or a WebSocket", http.StatusMethodNotAllowed)
+	}
+}
+
+// hostFits reports whether a request to a loopback address was meant for it.
+func (h *handler) hostFits(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !local.IP.IsLoopback() || slices.Contains(h.config.Hosts, "*") {
+		return true
+	}
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host) != nil ||
+		slices.ContainsFunc(h.config.Hosts, func(name string) bool { return strings.EqualFold(name, host) })
+}
+
+func sameOrigin(origin, host string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
+}
+
+// hasToken reports whether a header is a list that has a token.
+func hasToken(header http.Header, name, token string) bool {
+	for _, value := range header.Values(name) {
+		for item := range strings.SplitSeq(value, ",") {
+			item, weight, _ := strings.Cut(item, ";")
+			if strings.EqualFold(strings.TrimSpace(item), token) && !noWeight(weight) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// noWeight reports whether the parameters of a list's item are q=0. RFC 9110, section
+// 12.4.2.
+func noWeight(params string) bool {
+	q, ok := strings.CutPrefix(strings.ToLower(strings.ReplaceAll(params, " ", "")), "q=")
+	weight, err := strconv.ParseFloat(q, 64)
+	return ok && err == nil && weight == 0
+}
+
+// jsonTypes are the media types of requests. Whoever sends another may be a form on a
+// foreign page, which is not asked whether it may, unless it is no browser at all.
+var jsonTypes = []string{"application/json", "application/json-rpc", "application/jsonrequest"}
+
+func typeFits(r *http.Request) bool {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && slices.Contains(jsonTypes, kind) {
+		return true
+	}
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		return false
+	}
+	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
+	case "", "application/x-www-form-urlencoded", "text/plain": // curl --data says so
+		return true
+	}
+	return false
+}
+
+func (h *handler) post(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	if !typeFits(r) {
+		header.Set("Accept-Post", "application/json")
+		http.Error(w, "the content type must be application/json", http.StatusUnsupportedMediaType)
+		return
+	}
+	c := &httpCaller{handler: h, service: newService(h.srv, h.config, r), w: w, r: r}
+	text, status, err := c.body()
+	if err != nil {
+		if status == http.StatusUnsupportedMediaType {
+			header.Set("Accept-Encoding", "gzip")
+		}
+		http.Error(w, err.Error(), status)
+		return
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	_, leave, err := h.srv.Join(closerFunc(func() { cancel(yonder.ErrServerClosed) }))
+	if err != nil {
+		header.Set("Retry-After", "1")
+		http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	defer leave()
+	defer context.AfterFunc(ctx, func() {
+		if context.Cause(ctx) == yonder.ErrServerClosed {
+			leave() // Close does not wait for handlers that ignore their contexts
+		}
+	})()
+	out := newBuffer()
+	defer out.release()
+	c.serve(ctx, text, out)
+}
+
+type closerFunc func()
+
+func (f closerFunc) Close() error { f(); return nil }
+
+// body reads the request's body. If it cannot, status says what to answer.
+func (c *httpCaller) body() (text []byte, status int, err error) {
+	most := int64(c.limits.MaxMessage)
+	tooLarge := fmt.Errorf("the body is larger than %d bytes", most)
+	if c.r.ContentLength > most {
+		return nil, http.StatusRequestEntityTooLarge, tooLarge
+	}
+	control := http.NewResponseController(c.w)
+	if c.config.BodyTimeout > 0 {
+		// What cannot be set is up to the server's own configuration.
+		control.SetReadDeadline(time.Now().Add(c.config.BodyTimeout))
+		defer func() {
+			if err == nil { // else the server reads on, to be rid of the rest
+				control.SetReadDeadline(time.Time{})
+			}
+		}()
+	}
+	var from io.Reader = http.MaxBytesReader(c.w, c.r.Body, most)
+	switch encoding := c.r.Header.Get("Content-Encoding"); encoding {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		if from, err = gzip.NewReader(from); err != nil {
+			return nil, http.StatusBadRequest, fmt.Errorf("the body cannot be decompressed: %w", err)
+		}
+	default:
+		return nil, http.StatusUnsupportedMediaType, fmt.Errorf("content encoding %q is not accepted", encoding)
+	}
+	text, err = io.ReadAll(io.LimitReader(from, most+1))
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	timeout, _ := errors.AsType[net.Error](err)
+	switch {
+	case large || int64(len(text)) > most:
+		return nil, http.StatusRequestEntityTooLarge, tooLarge
+	case timeout != nil && timeout.Timeout():
+		c.w.Header().Set("Connection", "close")
+		return nil, http.StatusRequestTimeout, errors.New("the body took too long")
+	case err != nil:
+		return nil, http.StatusBadRequest, fmt.Errorf("the body cannot be read: %w", err)
+	}
+	return text, 0, nil
+}
+
+// An httpCaller is a POST request.
+type httpCaller struct {
+	service
+	handler *handler
+	w       http.ResponseWriter
+	r       *http.Request
+	slots   chan struct{} // of a batch: holds one a call that runs
+
+	// Of a single call, whose stream is sent as events.
+	events bool
+	slot   *fn.Slot
+	value  reflect.Value
+}
+
+// serve answers.
+func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
+	var s scanner
+	if err := s.wellFormed(text); err != nil {
+		code, message := ParseError, "Parse error"
+		if errors.Is(err, errNesting) {
+			code, message = InvalidRequest, "Invalid Request: "+err.Error()
+		}
+		refuseFor(out, code, message, nil)
+		c.send(out)
+		return
+	}
+	text = text[space(text, 0):]
+	if text[0] == '[' {
+		c.slots = make(chan struct{}, c.limits.MaxCalls)
+		c.batch(ctx, text, out, c)
+		c.send(out)
+		return
+	}
+	r := new(request)
+	why := readRequest(text, r, &c.limits)
+	if why == "" {
+		why = c.heed(r)
+	}
+	switch {
+	case why != "":
+		refuse(out, InvalidRequest, r.id)
+		c.send(out)
+		return
+	case r.note:
+		c.note(func(ctx context.Context) { c.answer(ctx, r, nil, c, nil).ended() })
+		c.send(out)
+		return
+	}
+	c.events = hasToken(c.r.Header, "Accept", "text/event-stream")
+	a := c.answer(ctx, r, out, c, nil)
+	defer a.ended()
+	switch {
+	case c.slot == nil:
+		c.send(out)
+	case a.failed:
+		c.closeStream()
+		c.send(out)
+	default:
+		c.stream(ctx, out)
+	}
+}
+
+// heed takes over what the request's headers say.
+func (c *httpCaller) heed(r *request) (why string) {
+	if ms := c.r.Header.Get(timeoutHeader); ms != "" {
+		timeout, ok := milliseconds(ms)
+		if !ok {
+			return timeoutHeader + " must be a number of milliseconds, more than 0"
+		}
+		if r.timeout == 0 || timeout < r.timeout {
+			r.timeout = timeout
+		}
+	}
+	var meta yonder.Metadata
+	for name, values := range c.r.Header {
+		if key, ok := strings.CutPrefix(name, metaPrefix); ok && key != "" {
+			if meta == nil {
+				meta = make(yonder.Metadata)
+			}
+			meta[strings.ToLower(key)] = values[0]
+		}
+	}
+	if meta != nil {
+		maps.Copy(meta, r.meta)
+		r.meta = meta
+		if sizeOf(meta) > c.limits.MaxMetadata {
+			return "the metadata is too large"
+		}
+	}
+	return ""
+}
+
+// minGzip is the smallest answer that is worth compressing, in bytes.
+const minGzip = 1 << 10
+
+// send writes the answer, if there is one.
+func (c *httpCaller) send(out *outBuffer) {
+	header := c.w.Header()
+	if out.Len() == 0 {
+		c.w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	out.WriteByte('\n')
+	header.Set("Content-Type", "application/json")
+	header.Add("Vary", "Accept-Encoding")
+	text := out.Bytes()
+	if len(text) >= minGzip && hasToken(c.r.Header, "Accept-Encoding", "gzip") {
+		packed := newBuffer()
+		defer packed.release()
+		z := gzip.NewWriter(packed)
+		z.Write(text)
+		z.Close()
+		header.Set("Content-Encoding", "gzip")
+		text = packed.Bytes()
+	}
+	header.Set("Content-Length", strconv.Itoa(len(text)))
+	c.piecemeal(text)
+}
+
+// piecemeal writes, in pieces, each of which must make it in the time that a write may
+// take.
+func (c *httpCaller) piecemeal(text []byte) error {
+	control := http.NewResponseController(c.w)
+	if c.limits.KeepAlive > 0 && len(text) > maxRead {
+		defer control.SetWriteDeadline(time.Time{})
+	}
+	for len(text) > 0 {
+		n := min(len(text), maxWrite)
+		if c.limits.KeepAlive > 0 && len(text) > maxRead {
+			control.SetWriteDeadline(time.Now().Add(c.limits.KeepAlive))
+		}
+		if _, err := c.w.Write(text[:n]); err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	return nil
+}
+
+// stream writes the answer, and what the stream in it yields, as events.
+func (c *httpCaller) stream(ctx context.Context, out *outBuffer) {
+	defer c.closeStream()
+	defer context.AfterFunc(ctx, c.closeStream)()
+	c.w.Header().Set("Content-Type", "text/event-stream")
+	control := http.NewResponseController(c.w)
+	if c.limits.KeepAlive > 0 {
+		defer control.SetWriteDeadline(time.Time{})
+	}
+	send := func() error {
+		if c.limits.KeepAlive > 0 {
+			control.SetWriteDeadline(time.Now().Add(c.limits.KeepAlive))
+		}
+		io.WriteString(c.w, "data: ")
+		c.w.Write(out.Bytes())
+		if _, err := io.WriteString(c.w, "\n\n"); err != nil {
+			return err
+		}
+		return control.Flush()
+	}
+	if send() != nil {
+		return
+	}
+	err := c.items(ctx, c.slot, c.value, out, 1, func(int) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return send()
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	out.Reset()
+	writeEnd(&c.service, out, 1, err)
+	send()
+}
+
+func (c *httpCaller) closeStream() {
+	if c.slot.Kind == fn.ReadCloser {
+		closeReader(c.value.Interface())
+	}
+}
+
+// enter implements [caller].
+func (c *httpCaller) enter(ctx context.Context) error {
+	if c.slots == nil {
+		return nil
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: the call was over before it began: %w", context.Cause(ctx))
+	}
+}
+
+func (c *httpCaller) leave() {
+	if c.slots != nil {
+		<-c.slots
+	}
+}
+
+func (c *httpCaller) begin(ctx context.Context, r *request) (context.Context, *activeCall) {
+	return newActive(ctx, r)
+}
+
+// subscribe implements [caller]: one stream is sent as events, if the client takes them.
+func (c *httpCaller) subscribe(_ context.Context, _ *activeCall, slot *fn.Slot, v reflect.Value) (uint64, bool, error) {
+	if !c.events || c.slot != nil {
+		return 0, false, nil
+	}
+	c.slot, c.value = slot, v
+	return 1, true, nil
+}
+
+// control implements [caller]: the connection's end cancels.
+func (c *httpCaller) control(*request) (any, bool, error) { return nil, false, nil }
+
+// reply implements [caller]: what fits in headers is in headers.
+func (c *httpCaller) reply(m yonder.Metadata) yonder.Metadata {
+	if c.slots != nil {
+		return m
+	}
+	header := c.w.Header()
+	return splitMeta(m, func(name, value string) {
+		header.Set(name, value)
+		if header.Get("Access-Control-Allow-Origin") != "" {
+			header.Add("Access-Control-Expose-Headers", name)
+		}
+	})
+}
+
+// splitMeta hands the metadata that a header can carry to set, and returns the rest.
+func splitMeta(m yonder.Metadata, set func(name, value string)) (rest yonder.Metadata) {
+	for key, value := range m {
+		if isToken(key) && isVisible(value) {
+			set(http.CanonicalHeaderKey(metaPrefix+key), value)
+			continue
+		}
+		if rest == nil {
+			rest = make(yonder.Metadata)
+		}
+		rest[key] = value
+	}
+	return rest
+}
+
+// isToken reports whether a header's name can end in key, and gives it back.
+func isToken(key string) bool {
+	for _, c := range []byte(key) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return key != ""
+}
+
+func isVisible(value string) bool {
+	for _, c := range []byte(value) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return strings.TrimSpace(value) == value
+}
+
+// note implements [caller]: the handler goes on when the request is answered.
+func (c *httpCaller) note(f func(ctx context.Context)) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.r.Context()))
+	_, leave, err := c.handler.srv.Join(closerFunc(func() { cancel(yonder.ErrServerClosed) }))
+	if err != nil {
+		cancel(nil)
+		return
+	}
+	select {
+	case c.handler.notes <- struct{}{}:
+	case <-c.r.Context().Done():
+		cancel(nil)
+		leave()
+		return
+	}
+	context.AfterFunc(ctx, leave)
+	go func() { // ends with the handler
+		defer func() {
+			<-c.handler.notes
+			cancel(nil)
+		}()
+		f(ctx)
+	}()
+}

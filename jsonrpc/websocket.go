@@ -1,0 +1,141 @@
+package jsonrpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// webSocket serves a WebSocket, each of whose messages is a message or a batch.
+func (h *handler) webSocket(w http.ResponseWriter, r *http.Request) {
+	// The origin has been checked.
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return // it has answered
+	}
+	defer ws.CloseNow()
+	stop, leave, err := h.srv.Join(closerFunc(func() { ws.CloseNow() }))
+	if err != nil {
+		ws.Close(websocket.StatusGoingAway, "the server is shutting down")
+		return
+	}
+	defer leave()
+	s := &socket{ws: ws}
+	c := newConn(newService(h.srv, h.config, r), s)
+	s.start(c.ctx, c.limits.MaxMessage, c.limits.KeepAlive)
+	c.next = s.next
+	c.framing = func() framing { return packets }
+	c.w = newWriter(s, c.limits.KeepAlive, s.send)
+	c.bye = func() { ws.Close(websocket.StatusGoingAway, "the server is shutting down") }
+	c.serve(stop)
+	s.wait()
+}
+
+// A socket is a WebSocket, of either end's.
+type socket struct {
+	ws      *websocket.Conn
+	scan    scanner
+	slow    slowness
+	timeout time.Duration // less than zero: none
+	pinging chan struct{} // closed when the pings have ended; nil: there are none
+}
+
+// start sets the limits, and has the other end asked for signs of life until ctx ends.
+func (s *socket) start(ctx context.Context, most int, keepAlive time.Duration) {
+	s.ws.SetReadLimit(int64(most))
+	s.timeout = keepAlive
+	s.slow.timeout, s.slow.close = keepAlive, func() { s.Close() }
+	if keepAlive < 0 {
+		return
+	}
+	s.pinging = make(chan struct{})
+	go func() { // ends with ctx, or the connection
+		defer close(s.pinging)
+		t := time.NewTicker(keepAlive)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				return
+			}
+			ping, cancel := context.WithTimeout(ctx, keepAlive)
+			err := s.ws.Ping(ping)
+			cancel()
+			if err != nil {
+				s.Close()
+				return
+			}
+		}
+	}()
+}
+
+// wait waits for what start began.
+func (s *socket) wait() {
+	if s.pinging != nil {
+		<-s.pinging
+	}
+}
+
+func (s *socket) Close() error { return s.ws.CloseNow() }
+
+// next returns the next message.
+func (s *socket) next() ([]byte, error) {
+	_, r, err := s.ws.Reader(context.Background())
+	if err == nil {
+		s.slow.on()
+		defer s.slow.off()
+		var text []byte
+		if text, err = io.ReadAll(counted{r, &s.slow}); err == nil {
+			if err := s.scan.wellFormed(text); err != nil {
+				return nil, &textError{err: err, framed: true}
+			}
+			return bytes.TrimSpace(text), nil
+		}
+	}
+	switch {
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return nil, err
+	case websocket.CloseStatus(err) == websocket.StatusNormalClosure || websocket.CloseStatus(err) == websocket.StatusGoingAway:
+		return nil, io.EOF
+	}
+	return nil, err
+}
+
+// counted counts what is read.
+type counted struct {
+	io.Reader
+	slow *slowness
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.slow.took(n)
+	return n, err
+}
+
+// send writes messages, one after another.
+func (s *socket) send(batch []byte, ends []int) error {
+	from := 0
+	for _, end := range ends {
+		text := batch[from:end]
+		from = end
+		var t *time.Timer
+		if s.timeout >= 0 {
+			t = time.AfterFunc(s.timeout+time.Duration(len(text)/minRate)*time.Second, func() { s.Close() })
+		}
+		err := s.ws.Write(context.Background(), websocket.MessageText, text)
+		if t != nil {
+			t.Stop()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
