@@ -130,7 +130,8 @@ func newPeer(l *link) *Client {
 // Local returns a client of a server in the same process. Its calls encode nothing:
 // arguments and results are passed on as they are, and what they point to is shared.
 // All else is as over a connection: interceptors, contexts, errors, streams, panics,
-// and a caller that gives up returns at once.
+// and a caller that gives up returns at once. There is no connection to close, though:
+// calls in flight end by themselves, whoever closes or shuts down the client or s.
 func Local(s *Server) *Client {
 	c := newClient(nil)
 	c.local = s
@@ -257,7 +258,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 				if ctx.Err() != nil {
 					return contextFailure(ctx, quoted(call))
 				}
-				return Errorf(CodeOf(err), "yonder: %s: %w", quoted(call), err)
+				return refused(call, err)
 			}
 		}
 		sent, err := l.exchange(ctx, call)
@@ -268,13 +269,18 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 	}
 }
 
+// refused returns the error of a call that cannot be made because of err.
+func refused(call *Call, err error) error {
+	return &Error{Code: CodeOf(err), Message: "yonder: " + quoted(call) + ": " + trimPrefix(err), Err: err}
+}
+
 // connect returns a connection, making one if there is none.
 func (c *Client) connect(ctx context.Context) (*link, error) {
 	for {
 		c.mu.Lock()
 		if c.closed {
 			c.mu.Unlock()
-			return nil, Errorf(Unavailable, "%w", ErrClientClosed)
+			return nil, errClientClosed
 		}
 		if l := c.current; l != nil && (l.mux.Err() == nil || c.dial == nil) {
 			c.mu.Unlock()
@@ -331,7 +337,7 @@ func (c *Client) try(a *attempt, pause time.Duration) {
 		if err == nil {
 			conn.Close()
 		}
-		a.err = Errorf(Unavailable, "%w", ErrClientClosed)
+		a.err = errClientClosed
 	case err != nil:
 		c.failures++
 		a.err = Errorf(Unavailable, "yonder: cannot connect: %w", err)
@@ -412,6 +418,9 @@ func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
 	c.refs[key] = r
 	return r, nil
 }
+
+// errClientClosed is [ErrClientClosed] with its code.
+var errClientClosed = Errorf(Unavailable, "%w", ErrClientClosed)
 
 // maxRefs is how many procedures, told apart by name and signature, a client calls.
 const maxRefs = 1 << 20
@@ -527,6 +536,9 @@ func (c *Client) check(ctx context.Context, r *ref) error {
 		return errNoSignatures
 	}
 	if c.local != nil {
+		if c.life.Err() != nil {
+			return errClientClosed
+		}
 		_, err := c.resolveLocal(r, false)
 		return err
 	}

@@ -123,6 +123,11 @@ func appendBytes(buf *bytes.Buffer, b []byte) {
 }
 
 func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
+	if len(data) > maxBignum {
+		if err := checkBignums(data); err != nil {
+			return nil, err
+		}
+	}
 	rest, err := c.dec.UnmarshalFirst(data, v)
 	if err == nil {
 		return rest, nil
@@ -252,7 +257,19 @@ var replaced = []byte(`\ufffd`)
 
 func (jsonCodec) Decode(data []byte, v any) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
-	if err := d.Decode(v); err != nil {
+	if len(data) > maxDigits {
+		var text json.RawMessage
+		err := d.Decode(&text)
+		if err == nil {
+			err = checkDigits(text)
+		}
+		if err == nil {
+			err = json.Unmarshal(text, v)
+		}
+		if err != nil {
+			return nil, err
+		}
+	} else if err := d.Decode(v); err != nil {
 		return nil, err
 	}
 	return bytes.TrimLeft(data[d.InputOffset():], " \t\r\n"), nil

@@ -42,8 +42,11 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 	if ctx.Err() != nil {
 		return contextFailure(ctx, quoted(call))
 	}
+	if c.life.Err() != nil {
+		return refused(call, errClientClosed)
+	}
 	if c.local.refuses.Load() {
-		return Errorf(Unavailable, "yonder: %s: %w", quoted(call), ErrServerClosed)
+		return refused(call, Errorf(Unavailable, "%w", ErrServerClosed))
 	}
 	res, err := c.resolveLocal(call.ref, call.OneWay)
 	if err != nil {

@@ -68,6 +68,8 @@ func (s *Server) detect(conn io.ReadWriteCloser) (Protocol, []byte, error) {
 		if err != nil {
 			if !timer.Stop() {
 				err = fmt.Errorf("it did not say what protocol it speaks within %v", timeout)
+			} else if len(first) > 0 && err == io.EOF {
+				err = fmt.Errorf("it ended after %q, which no protocol begins and ends with", first)
 			}
 			return nil, nil, err
 		}

@@ -64,9 +64,8 @@ type Server struct {
 	others    map[*other]bool    // connections that are not, or not yet, of the native protocol
 	serving   sync.WaitGroup     // goroutines of connections
 	closed    bool               // no new connections
-	base      context.Context    // of other protocols' connections; ends with Shutdown
+	base      context.Context    // of other protocols' connections; ends with Shutdown or Close
 	stop      context.CancelFunc // of base
-	stopped   chan struct{}      // closed by Close
 }
 
 // Register lets others call f under a name. f is any function of the form that
@@ -181,7 +180,6 @@ func (s *Server) prepare() {
 		s.errs = newErrorTable(s.Errors)
 		s.mu.Lock()
 		s.base, s.stop = context.WithCancel(context.Background())
-		s.stopped = make(chan struct{})
 		s.mu.Unlock()
 	})
 }
@@ -340,7 +338,7 @@ func (s *Server) Serve(l net.Listener) error {
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
-		case <-s.stopped:
+		case <-s.base.Done():
 		}
 		t.Stop()
 	}
@@ -487,11 +485,6 @@ func (s *Server) Close() error {
 	links := slices.Collect(maps.Keys(s.links))
 	others := slices.Collect(maps.Keys(s.others))
 	s.stop()
-	select {
-	case <-s.stopped:
-	default:
-		close(s.stopped)
-	}
 	s.mu.Unlock()
 	for _, l := range links {
 		l.mux.Close()

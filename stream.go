@@ -112,22 +112,24 @@ type inStream struct {
 	name string // of the procedure
 	from *mux.RecvStream
 	slot *fn.Slot
-	used atomic.Bool
+	used atomic.Bool // it has been ranged over
+	// finished is set when nothing is left to be told to the other end.
+	finished atomic.Bool
 	// over is called when the consumer is done with it.
 	over func()
 }
 
-// iterator returns the stream as the iterator or reader that its slot says. When
-// that is forgotten before its end, the other end is told.
+// value returns the stream as the iterator or reader that its slot says. When that is
+// forgotten before its end, the other end is told.
 func (s *inStream) value() reflect.Value {
 	switch s.slot.Kind {
 	case fn.Reader, fn.ReadCloser:
 		r := &remoteReader{s: s}
-		runtime.AddCleanup(r, func(s *inStream) { s.finish() }, s)
+		runtime.AddCleanup(r, (*inStream).forget, s)
 		return reflect.ValueOf(r)
 	}
 	holder := &struct{ s *inStream }{s}
-	runtime.AddCleanup(holder, func(s *inStream) { s.abandon() }, s)
+	runtime.AddCleanup(holder, (*inStream).forget, s)
 	return s.slot.Iter(func(yield func(reflect.Value) bool) error {
 		defer runtime.KeepAlive(holder)
 		return holder.s.each(yield)
@@ -164,15 +166,19 @@ func (s *inStream) each(yield func(reflect.Value) bool) error {
 	}
 }
 
-// abandon ends a stream that nobody reads.
-func (s *inStream) abandon() {
-	if !s.used.Swap(true) {
-		s.finish()
+// forget ends a stream that nobody can read any more. The garbage collector calls it.
+func (s *inStream) forget() {
+	if s.finished.Load() {
+		return
+	}
+	if !s.link.mux.Later(s.finish) && s.over != nil {
+		s.over()
 	}
 }
 
 // finish ends the stream, if the other end has not.
 func (s *inStream) finish() {
+	s.finished.Store(true)
 	s.from.Stop()
 	if s.over != nil {
 		s.over()

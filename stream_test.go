@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/yondertest"
 )
 
 // countTo yields 0 to n-1, and then err if there is one.
@@ -468,6 +469,7 @@ func TestForgottenStream(t *testing.T) {
 		var yielded atomic.Int64
 		stopped := make(chan bool)
 		srv.Register("forever", func() iter.Seq2[int, error] { return forever(&yielded, stopped) })
+		srv.Register("nothing", func() {})
 		c := m.client(t, &srv)
 		forget := func() {
 			if _, err := yonder.Invoke[io.ReadCloser](t.Context(), c, "read"); err != nil {
@@ -487,7 +489,10 @@ func TestForgottenStream(t *testing.T) {
 				case <-stopped:
 					stopped, done = nil, true
 				default:
-					runtime.Gosched()
+					// With the next frame, or the watchdog, the other end is told.
+					if err := c.Call(t.Context(), yonder.NewCall("nothing")); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 		}
@@ -499,6 +504,55 @@ func TestForgottenStream(t *testing.T) {
 		cancel()
 		<-closed
 		runtime.KeepAlive(r)
+	})
+}
+
+// TestForgottenWithinBubble is a regression: the garbage collector's goroutine, which is in no
+// bubble, used the channels of streams that were, which ends the process.
+func TestForgottenWithinBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var srv yonder.Server
+		var yielded atomic.Int64
+		closed, stopped := make(chan bool, 1), make(chan bool)
+		srv.Register("read", func() io.ReadCloser { return &notingCloser{Reader: endless{}, closed: closed} })
+		srv.Register("all", func() io.Reader { return strings.NewReader("all") })
+		srv.Register("forever", func() iter.Seq2[int, error] { return forever(&yielded, stopped) })
+		srv.Register("ignore", func(io.Reader, iter.Seq2[int, error]) {})
+		c := yondertest.Pair(t, &srv)
+		forget := func() {
+			if _, err := yonder.Invoke[io.ReadCloser](t.Context(), c, "read"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "forever"); err != nil {
+				t.Fatal(err)
+			}
+			r, err := yonder.Invoke[io.Reader](t.Context(), c, "all")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(r); string(b) != "all" || err != nil {
+				t.Errorf("read %q, %v", b, err)
+			}
+			var ignore func(io.Reader, iter.Seq2[int, error]) error
+			c.Bind("ignore", &ignore)
+			if err := ignore(strings.NewReader("x"), countTo(3, nil)); err != nil {
+				t.Error(err)
+			}
+		}
+		forget()
+		for open := 2; open > 0; {
+			runtime.GC()
+			time.Sleep(time.Minute) // the watchdog looks
+			synctest.Wait()
+			select {
+			case <-closed:
+				open--
+			case <-stopped:
+				stopped = nil
+				open--
+			default:
+			}
+		}
 	})
 }
 

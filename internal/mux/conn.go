@@ -116,19 +116,22 @@ type Conn struct {
 	load atomic.Int32 // calls in flight, both ways
 	// reads counts reads that brought something, for the watchdog.
 	reads atomic.Uint32
-	packs atomic.Bool   // both sides know the same compression
-	done  chan struct{} // closed when the connection is over
-	hello chan struct{} // closed when the peer's HELLO has come
-	spare sync.Pool     // *Outgoing, whose channels must not leave the connection
+	packs atomic.Bool // both sides know the same compression
+	// maxMessage is the peer's, for who does not need mu otherwise; 0: HELLO has not come.
+	maxMessage atomic.Uint64
+	done       chan struct{} // closed when the connection is over
+	hello      chan struct{} // closed when the peer's HELLO has come
+	spare      sync.Pool     // *Outgoing, whose channels must not leave the connection
 
 	workers *Workers
+	later   later
 
 	mu       sync.Mutex
 	err      error          // why the connection is over; nil while it is not
 	peer     *wire.Greeting // nil until HELLO has come
 	gone     *GoAwayError   // the peer wants no new calls
 	refusing *GoAwayError   // we want none
-	ending   bool           // the last frames are being written
+	ending   error          // why it will soon be over, while the last frames are written
 	watchdog *time.Timer
 	watch    watch
 
@@ -268,7 +271,9 @@ func (c *Conn) refusalLocked(callback bool) error {
 		return c.gone
 	case c.err != nil:
 		return c.err
-	case c.ending || c.refusing != nil && c.incoming == 0:
+	case c.ending != nil:
+		return c.ending
+	case c.refusing != nil && c.incoming == 0:
 		return ErrClosed
 	}
 	return nil
@@ -299,7 +304,7 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 func (c *Conn) settle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil || c.ending || c.incoming > 0 || c.outgoing > 0 {
+	if c.err != nil || c.ending != nil || c.incoming > 0 || c.outgoing > 0 {
 		return
 	}
 	switch {
@@ -310,17 +315,17 @@ func (c *Conn) settle() {
 			c.watchdog.Stop()
 		}
 		c.watchdog = time.AfterFunc(maxLinger, c.Close)
-		c.ending = true
+		c.ending = ErrClosed
 	}
 }
 
 // endAfterWritesLocked ends the connection when all frames are written, or after a
 // while.
 func (c *Conn) endAfterWritesLocked(err error, linger time.Duration) {
-	if c.ending || c.err != nil {
+	if c.ending != nil || c.err != nil {
 		return
 	}
-	c.ending = true
+	c.ending = err
 	idle := c.w.idleC()
 	go func() { // ends after linger at the latest
 		t := time.NewTimer(linger)
@@ -373,6 +378,9 @@ func (c *Conn) end(err error) {
 		c.mu.Unlock()
 		return
 	}
+	if c.ending != nil {
+		err = c.ending // whatever has hurried it
+	}
 	c.err = err
 	if c.watchdog != nil {
 		c.watchdog.Stop()
@@ -393,14 +401,19 @@ func (c *Conn) end(err error) {
 	for _, o := range lost {
 		c.failLocked(o, err)
 		o.streams.failLocked(err)
+		c.endLocked(o)
 	}
 	for _, in := range canceled {
 		in.streamsLocked().failLocked(err)
+		if in.arrives != nil { // nobody serves it, nor will
+			c.leaveLocked(in)
+		}
 	}
 	c.mu.Unlock()
 	c.w.close(err)
 	c.conn.Close()
 	c.workers.leave()
+	c.later.run()
 	for _, in := range canceled {
 		in.Owner.Cancel(err)
 	}
@@ -411,7 +424,7 @@ func (c *Conn) end(err error) {
 // read.
 func (c *Conn) tick() {
 	c.mu.Lock()
-	if c.err != nil || c.ending {
+	if c.err != nil || c.ending != nil {
 		c.mu.Unlock()
 		return
 	}
@@ -437,6 +450,7 @@ func (c *Conn) tick() {
 	silent, stuck, untaken := w.silent, w.stuck, w.untaken
 	c.watchdog.Reset(c.cfg.KeepAlive)
 	c.mu.Unlock()
+	c.later.run()
 	switch {
 	case silent >= 2:
 		c.end(&LostError{Err: fmt.Errorf("no sign of life from the peer for %v", c.cfg.KeepAlive)})
@@ -446,6 +460,49 @@ func (c *Conn) tick() {
 		c.end(&LostError{Err: fmt.Errorf("the peer has taken nothing of a message in parts for %v", c.cfg.KeepAlive)})
 	case silent == 1:
 		c.w.frame(wire.Header{Type: wire.Ping}, make([]byte, 8), noBlock)
+	}
+}
+
+// Later has f called by one of the connection's goroutines: the read loop, with the next
+// frame, or else the watchdog. f must not wait. Later itself neither sends, wakes anybody
+// nor waits, so the garbage collector's cleanups may call it, whose goroutine is outside
+// of the bubble of package synctest that the connection may be in: there it is fatal to
+// touch a channel. It reports false if the connection is over, and does nothing then.
+func (c *Conn) Later(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return false
+	}
+	c.later.add(f)
+	return true
+}
+
+// later is what waits to be done by a goroutine of the connection's.
+type later struct {
+	some atomic.Bool // there may be something in list
+	mu   sync.Mutex
+	list []func()
+}
+
+func (l *later) add(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, f)
+	l.some.Store(true)
+}
+
+func (l *later) run() {
+	if !l.some.Load() {
+		return
+	}
+	l.mu.Lock()
+	list := l.list
+	l.list = nil
+	l.some.Store(false)
+	l.mu.Unlock()
+	for _, f := range list {
+		f()
 	}
 }
 
@@ -462,6 +519,7 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		return violation("a second HELLO")
 	}
 	c.peer = g
+	c.maxMessage.Store(g.MaxMessage)
 	c.packs.Store(g.Compression != "" && g.Compression == c.cfg.Local.Compression)
 	close(c.hello)
 	c.limit = int(g.MaxCalls)
@@ -484,7 +542,7 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		}
 	}
 	switch {
-	case c.watchdog == nil || c.err != nil || c.ending: // it sees to the end
+	case c.watchdog == nil || c.err != nil || c.ending != nil: // it sees to the end
 	case c.cfg.KeepAlive > 0:
 		c.watchdog.Reset(c.cfg.KeepAlive)
 	default:

@@ -224,6 +224,42 @@ func TestTooLargeValue(t *testing.T) {
 	})
 }
 
+// TestRefusedAnswer is a regression: the callee of an answer beyond a limit was not told
+// that nobody would read the streams that belong to it.
+func TestRefusedAnswer(t *testing.T) {
+	for _, parts := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			cfg := config(nobody)
+			cfg.Local.MaxMessage = 1000
+			c, p := against(t, cfg, true, true)
+			o, err := c.Start(t.Context(), request(""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if parts {
+				p.send(wire.Header{Type: wire.Response, Flags: wire.More, ID: o.ID()}, wire.AppendTotal(nil, 1001))
+			} else {
+				p.send(wire.Header{Type: wire.Response, ID: o.ID()}, make([]byte, 1001))
+			}
+			err = o.Wait(t.Context())
+			if _, ok := errors.AsType[*TooLargeError](err); !ok {
+				t.Errorf("the caller gets %v", err)
+			}
+			synctest.Wait()
+			if cancels := p.received(wire.Cancel); len(cancels) != 1 || cancels[0].ID != o.ID() || cancels[0].body[0] != wire.CodeExhausted {
+				t.Errorf("in parts: %v: CANCELs: %+v", parts, cancels)
+			}
+			if parts {
+				p.send(wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: o.ID()}, nil)
+			} else {
+				p.send(wire.Header{Type: wire.Close, Flags: wire.FromCallee | wire.End, ID: o.ID()}, []byte{1})
+			}
+			synctest.Wait()
+			checkIdle(t, c)
+		})
+	}
+}
+
 // TestTooManyStreams is a regression: a callee whose streams are more than the caller
 // reads was not told, and its call stayed for ever.
 func TestTooManyStreams(t *testing.T) {
@@ -563,6 +599,36 @@ func TestStuckPeer(t *testing.T) {
 	})
 }
 
+// TestUnreadAnswers: a peer that goes on calling without reading the answers is cut off
+// when the bound on them is reached, and not before.
+func TestUnreadAnswers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := config(echo)
+		cfg.Local.MaxCalls = 8
+		c, p := against(t, cfg, true, false)
+		p.name()
+		most := 2*int(cfg.Local.MaxCalls) + 64
+		for i := range uint32(1000) {
+			p.request(i<<16, 0, 0, "x") // in the same slot: the call before it has ended, but for its answer
+			synctest.Wait()
+			if n := counts(c).Ends; n > most+1 {
+				t.Fatalf("%d answers wait to be read", n)
+			}
+			if c.Err() != nil {
+				if int(i) < most {
+					t.Errorf("cut off after %d calls", i)
+				}
+				break
+			}
+		}
+		time.Sleep(time.Second) // in which GOAWAY might be read
+		synctest.Wait()
+		if err := c.Err(); !isViolation(err) || !strings.Contains(err.Error(), "without reading them") {
+			t.Errorf("the connection: %v", err)
+		}
+	})
+}
+
 // TestMemoryOfParts: announcing large messages takes no memory, and sending a little of
 // them little.
 func TestMemoryOfParts(t *testing.T) {
@@ -723,6 +789,37 @@ func TestLeft(t *testing.T) {
 			t.Errorf("a call after that: %v", err)
 		}
 	})
+}
+
+// TestReason is a regression: calls that came while GOAWAY was written to a peer that had
+// broken the protocol, and Run if somebody closed the connection meanwhile, were told that
+// this side had closed it.
+func TestReason(t *testing.T) {
+	for _, how := range []string{"closed here", "closed there", "let be"} {
+		bubble(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			c := New(near, config(nobody))
+			ran := make(chan error, 1)
+			go func() { ran <- c.Run() }()
+			p := &peer{tb: t, conn: far} // which does not read, so that GOAWAY takes its time
+			p.write([]byte(wire.Preface))
+			p.send(wire.Header{Type: wire.Ping}, make([]byte, 8))
+			synctest.Wait()
+			if _, err := call(t.Context(), c, request("")); !isViolation(err) {
+				t.Errorf("%s: a call meanwhile: %v", how, err)
+			}
+			switch how {
+			case "closed here":
+				c.Close()
+			case "closed there":
+				far.Close()
+			}
+			if err := <-ran; !isViolation(err) {
+				t.Errorf("%s: Run returned %v", how, err)
+			}
+			far.Close()
+		})
+	}
 }
 
 // busyConn is a connection for which there is always more to write.

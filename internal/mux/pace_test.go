@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -82,6 +83,32 @@ func TestTaken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCloseUntaken is a regression: an answer that waited for the peer to take what had
+// been sent of it went on waiting when the connection had ended.
+func TestCloseUntaken(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		replied := make(chan bool, 1)
+		c, p := against(t, config(func(_ context.Context, in *Incoming) {
+			answer(in, strings.Repeat("x", 10*partSize))
+			replied <- true
+		}), true, true)
+		p.name()
+		p.request(1<<16, 0, 0, "")
+		synctest.Wait()
+		select {
+		case <-replied:
+			t.Fatal("nothing waits for the peer")
+		default:
+		}
+		c.Close()
+		<-replied
+		synctest.Wait()
+		if n := counts(c).Incoming; n != 0 {
+			t.Errorf("%d calls are held", n)
+		}
+	})
 }
 
 // TestUntaken: a peer that talks, but takes nothing of a large message, is given up.

@@ -33,6 +33,7 @@ func (c *Conn) read() error {
 		if err != nil {
 			return err
 		}
+		c.later.run()
 		if first && h.Type != wire.Hello {
 			return violation("%v before HELLO", h.Type)
 		}
@@ -309,8 +310,11 @@ func (c *Conn) response(h wire.Header, body []byte) error {
 	last := o.last
 	c.repliedLocked(o)
 	c.mu.Unlock()
-	if last {
+	switch {
+	case last:
 		c.settle()
+	case refuse != nil && first: // nobody will read its streams
+		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
 	}
 	return nil
 }
@@ -471,10 +475,16 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 	switch h.Type {
 	case wire.Item:
 		if h.Flags&wire.More == 0 {
+			largest := 0
 			for rest := body; len(rest) > 0; {
-				if _, rest, err = wire.CutItem(rest); err != nil {
+				var item []byte
+				if item, rest, err = wire.CutItem(rest); err != nil {
 					return err
 				}
+				largest = max(largest, len(item))
+			}
+			if uint64(largest) > c.cfg.Local.MaxMessage {
+				c.refuseValue(r, uint64(largest))
 			}
 			return r.take(body)
 		}
@@ -487,9 +497,7 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 		}
 		tooLarge := total > c.cfg.Local.MaxMessage
 		if tooLarge {
-			if r.fail(&TooLargeError{What: "stream value", Size: total, Limit: c.cfg.Local.MaxMessage}) {
-				c.w.frame(wire.Header{Type: wire.Stop, Flags: r.flag, ID: r.id}, []byte{channel}, handOver)
-			}
+			c.refuseValue(r, total)
 		} else if err := r.charge(int(total)); err != nil {
 			return err
 		}
@@ -512,6 +520,13 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 		return c.closeLocked(h, o)
 	}
 	return nil
+}
+
+// refuseValue ends a stream that brings a value beyond the limit, and tells the producer.
+func (c *Conn) refuseValue(r *RecvStream, size uint64) {
+	if r.fail(&TooLargeError{What: "stream value", Size: size, Limit: c.cfg.Local.MaxMessage}) {
+		c.w.frame(wire.Header{Type: wire.Stop, Flags: r.flag, ID: r.id}, []byte{r.channel}, handOver)
+	}
 }
 
 // closeLocked ends a call of ours if the frame is a CLOSE that does.

@@ -224,15 +224,16 @@ func (p *SendStream) Item(value *Message) error {
 		return err
 	}
 	c := p.conn
-	if size := value.Len(); 1+wire.BlobSize(size) <= wire.MaxBody {
+	size := value.Len()
+	if limit := c.maxMessage.Load(); uint64(size) > limit && limit > 0 {
+		return &TooLargeError{What: "stream value", Size: uint64(size), Limit: limit}
+	}
+	if 1+wire.BlobSize(size) <= wire.MaxBody {
 		p.spend(wire.BlobSize(size))
 		c.w.item(wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}, p.channel, value.Bytes(), handOver)
 		return nil
 	}
-	if peer := c.Peer(); peer != nil && uint64(value.Len()) > peer.MaxMessage {
-		return &TooLargeError{What: "stream value", Size: uint64(value.Len()), Limit: peer.MaxMessage}
-	}
-	p.spend(value.Len())
+	p.spend(size)
 	own := NewMessage()
 	own.Write(value.Bytes())
 	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
@@ -370,10 +371,12 @@ func (in *Incoming) RecvStream(channel uint8) (*RecvStream, error) {
 type segment struct {
 	data  []byte
 	whole *assembly // instead of data: a large value
+	cost  int       // in credit
 }
 
-// size returns how many bytes arrived.
-func (s *segment) size() int64 { return max(int64(len(s.data)), s.whole.size()) }
+// maxJoined is the largest value that came in parts and joins the small ones, in bytes. An
+// honest peer sends none in parts, and for itself one would take many times its size.
+const maxJoined = 4 << 10
 
 // A RemoteError is an error record that the peer ended a stream with.
 type RemoteError struct{ Record []byte }
@@ -435,13 +438,22 @@ func (r *RecvStream) take(data []byte) error {
 	if err := r.chargeLocked(len(data)); err != nil {
 		return err
 	}
-	if n := len(r.queue); n == 0 || r.queue[n-1].whole != nil {
-		r.queue = append(r.queue, segment{data: append([]byte(nil), data...)})
-	} else {
-		r.queue[n-1].data = append(r.queue[n-1].data, data...)
-	}
+	s := r.joinedLocked(len(data))
+	s.data = append(s.data, data...)
 	signal(r.wake)
 	return nil
+}
+
+// joinedLocked returns the segment that what has just arrived joins, with its cost added.
+func (r *RecvStream) joinedLocked(cost int) *segment {
+	n := len(r.queue)
+	if n == 0 || r.queue[n-1].whole != nil {
+		r.queue = append(r.queue, segment{})
+		n++
+	}
+	s := &r.queue[n-1]
+	s.cost += cost
+	return s
 }
 
 // deliver receives a large value, which has been charged.
@@ -451,7 +463,12 @@ func (r *RecvStream) deliver(whole *assembly) {
 	if r.stopped || r.err != nil {
 		return
 	}
-	r.queue = append(r.queue, segment{whole: whole})
+	if size := whole.size(); size <= maxJoined {
+		s := r.joinedLocked(int(size))
+		s.data = wire.AppendBlob(s.data, whole.bytes())
+	} else {
+		r.queue = append(r.queue, segment{whole: whole, cost: int(size)})
+	}
 	signal(r.wake)
 }
 
@@ -489,7 +506,7 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 		if ok {
 			s = r.queue[0]
 			r.queue = r.queue[1:]
-			r.held += s.size()
+			r.held += int64(s.cost)
 		}
 		err := r.err
 		if r.stopped && err == nil {

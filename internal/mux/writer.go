@@ -355,16 +355,21 @@ func (w *writer) take() bool {
 func (w *writer) leaveLocked() {
 	w.settle()
 	if w.err != nil {
-		for _, p := range w.parts {
-			close(p.done)
-		}
-		w.parts = nil
+		w.forgetPartsLocked()
 	}
 	w.flushing = false
 	if w.idle != nil {
 		close(w.idle)
 		w.idle = nil
 	}
+}
+
+// forgetPartsLocked lets go of the messages that will never be complete.
+func (w *writer) forgetPartsLocked() {
+	for _, p := range w.parts {
+		close(p.done)
+	}
+	w.parts = nil
 }
 
 // takePartsLocked fills vec with the next parts, one message after the other. Its
@@ -452,6 +457,9 @@ func (w *writer) close(err error) {
 		close(p.done)
 	}
 	w.waiting = nil
+	if !w.flushing { // they wait for the peer's word; else the flusher sees to them
+		w.forgetPartsLocked()
+	}
 }
 
 // idleC returns a channel that is closed once nothing is left to write.
