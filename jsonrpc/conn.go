@@ -64,8 +64,17 @@ func Serve(s *yonder.Server, conn io.ReadWriteCloser) error {
 	return serveStream(ctx, s, new(Config), conn, conn)
 }
 
-// Stdio returns the process's standard input and output as one connection.
-func Stdio() io.ReadWriteCloser { return stdio{os.Stdin, os.Stdout} }
+// Stdio returns the process's standard input and output as one connection. Input is
+// read from then on, even after the connection is closed, because nothing can interrupt
+// that.
+func Stdio() io.ReadWriteCloser {
+	in, to := io.Pipe()
+	go func() { // ends with the input, or when some comes after Close
+		_, err := io.Copy(to, os.Stdin)
+		to.CloseWithError(err)
+	}()
+	return stdio{in, os.Stdout}
+}
 
 type stdio struct {
 	io.ReadCloser
@@ -382,7 +391,8 @@ func (c *conn) serveOne(t *task) {
 
 // serveBatch serves a message that is a batch.
 func (c *conn) serveBatch(text []byte, cost int) {
-	defer c.give(cost)
+	b := &connBatch{c, cost}
+	defer func() { c.give(b.cost) }()
 	select {
 	case c.batches <- struct{}{}:
 		defer func() { <-c.batches }()
@@ -390,7 +400,7 @@ func (c *conn) serveBatch(text []byte, cost int) {
 		return
 	}
 	out := newBuffer()
-	c.batch(c.ctx, text, out, c)
+	c.batch(c.ctx, text, out, b)
 	c.finish(out, nil)
 }
 
@@ -498,12 +508,24 @@ func (c *conn) over(a *activeCall) {
 
 func (c *conn) reply(m yonder.Metadata) yonder.Metadata { return m }
 
-func (c *conn) note(f func(ctx context.Context)) {
+// note implements [caller], for those that are not in a batch.
+func (c *conn) note(size int, f func(ctx context.Context)) { f(c.ctx) }
+
+// A connBatch is who the calls of a batch come from.
+type connBatch struct {
+	*conn
+	cost int // of it, as far as it is served
+}
+
+// note implements [caller]. The notification takes its part of the batch's cost along.
+func (b *connBatch) note(size int, f func(ctx context.Context)) {
+	c, cost := b.conn, size+itemCost
+	b.cost -= cost
 	c.mu.Lock()
 	c.messages++
 	c.mu.Unlock()
 	go func() { // ends with the handler
-		defer c.give(0)
+		defer c.give(cost)
 		f(c.ctx)
 	}()
 }

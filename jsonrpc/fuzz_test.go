@@ -202,8 +202,12 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%#v: %v", v, err)
 		}
 		var again any
-		if err := decode(out.Bytes(), &again); err != nil || !reflect.DeepEqual(v, again) {
-			t.Errorf("%s became %s, %v", text, out, err)
+		if err := decode(out.Bytes(), &again); err != nil {
+			t.Fatalf("%s became %s: %v", text, out, err)
+		}
+		// 1.0 is written as 1, which is another number to Go.
+		if second := newBuffer(); second.value(again) != nil || second.String() != out.String() {
+			t.Errorf("%s became %s and then %s", text, out, second)
 		}
 	})
 }

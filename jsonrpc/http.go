@@ -266,7 +266,7 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 		c.send(out)
 		return
 	case r.note:
-		c.note(func(ctx context.Context) { c.answer(ctx, r, nil, c, nil).ended() })
+		c.note(len(text), func(ctx context.Context) { c.answer(ctx, r, nil, c, nil).ended() })
 		c.send(out)
 		return
 	}
@@ -488,7 +488,7 @@ func isVisible(value string) bool {
 }
 
 // note implements [caller]: the handler goes on when the request is answered.
-func (c *httpCaller) note(f func(ctx context.Context)) {
+func (c *httpCaller) note(_ int, f func(ctx context.Context)) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.r.Context()))
 	_, leave, err := c.handler.srv.Join(closerFunc(func() { cancel(yonder.ErrServerClosed) }))
 	if err != nil {

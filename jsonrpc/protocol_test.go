@@ -144,7 +144,7 @@ var transcript = []struct{ send, want string }{
 	{`{"jsonrpc":"2.0","method":"own","id":1}`, `{"jsonrpc":"2.0","error":{"code":7,"message":"own","data":{"a":1}},"id":1}`},
 	{`{"method":"own","id":1}`, `{"id":1,"result":null,"error":"own"}`},
 	{`{"jsonrpc":"2.0","method":"rpc.unknown","id":1}`, `{"jsonrpc":"2.0","error":{"code":-32601,"message":"Method not found"},"id":1}`},
-	{`{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":1},"id":2}`, `{"jsonrpc":"2.0","result":false,"id":2}`},
+	{`{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":"nobody"},"id":2}`, `{"jsonrpc":"2.0","result":false,"id":2}`},
 	{`{"jsonrpc":"2.0","method":"rpc.cancel","params":[1],"id":2}`, `{"jsonrpc":"2.0","error":{"code":-32602,"message":"yonder: call \"rpc.cancel\": parameters: they must be an object"},"id":2}`},
 	{`{"jsonrpc":"2.0","method":"rpc.cancel"}`, ``},
 	{`{"jsonrpc":"2.0","method":"subtract","params":["x"]}`, ``},

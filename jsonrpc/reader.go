@@ -81,7 +81,8 @@ func (r *reader) next() ([]byte, error) {
 	r.scan.reset()
 	r.scanned = 0
 	for {
-		n, done, err := r.scan.scan(r.buf[r.from+r.scanned:])
+		piece := r.buf[r.from+r.scanned:]
+		n, done, err := r.scan.scan(piece[:min(len(piece), r.max+1-r.scanned)])
 		r.scanned += n
 		if err != nil {
 			return nil, &textError{err: err}
@@ -145,13 +146,13 @@ func (r *reader) framed() ([]byte, error) {
 // parseHeader reads a header from the front of b: the length that it gives, and its
 // own. n is 0 if it is not complete.
 func parseHeader(b []byte) (length, n int, err error) {
+	if !couldBeHeader(b) {
+		return 0, 0, errors.New("neither JSON nor a Content-Length header")
+	}
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	if end < 0 {
-		if len(b) > maxHeader {
+		if len(b) > maxHeader+len("\r\n\r") {
 			return 0, 0, fmt.Errorf("a header of more than %d bytes", maxHeader)
-		}
-		if !couldBeHeader(b) {
-			return 0, 0, errors.New("neither JSON nor a Content-Length header")
 		}
 		return 0, 0, nil
 	}

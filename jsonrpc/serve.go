@@ -52,8 +52,8 @@ type caller interface {
 	control(r *request) (result any, ok bool, err error)
 	// reply takes the metadata of an answer, and returns what of it the answer must hold.
 	reply(m yonder.Metadata) yonder.Metadata
-	// note has a notification served, by f, without waiting for it.
-	note(f func(ctx context.Context))
+	// note has a notification of so many bytes served, by f, without waiting for it.
+	note(size int, f func(ctx context.Context))
 }
 
 // An activeCall is a call whose handler runs or whose streams are open.
@@ -373,7 +373,7 @@ func (s *service) batch(ctx context.Context, text []byte, out *outBuffer, c call
 			continue
 		}
 		if r.note {
-			c.note(func(ctx context.Context) { s.answer(ctx, r, nil, c, nil).ended() })
+			c.note(to-from, func(ctx context.Context) { s.answer(ctx, r, nil, c, nil).ended() })
 			continue
 		}
 		item := &batchItem{r: r}
