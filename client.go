@@ -231,6 +231,9 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		call.carry(ctx)
 	}
 	if c.transport != nil {
+		if err := call.describe(); err != nil {
+			return err
+		}
 		return c.transport.Call(ctx, call)
 	}
 	if call.ref == nil {

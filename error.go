@@ -72,9 +72,24 @@ func (e *Error) Is(target error) bool { return isAny(e.is, target) }
 // IsRemote reports whether the other side said so: whether err, or one that it
 // wraps, came over a connection from a procedure or from the peer's yonder. If not,
 // this side inferred the failure, as when the connection is lost.
+//
+// It asks the first of them that has a method Remote() bool, as an [Error] has.
 func IsRemote(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.remote
+	e, ok := errors.AsType[interface {
+		error
+		Remote() bool
+	}](err)
+	return ok && e.Remote()
+}
+
+// Remote reports whether the other side said so: see [IsRemote].
+func (e *Error) Remote() bool { return e.remote }
+
+// FromPeer returns e as an error that the other side has reported, for packages with
+// clients of their own.
+func FromPeer(e Error) *Error {
+	e.remote = true
+	return &e
 }
 
 // DetailsAs returns the details of the first [Error] that err is or wraps as a T,

@@ -1027,11 +1027,18 @@ func TestKeepAlive(t *testing.T) {
 		t.Run(end, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv, began, _, ended := patient(t)
+				var d yonder.Dialer
+				never := yonder.Limits{KeepAlive: -1} // of the other end, which would find out at the same time
+				if d.Logger = logger(t); end == "client" {
+					srv.Limits = never
+				} else {
+					d.Limits = never
+				}
 				near, far := net.Pipe()
 				mine, theirs := &swallowing{Conn: near}, &swallowing{Conn: far}
 				served := make(chan error, 1)
 				go func() { served <- srv.ServeConn(theirs) }()
-				c := (&yonder.Dialer{Logger: logger(t)}).NewClient(mine)
+				c := d.NewClient(mine)
 				defer c.Close()
 				call := waiting(t.Context(), c, began, 1)
 				time.Sleep(time.Hour) // in which PINGs are answered

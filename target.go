@@ -129,6 +129,20 @@ func (d *Dialer) NewClientOver(t Transport) *Client {
 	return c
 }
 
+// ArgTypes returns the types of a call's arguments as the caller has declared them, for a
+// [Transport]: of an interface its own, not that of what it holds.
+func (c *Call) ArgTypes() []reflect.Type {
+	types := make([]reflect.Type, len(c.plan.Args))
+	for i := range types {
+		types[i] = c.plan.Args[i].Type
+	}
+	return types
+}
+
+// Plain reports whether all arguments and results of a call are values, for a [Transport]:
+// whether none is a stream, a reader or a function.
+func (c *Call) Plain() bool { return c.plan.Plain }
+
 // Places returns pointers to where the results of a call go, for a [Transport].
 func (c *Call) Places() []any { return c.into }
 

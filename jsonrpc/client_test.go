@@ -127,7 +127,7 @@ func TestValues(t *testing.T) {
 		}
 		var move func(context.Context, point, ...int) (*point, error)
 		c.Bind("move", &move)
-		if p, err := move(ctx, point{X: 1, Note: []any{math.MaxInt64}}); err != nil {
+		if p, err := move(ctx, point{X: 1, Note: []any{int64(math.MaxInt64)}}); err != nil {
 			t.Error(err)
 		} else if diff := cmp.Diff(&point{X: 1, Note: []any{int64(math.MaxInt64)}}, p); diff != "" {
 			t.Error(diff)

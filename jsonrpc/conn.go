@@ -155,6 +155,13 @@ var (
 
 // serve serves the connection until it ends.
 func (c *conn) serve(stop context.Context) error {
+	c.w.lost = func(err error) { // calls that wait need not begin
+		if stop.Err() != nil {
+			c.cancelAll(yonder.ErrServerClosed)
+		} else {
+			c.cancelAll(&lostError{err})
+		}
+	}
 	unhook := context.AfterFunc(stop, func() {
 		c.mu.Lock()
 		c.refusing = true
@@ -178,7 +185,7 @@ func (c *conn) serve(stop context.Context) error {
 		err = nil
 	case err == io.EOF:
 		err = nil
-	case err != nil:
+	default:
 		cause = &lostError{err}
 		c.complain(err)
 	}
@@ -433,17 +440,19 @@ func (c *conn) enter(ctx context.Context) error {
 	if refusing {
 		return yonder.Errorf(yonder.Unavailable, "%w", errShutdown)
 	}
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	default:
+	if ctx.Err() == nil {
+		select {
+		case c.slots <- struct{}{}:
+			return nil
+		default:
+		}
+		select {
+		case c.slots <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+		}
 	}
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: the call was over before it began: %w", ctx.Err())
-	}
+	return yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: the call was over before it began: %w", ctx.Err())
 }
 
 func (c *conn) leave() { <-c.slots }

@@ -179,9 +179,13 @@ func (b *outBuffer) fault(s *yonder.Server, err error) {
 	b.object(numberOf(yonder.Code(record.Code)), record.Message, data)
 }
 
-// errMethod is the error of a call that names no procedure. Its text is the
-// specification's.
-var errMethod = errors.New("Method not found")
+// errMethod is the error of a call that names no procedure.
+var errMethod error = noMethod{}
+
+type noMethod struct{}
+
+// Error returns the specification's text.
+func (noMethod) Error() string { return "Method not found" }
 
 // object appends an error's object. Data that cannot be encoded is left out.
 func (b *outBuffer) object(code int, message string, data any) {

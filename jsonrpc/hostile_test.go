@@ -8,6 +8,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,8 +134,8 @@ func TestNeverReads(t *testing.T) {
 		srv := new(yonder.Server)
 		srv.Logger = newLogger(t)
 		srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
-		made := 0
-		srv.Register("large", func() string { made++; return strings.Repeat("x", 100<<10) })
+		var made atomic.Int32
+		srv.Register("large", func() string { made.Add(1); return strings.Repeat("x", 100<<10) })
 		srv.Limits.MaxCalls = 10
 		srv.Limits.MaxMessage = 1 << 20
 		p := pipePeer(t, srv)
@@ -150,8 +151,8 @@ func TestNeverReads(t *testing.T) {
 		if took := time.Since(began); took > time.Minute {
 			t.Errorf("it took %v", took)
 		}
-		if made > 100 || sent > 1000 {
-			t.Errorf("%d answers were made for %d requests", made, sent)
+		if made.Load() > 100 || sent > 1000 {
+			t.Errorf("%d answers were made for %d requests", made.Load(), sent)
 		}
 	})
 }
@@ -185,6 +186,42 @@ func TestMaxCalls(t *testing.T) {
 		t.Error("three calls ran at a time")
 	default:
 	}
+}
+
+// Who has more calls wait than the server keeps, none of which ends, is sent away.
+func TestStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := new(yonder.Server)
+		srv.Logger = newLogger(t)
+		srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
+		srv.Limits.MaxCalls = 2
+		srv.Limits.MaxMessage = 20_000
+		var ran atomic.Int32
+		srv.Register("hang", func(ctx context.Context) {
+			ran.Add(1)
+			<-ctx.Done()
+		})
+		p := pipePeer(t, srv)
+		p.conn.SetDeadline(time.Time{})
+		began, sent := time.Now(), 0
+		go func() { // ends with the connection
+			for {
+				if _, err := io.WriteString(p.conn, `{"jsonrpc":"2.0","method":"hang","id":1}`); err != nil {
+					return
+				}
+				sent++
+			}
+		}()
+		p.want(`{"jsonrpc":"2.0","error":{"code":-32008,"message":"more calls wait than the server keeps, and none has ended for too long"},"id":null}`)
+		io.Copy(io.Discard, p.in)
+		synctest.Wait()
+		if took := time.Since(began); took != 15*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if sent > 20 || ran.Load() != 2 {
+			t.Errorf("%d calls were taken, and %d ran", sent, ran.Load())
+		}
+	})
 }
 
 // Streams are counted, and end with their connection.

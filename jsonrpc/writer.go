@@ -21,6 +21,7 @@ type writer struct {
 	conn    io.Closer
 	send    func(batch []byte, ends []int) error // ends: where each message does
 	timeout time.Duration                        // of a piece; less than zero: none
+	lost    func(err error)                      // is told when send fails; nil: nobody is
 
 	mu      sync.Mutex // guards what follows
 	room    sync.Cond  // queued or err has changed
@@ -40,8 +41,8 @@ func newWriter(conn io.Closer, timeout time.Duration, send func(batch []byte, en
 	return w
 }
 
-// write has a message written, and returns when it is queued or written. crowd says
-// that others are likely to write now, too.
+// write has a message written, and returns when it is queued or written. The error says
+// that it was neither. crowd says that others are likely to write now, too.
 func (w *writer) write(text []byte, framing framing, crowd bool) error {
 	w.mu.Lock()
 	for len(w.queued) > maxQueued && w.err == nil {
@@ -75,7 +76,7 @@ func (w *writer) write(text []byte, framing framing, crowd bool) error {
 	if w.flush() {
 		go w.flushAll() // ends when nothing is queued, or the connection is closed
 	}
-	return nil
+	return nil // whatever came of it: the other end may have seen the message
 }
 
 func (w *writer) flushAll() {
@@ -92,6 +93,9 @@ func (w *writer) flush() (more bool) {
 	w.room.Broadcast()
 	w.mu.Unlock()
 	err := w.send(batch, ends)
+	if err != nil && w.lost != nil {
+		w.lost(err)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.spare, w.spared = batch[:0], ends[:0]; cap(batch) > 256<<10 {

@@ -7,7 +7,7 @@
 // What is there:
 //
 //	/yonder     yonder's own protocol over a WebSocket, for [Dial]
-//	/jsonrpc    JSON-RPC, if [Config.JSONRPC] has it
+//	/jsonrpc    JSON-RPC, by POST and over WebSockets, of package jsonrpc
 //	/_goRPC_    CONNECT, after which the connection is the server's, as package net/rpc's DialHTTP wants it
 //	/healthz    200 while the server takes calls, then 503
 //
@@ -40,12 +40,14 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/jsonrpc"
 )
 
 // Config says how a server is on the web. Its zero value is ready to use. It must not be changed
 // once it is used.
 type Config struct {
-	// JSONRPC makes what serves /jsonrpc. Nil: nothing does.
+	// JSONRPC makes what serves /jsonrpc. Nil: package jsonrpc does, with Origins and Hosts;
+	// to leave it out, give one that returns http.NotFoundHandler().
 	JSONRPC func(s *yonder.Server) http.Handler
 	// Other serves all other paths, such as the pages of a program that calls the server. It
 	// must not keep a connection that it hijacks beyond its return. Nil: nothing does.
@@ -69,9 +71,11 @@ func (c *Config) Handler(srv *yonder.Server) http.Handler {
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) { health(w, srv) })
 	mux.HandleFunc("/yonder", func(w http.ResponseWriter, r *http.Request) { serveWebSocket(w, r, srv) })
 	mux.HandleFunc("/_goRPC_", func(w http.ResponseWriter, r *http.Request) { serveConnect(w, r, srv) })
-	if c.JSONRPC != nil {
-		mux.Handle("/jsonrpc", c.JSONRPC(srv))
+	serveJSON := c.JSONRPC
+	if serveJSON == nil {
+		serveJSON = (&jsonrpc.Config{Origins: c.Origins, Hosts: c.Hosts}).Handler
 	}
+	mux.Handle("/jsonrpc", serveJSON(srv))
 	if c.Other != nil {
 		mux.Handle("/", c.Other)
 	}

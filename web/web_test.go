@@ -201,8 +201,14 @@ func TestRequests(t *testing.T) {
 	if status, _ := ask(t, open(t, address), "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); status != 200 {
 		t.Error(status)
 	}
-	// A configuration without more has no more.
+	// A configuration without more has JSON-RPC, and no more; it can leave that out.
 	address = serve(t, server(t, new(web.Config)))
+	const call = "POST /jsonrpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 46\r\n\r\n" + `{"jsonrpc":"2.0","method":"no such","id":true}`
+	if status, body := ask(t, open(t, address), call); status != 200 || !strings.Contains(body, "-32600") {
+		t.Errorf("JSON-RPC: %d, %s", status, body)
+	}
+	none := func(*yonder.Server) http.Handler { return http.NotFoundHandler() }
+	address = serve(t, server(t, &web.Config{JSONRPC: none}))
 	for _, path := range []string{"/jsonrpc", "/", "/healthz/"} {
 		if status, _ := ask(t, open(t, address), "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); status != 404 {
 			t.Errorf("%s: %d", path, status)

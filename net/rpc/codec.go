@@ -3,8 +3,10 @@ package rpc
 import (
 	"encoding/gob"
 	"errors"
+	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -129,13 +131,14 @@ var invalidRequest = struct{}{}
 
 // gobDecoder reads headers and bodies from a guarded stream.
 type gobDecoder struct {
-	guard *guard
-	dec   *gob.Decoder
+	guard  *guard
+	dec    *gob.Decoder
+	logger *slog.Logger // of panics; nil: package log
 }
 
 func newGobDecoder(r io.Reader, maxMessage int) gobDecoder {
 	g := newGuard(r, maxMessage)
-	return gobDecoder{g, gob.NewDecoder(g)}
+	return gobDecoder{guard: g, dec: gob.NewDecoder(g)}
 }
 
 // decode decodes the next value; into nil, it is thrown away. A panic of gob's, or of a
@@ -146,7 +149,9 @@ func (d *gobDecoder) decode(into any) (err error) {
 		if done {
 			return
 		}
-		if v := recover(); v != nil {
+		if v := recover(); v != nil && d.logger != nil {
+			d.logger.Error("yonder: panic while decoding", "protocol", protocolName, "type", fmt.Sprintf("%T", into), "panic", v)
+		} else if v != nil {
 			log.Printf("rpc: panic decoding %T: %v", into, v)
 		}
 		err = errDecodePanic
@@ -162,12 +167,14 @@ var errDecodePanic = errors.New("rpc: panic while decoding")
 // may be called by several goroutines at once.
 type gobServerCodec struct {
 	gobDecoder
-	out    *outbox
-	conn   io.Closer
-	mend   bool // see Server.BadReplyIsError
-	header requestHeader
-	once   sync.Once
-	closed error
+	out  *outbox
+	conn io.Closer
+	mend bool // see Server.BadReplyIsError
+	// maxHeader is the longest header; zero: it is as long as any message may be.
+	maxHeader uint64
+	header    requestHeader
+	once      sync.Once
+	closed    error
 }
 
 // newGobServerCodec returns a server's end of conn. maxMessage is as in [Server].
@@ -183,7 +190,13 @@ func newGobServerCodec(conn io.ReadWriteCloser, maxMessage int, badReplyIsError 
 func (c *gobServerCodec) ReadRequestHeader(r *Request) error {
 	h := &c.header
 	*h = requestHeader{}
-	if err := c.decode(h); err != nil {
+	most := c.guard.max
+	if c.maxHeader > 0 {
+		c.guard.max = c.maxHeader
+	}
+	err := c.decode(h)
+	c.guard.max = most
+	if err != nil {
 		return err
 	}
 	r.ServiceMethod, r.Seq = h.ServiceMethod, h.Seq
@@ -201,21 +214,29 @@ func (c *gobServerCodec) WriteResponse(r *Response, body any) error {
 
 // write is WriteResponse that knows whether other answers are likely to follow at once.
 func (c *gobServerCodec) write(r *Response, body any, crowded bool) error {
-	err := c.out.put(putting{crowded: crowded, broken: !c.mend}, r.Seq, r.wire(), body)
-	if !isEncodeError(err) {
+	err := c.put(putting{crowded: crowded, broken: !c.mend}, r, body)
+	if !isEncodeError(err) || c.mend {
 		return err
-	}
-	if c.mend {
-		bad := &Response{ServiceMethod: r.ServiceMethod, Seq: r.Seq, Error: "rpc: reply of " + r.ServiceMethod + ": " + err.Error()}
-		if r.ext != nil {
-			bad.ext = &responseExt{code: yonder.Internal, metadata: r.ext.metadata}
-		}
-		return c.out.put(putting{}, bad.Seq, bad.wire(), invalidRequest)
 	}
 	// As the standard package: the header is sent, so there is no way back.
 	log.Println("rpc: gob error encoding body:", err)
 	c.out.finish()
 	c.Close()
+	return err
+}
+
+// put is the outbox's. A panic of gob's, for a nil pointer, or of the reply's own encoding
+// method, is an encodeError.
+func (c *gobServerCodec) put(how putting, r *Response, body any) (err error) {
+	done := false
+	defer func() {
+		if done {
+			return
+		}
+		err = encodeError{fmt.Errorf("panic encoding %T: %v", body, recover())}
+	}()
+	err = c.out.put(how, r.Seq, r.wire(), body)
+	done = true
 	return err
 }
 

@@ -249,7 +249,7 @@ func TestMetadata(t *testing.T) {
 		if err := c.CallContext(ctx, "Ctx.Info", "token", &got); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"Ctx.Info", "net/rpc", "x"}, got); diff != "" {
+		if diff := cmp.Diff([]string{"Ctx.Info", "netrpc", "x"}, got); diff != "" {
 			t.Error(diff)
 		}
 		if diff := cmp.Diff(yonder.Metadata{"seen": "x"}, answer); diff != "" {
@@ -259,7 +259,7 @@ func TestMetadata(t *testing.T) {
 		if err := c.Call("Ctx.Info", "token", &got); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"Ctx.Info", "net/rpc", ""}, got); diff != "" {
+		if diff := cmp.Diff([]string{"Ctx.Info", "netrpc", ""}, got); diff != "" {
 			t.Errorf("a plain call: %s", diff)
 		}
 	})

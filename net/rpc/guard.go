@@ -31,6 +31,8 @@ type guard struct {
 	left uint64 // bytes of the current message that are still in r
 	buf  []byte // of messages that have been read whole
 
+	within *bool // is told whether a message has begun; nil: nobody asks
+
 	err error // nothing more can be read
 }
 
@@ -139,10 +141,12 @@ func (g *guard) next() error {
 
 // length reads a message's length into buf, as it is, and returns it.
 func (g *guard) length() (uint64, error) {
+	g.begun(false)
 	b, err := g.r.ReadByte()
 	if err != nil {
 		return 0, err
 	}
+	g.begun(true)
 	g.buf = append(g.buf, b)
 	if b <= 0x7f {
 		return uint64(b), nil
@@ -162,6 +166,12 @@ func (g *guard) length() (uint64, error) {
 	g.buf = append(g.buf, more...)
 	g.r.Discard(size)
 	return n, nil
+}
+
+func (g *guard) begun(begun bool) {
+	if g.within != nil {
+		*g.within = begun
+	}
 }
 
 // peek returns the next n bytes, few, without reading them.

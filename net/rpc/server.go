@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -92,7 +93,7 @@ func (server *Server) Accept(lis net.Listener) {
 			conn.Close()
 			return
 		}
-		go s.serve() // ends with the connection
+		go server.run(s) // ends with the connection
 	}
 }
 
@@ -134,7 +135,16 @@ func (server *Server) serve(codec ServerCodec, conn any) {
 		codec.Close()
 		return
 	}
-	s.serve()
+	server.run(s)
+}
+
+// run serves a session that is tracked.
+func (server *Server) run(s *session) {
+	defer server.serving.Done()
+	s.serve(context.Background())
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	delete(server.sessions, s)
 }
 
 // ServeRequest reads one call, does it, and answers it. It does not close the codec. It
@@ -219,6 +229,8 @@ func (server *Server) close() []*session {
 // A session is a connection that a server serves.
 type session struct {
 	server *Server
+	find   func(name string) (callee, error)
+	reuse  bool // calls, by server.spare
 	codec  ServerCodec
 	gob    *gobServerCodec // codec, if it is that
 	conn   any             // for yonder.CallInfo; nil: the codec has it
@@ -226,7 +238,8 @@ type session struct {
 	cancel context.CancelCauseFunc
 	slots  chan struct{} // of calls in flight; nil: any number
 
-	announced bool // the reading goroutine's: the client knows what is understood here
+	unanswered bool // the peer went while calls were in flight; the serving goroutine's
+	announced  bool // the reading goroutine's: the client knows what is understood here
 
 	sending sync.Mutex // makes the calls of codec.WriteResponse follow each other
 
@@ -239,7 +252,7 @@ type session struct {
 }
 
 func (server *Server) newSession(codec ServerCodec, conn any) *session {
-	s := &session{server: server, codec: codec, conn: conn, idle: make(chan struct{})}
+	s := &session{server: server, find: server.find, reuse: true, codec: codec, conn: conn, idle: make(chan struct{})}
 	s.gob, _ = codec.(*gobServerCodec)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	if server.MaxCalls > 0 {
@@ -248,11 +261,44 @@ func (server *Server) newSession(codec ServerCodec, conn any) *session {
 	return s
 }
 
-// serve reads calls until there are no more.
-func (s *session) serve() {
-	defer s.server.serving.Done()
+// serve reads calls until there are no more, or the peer breaks the protocol, and returns
+// why. When ctx ends, it answers those that are in flight, unless the peer is gone.
+func (s *session) serve(ctx context.Context) error {
+	stop := func() bool { return true }
+	drained := make(chan struct{})
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, func() { s.drain(); close(drained) })
+	}
+	err := s.readCalls(ctx)
+	cause := yonder.ErrConnectionLost
+	if ctx.Err() != nil {
+		cause = yonder.ErrServerClosed
+	}
+	s.cancel(cause)
+	// The client may have closed one direction only, and still want the answers.
+	s.mu.Lock()
+	s.ended = true
+	s.unanswered = s.inFlight > 0
+	s.idleLocked()
+	s.mu.Unlock()
+	select {
+	case <-s.idle:
+	case <-ctx.Done():
+	}
+	s.hangUp()
+	if !stop() {
+		<-drained
+	}
+	return err
+}
+
+// readCalls reads calls and has them served, until nothing more can be read.
+func (s *session) readCalls(ctx context.Context) error {
 	for {
-		c, _ := s.server.spare.Get().(*serverCall)
+		var c *serverCall
+		if s.reuse {
+			c, _ = s.server.spare.Get().(*serverCall)
+		}
 		if c == nil {
 			c = new(serverCall)
 		}
@@ -260,7 +306,7 @@ func (s *session) serve() {
 		readable, err := c.read()
 		if err != nil {
 			if !readable {
-				break
+				return err
 			}
 			c.answer(nil, err)
 			continue
@@ -274,6 +320,9 @@ func (s *session) serve() {
 			select {
 			case s.slots <- struct{}{}:
 			case <-s.ctx.Done(): // killed
+			case <-ctx.Done():
+				c.answer(nil, errShuttingDown)
+				continue
 			}
 		}
 		if !s.begin(c) {
@@ -282,17 +331,6 @@ func (s *session) serve() {
 		}
 		go c.serve() // ends when the method has returned and the answer is on its way
 	}
-	// The client may have closed one direction only, and still want the answers.
-	s.cancel(yonder.ErrConnectionLost)
-	s.mu.Lock()
-	s.ended = true
-	s.idleLocked()
-	s.mu.Unlock()
-	<-s.idle
-	s.hangUp()
-	s.server.mu.Lock()
-	delete(s.server.sessions, s)
-	s.server.mu.Unlock()
 }
 
 var errShuttingDown = yonder.Errorf(yonder.Unavailable, "rpc: the server is shutting down")
@@ -394,8 +432,9 @@ type serverCall struct {
 	session  *session
 	request  Request
 	response Response
-	method   *method
+	method   callee
 	arg      reflect.Value
+	unread   error                   // why the argument could not be decoded, for a procedure
 	ctx      context.Context         // nil: the method takes none
 	cancel   context.CancelCauseFunc // of ctx
 	metadata yonder.Metadata         // of the answer
@@ -421,7 +460,7 @@ func (c *serverCall) read() (readable bool, err error) {
 			s.gob.WriteResponse(&Response{Seq: announceSeq, ext: &responseExt{features: featureCancel}}, invalidRequest)
 		}
 	}
-	m, err := s.server.find(c.request.ServiceMethod)
+	m, err := s.find(c.request.ServiceMethod)
 	if err != nil {
 		if c.request.ServiceMethod == cancelMethod && s.announced {
 			m, err = cancelling, nil
@@ -438,12 +477,12 @@ func (c *serverCall) read() (readable bool, err error) {
 		if e, ok := err.(*messageError); ok && e.size {
 			code = yonder.ResourceExhausted
 		}
-		return true, c.coded(code, err)
+		if readable, err := m.undecoded(c, c.coded(code, err)); err != nil {
+			return readable, err
+		}
 	}
 	c.arg = arg
-	if m.context {
-		c.context()
-	}
+	m.prepare(c)
 	return true, nil
 }
 
@@ -455,18 +494,20 @@ func (c *serverCall) coded(code yonder.Code, err error) error {
 	return yonder.Errorf(code, "%w", err)
 }
 
-// context makes the context of a method that takes one.
-func (c *serverCall) context() {
-	s := c.session
-	info := yonder.CallInfo{Procedure: c.request.ServiceMethod, Protocol: "net/rpc", Conn: s.conn}
-	ctx := s.ctx
-	ext := c.request.ext
-	if ext != nil {
+// info is what a handler is told about the call.
+func (c *serverCall) info() yonder.CallInfo {
+	info := yonder.CallInfo{Procedure: c.request.ServiceMethod, Protocol: protocolName, Conn: c.session.conn}
+	if ext := c.request.ext; ext != nil {
 		info.Metadata = ext.metadata
 	}
-	ctx = yonder.HandlerContext(ctx, info, &c.metadata)
+	return info
+}
+
+// context gives the call a context that ends with the caller's deadline, with the caller's
+// own, and with ctx.
+func (c *serverCall) context(ctx context.Context) {
 	ctx, c.cancel = context.WithCancelCause(ctx)
-	if ext != nil && ext.timeout != 0 {
+	if ext := c.request.ext; ext != nil && ext.timeout != 0 {
 		outer := c.cancel
 		var stop context.CancelFunc
 		ctx, stop = context.WithDeadline(ctx, time.Now().Add(ext.timeout))
@@ -489,16 +530,15 @@ func (c *serverCall) serve() {
 }
 
 func (c *serverCall) run() {
-	reply := c.method.newReply()
 	returned := false
 	defer func() {
-		if !returned { // runtime.Goexit; a panic is an error by now
+		if !returned { // runtime.Goexit; a panic is an error by now, but for a codec's
 			c.answer(nil, panicked(c.request.ServiceMethod))
 		}
 	}()
-	err := c.method.call(c.ctx, c.request.ServiceMethod, c.arg, reply)
+	reply, err := c.method.call(c)
+	c.answer(reply, err)
 	returned = true
-	c.answer(reply.Interface(), err)
 }
 
 // answer sends a reply or an error. That it cannot be sent nobody need be told: the
@@ -518,7 +558,10 @@ func (c *serverCall) answer(reply any, err error) {
 	}
 	if s.gob != nil {
 		r.ext = c.extension(err)
-		s.gob.write(r, reply, c.crowded)
+		bad := s.gob.write(r, reply, c.crowded)
+		if isEncodeError(bad) && s.server.BadReplyIsError && r.Error == "" {
+			c.answer(nil, c.coded(yonder.Internal, fmt.Errorf("rpc: reply of %s: %w", r.ServiceMethod, bad)))
+		}
 		return
 	}
 	s.sending.Lock()

@@ -139,6 +139,20 @@ func visible(t reflect.Type) bool {
 	return token.IsExported(t.Name()) || t.PkgPath() == ""
 }
 
+// A callee is what calls are of: a method of a [Server], or a procedure of a
+// [yonder.Server].
+type callee interface {
+	// newArg returns a pointer for the argument to be decoded into, or nil if it is to be
+	// thrown away, and the argument itself, which is that or what it points to.
+	newArg() (into any, arg reflect.Value)
+	// prepare gives a call that has been read its context, if it is to have one.
+	prepare(c *serverCall)
+	// undecoded is what reading a call returns when its argument could not be decoded.
+	undecoded(c *serverCall, err error) (readable bool, _ error)
+	// call does a call and returns its reply.
+	call(c *serverCall) (reply any, err error)
+}
+
 // newArg returns a pointer for the argument to be decoded into, and the argument itself,
 // which is that or what it points to.
 func (m *method) newArg() (into any, arg reflect.Value) {
@@ -164,8 +178,23 @@ func (m *method) newReply() reflect.Value {
 	return v
 }
 
-// call calls the method. Its panic is an error, and the stack is logged.
-func (m *method) call(ctx context.Context, name string, arg, reply reflect.Value) (err error) {
+func (m *method) prepare(c *serverCall) {
+	if m.context {
+		c.context(yonder.HandlerContext(c.session.ctx, c.info(), &c.metadata))
+	}
+}
+
+func (m *method) undecoded(c *serverCall, err error) (bool, error) { return true, err }
+
+// call calls the method.
+func (m *method) call(c *serverCall) (any, error) {
+	reply := m.newReply()
+	err := m.invoke(c.ctx, c.request.ServiceMethod, c.arg, reply)
+	return reply.Interface(), err
+}
+
+// invoke calls the method. Its panic is an error, and the stack is logged.
+func (m *method) invoke(ctx context.Context, name string, arg, reply reflect.Value) (err error) {
 	m.calls.Add(1)
 	defer func() {
 		if v := recover(); v != nil {
@@ -190,7 +219,7 @@ func panicked(name string) error {
 
 // find returns the method of a name, or the standard package's words for that there is
 // none.
-func (server *Server) find(name string) (*method, error) {
+func (server *Server) find(name string) (callee, error) {
 	r := server.registry.Load()
 	if r != nil {
 		if m := r.methods[name]; m != nil {
