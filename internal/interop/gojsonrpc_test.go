@@ -98,7 +98,7 @@ func TestJRPC2Clients(t *testing.T) {
 			if err := c.Notify(ctx, "Notes.Note", []string{"noted"}); err != nil {
 				t.Error(err)
 			}
-			p.wantNote(t, "noted")
+			p.wantNotes(t, "noted")
 			answers, err := c.Batch(ctx, []jrpc2.Spec{
 				{Method: "subtract", Params: []int{5, 3}},
 				{Method: "Notes.Note", Params: []string{"in a batch"}, Notify: true},
@@ -108,7 +108,7 @@ func TestJRPC2Clients(t *testing.T) {
 			if err != nil || len(answers) != 3 || answers[0].ResultString() != "2" || answers[1].Error() == nil || answers[2].ResultString() != `"Hello, batch"` {
 				t.Errorf("a batch: %v, %v", answers, err)
 			}
-			p.wantNote(t, "in a batch")
+			p.wantNotes(t, "in a batch")
 			p.wantNoNote(t)
 
 			var wg sync.WaitGroup
@@ -195,7 +195,7 @@ func TestSourcegraphClients(t *testing.T) {
 			if err := c.Notify(ctx, "Notes.Note", []string{"noted"}); err != nil {
 				t.Error(err)
 			}
-			p.wantNote(t, "noted")
+			p.wantNotes(t, "noted")
 			p.wantNoNote(t)
 
 			// The library has the caller cancel.

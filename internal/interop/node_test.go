@@ -93,8 +93,7 @@ func TestNodeClients(t *testing.T) {
 		s := node(t, "jayson.mjs", p.address)
 		for _, transport := range []string{"tcp", "http", "websocket"} {
 			s.want(transport)
-			p.wantNote(t, transport+" noted")
-			p.wantNote(t, transport+" in a batch")
+			p.wantNotes(t, transport+" noted", transport+" in a batch")
 		}
 		p.wantNoNote(t)
 	})
@@ -102,7 +101,7 @@ func TestNodeClients(t *testing.T) {
 		p := openPlain(t)
 		s := node(t, "rpc-websockets.mjs", p.address)
 		s.want("rpc-websockets")
-		p.wantNote(t, "rpc-websockets noted")
+		p.wantNotes(t, "rpc-websockets noted")
 		p.wantNoNote(t)
 		p.begun(t, "jsonrpc")
 		s.proceed()
@@ -113,7 +112,7 @@ func TestNodeClients(t *testing.T) {
 		s := node(t, "vscode-jsonrpc.mjs", p.address)
 		s.want("waiting")
 		p.begun(t, "jsonrpc")
-		p.wantNote(t, "vscode noted")
+		p.wantNotes(t, "vscode noted")
 		p.wantNoNote(t)
 		s.proceed()
 		s.want("cancelled -32001", "vscode-jsonrpc")

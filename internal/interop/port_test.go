@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -131,16 +132,22 @@ func openPlain(t *testing.T) *port {
 	return open(t, new(web.Config), yonder.Limits{KeepAlive: time.Second / 4})
 }
 
-// wantNote checks that a notification has arrived.
-func (p *port) wantNote(t *testing.T, want string) {
+// wantNotes checks that notifications have arrived, in whatever order.
+func (p *port) wantNotes(t *testing.T, want ...string) {
 	t.Helper()
-	select {
-	case got := <-p.notes:
-		if got != want {
-			t.Errorf("notified of %q, want %q", got, want)
+	var got []string
+	for range want {
+		select {
+		case note := <-p.notes:
+			got = append(got, note)
+		case <-time.After(patience):
+			t.Fatalf("notified of %q, want %q", got, want)
 		}
-	case <-time.After(patience):
-		t.Errorf("no notification %q", want)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("notified of %q, want %q", got, want)
 	}
 }
 
