@@ -13,10 +13,16 @@ import (
 	"iter"
 	"log"
 	"net"
+	"net/http"
+	stdrpc "net/rpc"
 	"strings"
 	"time"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/jsonrpc"
+	"github.com/yonder-rpc/yonder/net/rpc"
+	"github.com/yonder-rpc/yonder/session"
+	"github.com/yonder-rpc/yonder/web"
 )
 
 type Account struct {
@@ -569,4 +575,42 @@ func ExampleProtocol() {
 	// HELLO
 	// invalid_argument yonder: call "shout": json: cannot unmarshal number into Go value of type string
 	// <nil>
+}
+
+// One port, every protocol: each caller uses its own.
+func ExampleServer_protocols() {
+	srv := yonder.Server{
+		Protocols: []yonder.Protocol{rpc.Protocol, jsonrpc.Protocol, session.Protocol, web.Protocol},
+	}
+	srv.Add(yonder.Procedure{
+		Name: "HelloService.Hello", Params: []string{"name"},
+		Func: func(name string) string { return "Hello, " + name },
+	})
+	l, err := yonder.Listen("127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	defer srv.Close()
+
+	client, err := stdrpc.Dial("tcp", l.Addr().String()) // of Go's net/rpc
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	var reply string
+	err = client.Call("HelloService.Hello", "world", &reply)
+	fmt.Println(reply, err)
+
+	body := `{"jsonrpc":"2.0","method":"HelloService.Hello","params":{"name":"JSON-RPC"},"id":1}`
+	resp, err := http.Post("http://"+l.Addr().String()+"/jsonrpc", "application/json", strings.NewReader(body))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	fmt.Println(strings.TrimSpace(string(answer)), err)
+	// Output:
+	// Hello, world <nil>
+	// {"jsonrpc":"2.0","result":"Hello, JSON-RPC","id":1} <nil>
 }

@@ -16,6 +16,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/jsonrpc"
+	"github.com/yonder-rpc/yonder/net/rpc"
+	"github.com/yonder-rpc/yonder/session"
+	"github.com/yonder-rpc/yonder/web"
 )
 
 // drainTime is how long calls in flight may go on once the demo is told to stop.
@@ -26,8 +30,9 @@ func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Serve example functions to try things on",
-		Long: `Demo serves a dozen example functions, and says how to call them.
-When it is ready it prints "listening on ADDR".
+		Long: `Demo serves a dozen example functions, and says how to call them: over yonder's
+own protocol, and on the same port over net/rpc, JSON-RPC, HTTP, WebSockets and
+the small session protocol. When it is ready it prints "listening on ADDR".
 
 Ctrl-C stops it: calls in flight have 10 seconds to end, and the exit status is
 0. A second Ctrl-C stops it at once.`,
@@ -49,17 +54,21 @@ func demo(ctx context.Context, stdout, stderr io.Writer, address string) error {
 	if err != nil {
 		return err
 	}
-	srv := yonder.Server{Logger: slog.New(slog.NewTextHandler(stderr, nil))}
+	srv := yonder.Server{
+		Logger:    slog.New(slog.NewTextHandler(stderr, nil)),
+		Protocols: []yonder.Protocol{rpc.Protocol, jsonrpc.Protocol, session.Protocol, web.Protocol},
+	}
 	for _, p := range demoProcedures() {
 		srv.Add(p)
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }() // ends with Shutdown
 	addr := l.Addr().String()
+	more := others(addr)
 	if l.Addr().Network() == "unix" {
-		addr = "unix://" + addr
+		addr, more = "unix://"+addr, ""
 	}
-	fmt.Fprintf(stdout, "listening on %s\n%s", addr, hints(self(), addr))
+	fmt.Fprintf(stdout, "listening on %s\n%s%s\nCtrl-C stops the server.\n", addr, hints(self(), addr), more)
 	select {
 	case err := <-served:
 		return fmt.Errorf("serving ended: %w", err)
@@ -117,10 +126,39 @@ Read a stream as it comes, send one, be called back:
   yonder call ADDR countdown 3 500ms
   echo hello | yonder call ADDR sha256 -
   yonder call ADDR walk .
-
-Ctrl-C stops the server.
 `
 	return strings.ReplaceAll(strings.ReplaceAll(text, "yonder ", yonder+" "), "ADDR", addr)
+}
+
+// others says how to call a demo at the TCP address addr without yonder.
+func others(addr string) string {
+	const text = `
+Programs that know nothing of yonder call the same functions on the same port.
+
+JSON-RPC, 1.0 or 2.0, over TCP, HTTP and WebSockets:
+
+	echo '{"method":"HelloService.Hello","params":["JSON-RPC"],"id":1}' | nc -w 1 HOST PORT
+	curl -X POST http://ADDR/jsonrpc --data '{"method":"HelloService.Hello","params":["world"],"id":0}'
+	echo '{"jsonrpc":"2.0","method":"subtract","params":{"minuend":42,"subtrahend":23},"id":3}' | websocat ws://ADDR/jsonrpc
+
+Go's net/rpc (or rpc.DialHTTP, or package net/rpc/jsonrpc):
+
+	client, err := rpc.Dial("tcp", "ADDR")
+	var reply string
+	err = client.Call("HelloService.Hello", "world", &reply)
+
+The session protocol, by package session or the program it comes from:
+
+	conn, err := net.Dial("tcp", "ADDR")
+	var query func(int) (User, error)
+	session.NewClient(conn).Call("queryUser", &query)
+	user, err := query(1)
+`
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return ""
+	}
+	return strings.NewReplacer("ADDR", addr, "HOST", host, "PORT", port).Replace(text)
 }
 
 // self returns the command that runs this program: it is in no directory of the

@@ -43,8 +43,12 @@ func allEntrants() []entrant {
 		{"net/rpc", serveNetRPC, dialNetRPC, always},
 		{"grpc", serveGRPC, dialGRPC, always},
 		{"raw", serveRaw, dialRaw, func(w workload) bool { return w.callers == 1 }},
-		{"local-bound", nil, localBound, func(w workload) bool { return w.payload == 0 }},
-		{"local-generic", nil, localGeneric, func(w workload) bool { return w.payload == 0 }},
+		{"net/rpc drop-in", serveDropIn, dialDropIn, smallOnly},
+		{"net/rpc to yonder", serveProtocols, dialNetRPCOfYonder, smallOnly},
+		{"yonder-jsonrpc", serveProtocols, dialJSON, smallOnly},
+		{"net/rpc/jsonrpc", serveNetRPCJSON, dialNetRPCJSON, smallOnly},
+		{"local-bound", nil, localBound, smallOnly},
+		{"local-generic", nil, localGeneric, smallOnly},
 	}
 }
 
@@ -61,6 +65,8 @@ func (d *dialer) dial(ctx context.Context) (conn net.Conn, err error) {
 }
 
 func always(workload) bool { return true }
+
+func smallOnly(w workload) bool { return w.payload == 0 }
 
 func namesOf(entrants []entrant) []string {
 	var names []string

@@ -35,34 +35,46 @@ func serveNetRPC(l net.Listener) error {
 	return net.ErrClosed
 }
 
-type netrpcClient struct {
-	c    *rpc.Client
-	item Item
+// rpcCaller is a client of net/rpc's, or of a package with the same API.
+type rpcCaller interface {
+	Call(method string, args, reply any) error
+	Close() error
 }
+
+type netrpcClient struct {
+	c       rpcCaller
+	item    Item
+	methods rpcMethods
+}
+
+type rpcMethods struct{ small, bytes, blob string }
+
+// echoMethods are netrpcEcho's.
+var echoMethods = rpcMethods{"Echo.Small", "Echo.Bytes", "Echo.Blob"}
 
 func dialNetRPC(d *dialer) (client, error) {
 	conn, err := d.dial(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	return &netrpcClient{rpc.NewClient(conn), anItem()}, nil
+	return &netrpcClient{rpc.NewClient(conn), anItem(), echoMethods}, nil
 }
 
 func (n *netrpcClient) small(context.Context) error {
 	var it Item
-	err := n.c.Call("Echo.Small", &n.item, &it)
+	err := n.c.Call(n.methods.small, &n.item, &it)
 	return checkItem(&it, err)
 }
 
 func (n *netrpcClient) bytes(_ context.Context, b []byte) error {
 	var got []byte
-	err := n.c.Call("Echo.Bytes", b, &got)
+	err := n.c.Call(n.methods.bytes, b, &got)
 	return checkBytes(got, b, err)
 }
 
 func (n *netrpcClient) blob(_ context.Context, size int) error {
 	var got []byte
-	err := n.c.Call("Echo.Blob", size, &got)
+	err := n.c.Call(n.methods.blob, size, &got)
 	return checkBlob(got, size, err)
 }
 
