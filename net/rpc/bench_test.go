@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/net/rpc"
 )
 
@@ -97,6 +99,56 @@ func BenchmarkCall(b *testing.B) {
 			parallel(b, 1, func() error {
 				var n int
 				return c.Call("Math.Count", arg, &n)
+			})
+		})
+	}
+}
+
+// BenchmarkProtocol is the standard package's client with the server of the standard package,
+// this one, and package yonder's with [rpc.Protocol].
+func BenchmarkProtocol(b *testing.B) {
+	log.SetOutput(io.Discard) // the standard server logs that its listener was closed
+	defer log.SetOutput(os.Stderr)
+	servers := []entrant{
+		{name: "standard", serve: serveStock},
+		{name: "drop-in", serve: func(tb testing.TB) string { return serve(tb, rpc.NewServer()) }},
+		{name: "yonder", serve: func(tb testing.TB) string {
+			srv := new(yonder.Server)
+			srv.RegisterService("Math", Math{})
+			return serveProtocol(tb, srv)
+		}},
+		{name: "handle", serve: func(tb testing.TB) string {
+			srv := new(yonder.Server)
+			yonder.Handle(srv, "Math.Add", func(_ context.Context, args Pair) (int, error) { return args.A + args.B, nil })
+			yonder.Handle(srv, "Math.Echo", func(_ context.Context, b []byte) ([]byte, error) { return b, nil })
+			return serveProtocol(tb, srv)
+		}},
+	}
+	for _, callers := range []int{1, 16, 256} {
+		for _, s := range servers {
+			b.Run(fmt.Sprintf("add/callers=%d/%s", callers, s.name), func(b *testing.B) {
+				c := dialStock(b, s.serve(b))
+				defer c.Close()
+				b.ReportAllocs()
+				b.SetParallelism(max(1, callers/runtime.GOMAXPROCS(0)))
+				args := &Pair{7, 8}
+				parallel(b, callers, func() error {
+					var sum int
+					return c.Call("Math.Add", args, &sum)
+				})
+			})
+		}
+	}
+	for _, s := range servers {
+		b.Run("echo/bytes=65536/"+s.name, func(b *testing.B) {
+			c := dialStock(b, s.serve(b))
+			defer c.Close()
+			b.ReportAllocs()
+			b.SetBytes(64 << 10)
+			arg := bytes.Repeat([]byte{1}, 64<<10)
+			parallel(b, 1, func() error {
+				var reply []byte
+				return c.Call("Math.Echo", arg, &reply)
 			})
 		})
 	}

@@ -18,6 +18,9 @@ type ServerError string
 
 func (e ServerError) Error() string { return string(e) }
 
+// Remote tells [yonder.IsRemote] that the server has said so.
+func (e ServerError) Remote() bool { return true }
+
 // ErrShutdown is the error of calls on a client that has been closed, or whose connection
 // has ended.
 var ErrShutdown = errors.New("connection is shut down")
@@ -32,15 +35,17 @@ type Call struct {
 
 	request Request      // its header
 	with    *callContext // nil: no context is to be heeded
+	unsent  bool         // the argument could not be encoded
 }
 
 // callContext is what a call with a context has besides.
 type callContext struct {
-	ctx   context.Context
-	reply *yonder.Metadata // where that of the answer goes; nil: nowhere
-	fresh reflect.Value    // what the reply is decoded into, so that the caller may leave
-	ended bool             // guarded by Client.mu
-	stop  func() bool      // stops waiting for ctx to end; nil: nobody does
+	ctx      context.Context
+	metadata yonder.Metadata  // of the call
+	reply    *yonder.Metadata // where that of the answer goes; nil: nowhere
+	fresh    reflect.Value    // what the reply is decoded into, so that the caller may leave
+	ended    bool             // guarded by Client.mu
+	stop     func() bool      // stops waiting for ctx to end; nil: nobody does
 }
 
 // done delivers the call, unless its channel is full, as in the standard package.
@@ -54,8 +59,10 @@ func (call *Call) done() {
 // A Client calls the methods of a server over one connection. Its methods may be used by
 // several goroutines at once.
 type Client struct {
-	codec ClientCodec
-	gob   *gobClientCodec // codec, if it is that
+	codec  ClientCodec
+	gob    *gobClientCodec // codec, if it is that
+	goesOn bool            // behind a reply that cannot be decoded; the standard client does not
+	over   chan struct{}   // closed when nothing more is read
 
 	sending  sync.Mutex // makes the calls of codec.WriteRequest follow each other
 	response Response   // the reading goroutine's: the last one read
@@ -74,8 +81,10 @@ type Client struct {
 func NewClient(conn io.ReadWriteCloser) *Client { return new(Dialer).NewClient(conn) }
 
 // NewClientWithCodec is [NewClient] in another encoding. It owns codec from then on.
-func NewClientWithCodec(codec ClientCodec) *Client {
-	c := &Client{codec: codec, pending: make(map[uint64]*Call)}
+func NewClientWithCodec(codec ClientCodec) *Client { return newClient(codec, false) }
+
+func newClient(codec ClientCodec, goesOn bool) *Client {
+	c := &Client{codec: codec, goesOn: goesOn, over: make(chan struct{}), pending: make(map[uint64]*Call)}
 	c.gob, _ = codec.(*gobClientCodec)
 	if c.gob != nil {
 		c.gob.out.failed = c.failed
@@ -176,7 +185,7 @@ func (client *Client) start(ctx context.Context, call *Call) bool {
 	}
 	m, reply := yonder.Outgoing(ctx)
 	if ctx.Done() != nil || len(m) > 0 || reply != nil {
-		call.with = &callContext{ctx: ctx, reply: reply}
+		call.with = &callContext{ctx: ctx, metadata: m, reply: reply}
 		if v := reflect.ValueOf(call.Reply); v.Kind() == reflect.Pointer && !v.IsNil() {
 			call.with.fresh = reflect.New(v.Type().Elem())
 		}
@@ -187,8 +196,7 @@ func (client *Client) start(ctx context.Context, call *Call) bool {
 
 // extension returns what a request says beyond the standard package's.
 func (with *callContext) extension() *requestExt {
-	m, _ := yonder.Outgoing(with.ctx)
-	ext := &requestExt{metadata: m, features: featureCancel}
+	ext := &requestExt{metadata: with.metadata, features: featureCancel}
 	if deadline, ok := with.ctx.Deadline(); ok {
 		ext.timeout = max(time.Until(deadline), 1)
 	}
@@ -237,6 +245,7 @@ func (client *Client) write(call *Call, crowded bool) error {
 	}
 	err := client.gob.out.put(how, r.Seq, r.wire(), call.Args)
 	if e, ok := err.(encodeError); ok {
+		call.unsent = true
 		return e.err
 	}
 	if err == errNotSent {
@@ -350,6 +359,7 @@ func (client *Client) failed(seqs []uint64, err error) {
 
 // read reads answers until there are no more.
 func (client *Client) read() {
+	defer close(client.over)
 	var err error
 	for err == nil {
 		err = client.readAnswer()
@@ -403,6 +413,10 @@ func (client *Client) readAnswer() error {
 			client.end(call, yonder.Errorf(yonder.ResourceExhausted, "%w", text))
 			return nil
 		}
+		if client.goesOn && client.gob != nil && client.gob.guard.err == nil {
+			client.end(call, yonder.Errorf(yonder.Internal, "%w", text))
+			return nil
+		}
 		client.end(call, text)
 		return err
 	}
@@ -441,7 +455,7 @@ func (r *Response) err() error {
 	if r.ext == nil || r.ext.code == 0 {
 		return text
 	}
-	e := &yonder.Error{Code: r.ext.code, Message: r.Error, Err: text}
+	e := yonder.FromPeer(yonder.Error{Code: r.ext.code, Message: r.Error, Err: text})
 	// The server's clock may be ahead of the client's: the caller should not see a difference.
 	switch e.Code {
 	case yonder.Canceled:

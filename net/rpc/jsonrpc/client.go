@@ -27,9 +27,7 @@ func NewClient(conn io.ReadWriteCloser) *rpc.Client {
 
 // NewClientCodec returns a client's end of a connection.
 func NewClientCodec(conn io.ReadWriteCloser) rpc.ClientCodec {
-	return &clientCodec{
-		Closer: conn, dec: json.NewDecoder(conn), enc: json.NewEncoder(conn), methods: make(map[uint64]string),
-	}
+	return Limits{}.NewClientCodec(conn)
 }
 
 // call is a request as a client sends it.
@@ -48,7 +46,7 @@ type answer struct {
 
 type clientCodec struct {
 	io.Closer
-	dec    *json.Decoder
+	dec    *decoder
 	enc    *json.Encoder
 	answer answer // the last one read
 

@@ -201,6 +201,56 @@ func TestContext(t *testing.T) {
 	})
 }
 
+// endless is a message that does not end.
+type endless struct {
+	io.Writer
+	io.Closer
+	read int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := copy(p, `{"method":"`)
+	if e.read > 0 {
+		n = copy(p, bytes.Repeat([]byte("x"), len(p)))
+	}
+	e.read += n
+	return n, nil
+}
+
+// TestLimits ends connections whose messages are too large, at either end, and no others.
+func TestLimits(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	defer goleak.VerifyNone(t, before)
+	for limit, want := range map[jsonrpc.Limits]int{{}: 64 << 20, {MaxMessage: 1000}: 1000} {
+		s := rpc.NewServer()
+		e := &endless{Writer: io.Discard, Closer: io.NopCloser(nil)}
+		s.ServeCodec(limit.NewServerCodec(e))
+		if e.read != want {
+			t.Errorf("%+v: %d bytes were read; want %d", limit, e.read, want)
+		}
+	}
+	s := rpc.NewServer()
+	s.Register(Math{})
+	near, far := net.Pipe()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		s.ServeCodec(jsonrpc.Limits{MaxMessage: 200}.NewServerCodec(far))
+	}()
+	c := rpc.NewClientWithCodec(jsonrpc.Limits{MaxMessage: 200}.NewClientCodec(near))
+	for i := range 100 { // more than the limit together
+		var sum int
+		if err := c.Call("Math.Add", Pair{i, 1}, &sum); err != nil || sum != i+1 {
+			t.Fatalf("Add(%d, 1) = %d, %v", i, sum, err)
+		}
+	}
+	if err := c.Call("Math.Fail", strings.Repeat("x", 300), new(int)); err == nil {
+		t.Error("a message of 300 bytes was accepted")
+	}
+	c.Close()
+	<-served
+}
+
 // FuzzServer checks that nothing a client sends panics a server or keeps it.
 func FuzzServer(f *testing.F) {
 	f.Add([]byte(`{"method":"Math.Add","params":[{"A":1,"B":2}],"id":1}{"method":"Math.Names","params":[1],"id":null}`))

@@ -5,8 +5,8 @@ and servers are peers in both directions. To move a program, change the import p
 net/rpc and net/rpc/jsonrpc together.
 
 The wire has no room for what package rpc adds to its own: contexts end calls at the
-caller's end only, and neither deadlines nor metadata nor codes cross. A message may be of
-any size.
+caller's end only, and neither deadlines nor metadata nor codes cross. A message has 64 MiB at
+most; the standard package has no limit, and [Limits] can have another.
 */
 package jsonrpc
 
@@ -24,9 +24,7 @@ func ServeConn(conn io.ReadWriteCloser) { rpc.ServeCodec(NewServerCodec(conn)) }
 
 // NewServerCodec returns a server's end of a connection.
 func NewServerCodec(conn io.ReadWriteCloser) rpc.ServerCodec {
-	return &serverCodec{
-		Closer: conn, dec: json.NewDecoder(conn), enc: json.NewEncoder(conn), ids: make(map[uint64]*json.RawMessage),
-	}
+	return Limits{}.NewServerCodec(conn)
 }
 
 // request is a request as a server reads it.
@@ -45,7 +43,7 @@ type response struct {
 
 type serverCodec struct {
 	io.Closer
-	dec     *json.Decoder
+	dec     *decoder
 	enc     *json.Encoder
 	request request // the last one read
 

@@ -1,0 +1,389 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/yonder-rpc/yonder"
+)
+
+// Connect returns a [yonder.Client] of a net/rpc server, the standard package's, this one's,
+// or a [yonder.Server] with [Protocol]: see [Dialer.Connect].
+func Connect(ctx context.Context, address string) (*yonder.Client, error) {
+	return new(Dialer).Connect(ctx, address)
+}
+
+// Connect returns a [yonder.Client] of a net/rpc server at "host:port", "tcp://host:port",
+// "unix:///path" or, behind HTTP, "http://host:port/path", without a path at
+// [DefaultRPCPath]. A method is bound by its full name:
+//
+//	var hello func(ctx context.Context, name string) (string, error)
+//	client.Bind("HelloService.Hello", &hello)
+//
+// Several arguments, or results, are sent as [Protocol] takes them. ctx bounds only the first
+// attempt to connect, whose failure Connect returns. When the connection is lost later, the
+// calls in flight fail with [yonder.Unavailable], and the next call connects again, as one of
+// yonder's own clients does. Errors have the codes that a server of this package gives them,
+// and [yonder.Unimplemented] if a stock server has no such method. A server that is of neither
+// kind goes on with calls whose contexts have ended.
+//
+// For a client with interceptors, or a time limit, give what [Dialer.Transport] returns to
+// [yonder.Dialer.NewClientOver].
+func (d *Dialer) Connect(ctx context.Context, address string) (*yonder.Client, error) {
+	t, err := d.Transport(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return new(yonder.Dialer).NewClientOver(t), nil
+}
+
+// Transport returns what carries the calls of [Dialer.Connect]'s clients. A MaxMessage of zero
+// means 64 MiB here.
+func (d *Dialer) Transport(ctx context.Context, address string) (yonder.Transport, error) {
+	network, addr, ok := strings.Cut(address, "://")
+	if !ok {
+		network, addr = "tcp", address
+	}
+	path := ""
+	switch network {
+	case "tcp", "unix":
+	case "http":
+		network, path = "tcp", DefaultRPCPath
+		if i := strings.IndexByte(addr, '/'); i >= 0 {
+			addr, path = addr[:i], addr[i:]
+		}
+	default:
+		return nil, yonder.Errorf(yonder.InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port, unix:///path or http://host:port/path", address, network)
+	}
+	limits := yonder.Limits{MaxMessage: d.MaxMessage}.WithDefaults()
+	t := &transport{done: make(chan struct{})}
+	t.life, t.end = context.WithCancel(context.Background())
+	t.dial = func(ctx context.Context) (*Client, error) {
+		conn, err := d.dial(ctx, network, addr)
+		if err == nil && path != "" {
+			if err = connect(ctx, conn, path); err != nil {
+				conn.Close()
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		pc := &patientConn{Conn: conn, patience: limits.KeepAlive}
+		codec := newGobClientCodec(pc, limits.MaxMessage)
+		codec.guard.within = &pc.within
+		return newClient(codec, true), nil
+	}
+	if _, err := t.connection(ctx); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// transport is a [yonder.Transport] over clients of this package, of which there is one at a
+// time.
+type transport struct {
+	dial    func(ctx context.Context) (*Client, error)
+	life    context.Context // ends with Close
+	end     context.CancelFunc
+	done    chan struct{}  // closed by Close
+	running sync.WaitGroup // attempts to connect
+	nests   sync.Map       // what mayNest says of types
+
+	mu       sync.Mutex // guards what follows
+	client   *Client    // nil: there is none yet
+	attempt  *attempt   // to connect; nil: none is under way
+	failures int        // attempts that failed since the last that did not
+	closed   bool
+}
+
+// attempt is an attempt to connect.
+type attempt struct {
+	done   chan struct{} // closed when client or err is set
+	client *Client
+	err    error
+}
+
+const dialTimeout = 10 * time.Second
+
+var errClosed = yonder.Errorf(yonder.Unavailable, "%w", yonder.ErrClientClosed)
+
+// connection returns a client whose connection has not been lost yet, as far as is known.
+func (t *transport) connection(ctx context.Context) (*Client, error) {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil, errClosed
+	}
+	if c := t.client; c != nil {
+		select {
+		case <-c.over:
+		default:
+			t.mu.Unlock()
+			return c, nil
+		}
+	}
+	a := t.attempt
+	if a == nil {
+		a = &attempt{done: make(chan struct{})}
+		t.attempt = a
+		pause := backoff(t.failures)
+		t.running.Go(func() { t.try(a, pause) }) // ends with the attempt, which Close ends
+	}
+	t.mu.Unlock()
+	select {
+	case <-a.done:
+		return a.client, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// backoff returns how long to wait after so many failed attempts.
+func backoff(failures int) time.Duration {
+	if failures == 0 {
+		return 0
+	}
+	most := min(20*time.Millisecond<<min(failures-1, 10), 2*time.Second)
+	return most/2 + rand.N(most/2)
+}
+
+// try makes one attempt to connect.
+func (t *transport) try(a *attempt, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	var c *Client
+	var err error
+	select {
+	case <-timer.C:
+		ctx, cancel := context.WithTimeout(t.life, dialTimeout)
+		c, err = t.dial(ctx)
+		cancel()
+	case <-t.life.Done():
+		err = t.life.Err()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.attempt = nil
+	switch {
+	case t.closed:
+		if err == nil {
+			c.Close()
+			<-c.over
+		}
+		a.err = errClosed
+	case err != nil:
+		t.failures++
+		a.err = yonder.Errorf(yonder.Unavailable, "yonder: cannot connect: %w", err)
+	default:
+		t.failures = 0
+		t.client, a.client = c, c
+	}
+	close(a.done)
+}
+
+// Done implements [yonder.Transport].
+func (t *transport) Done() <-chan struct{} { return t.done }
+
+// Close implements [yonder.Transport].
+func (t *transport) Close() error {
+	t.mu.Lock()
+	first := !t.closed
+	t.closed = true
+	c := t.client
+	t.mu.Unlock()
+	if first {
+		close(t.done)
+	}
+	t.end()
+	t.running.Wait()
+	if c != nil {
+		c.Close()
+		<-c.over
+		c.gob.out.finish() // which waits for who is writing
+	}
+	return nil
+}
+
+// Call implements [yonder.Transport].
+func (t *transport) Call(ctx context.Context, call *yonder.Call) error {
+	if !call.Plain() {
+		return yonder.Errorf(yonder.Unimplemented, "yonder: call %q: net/rpc carries no streams, readers or functions; call it by yonder.Dial, if the server is one of yonder", call.Procedure)
+	}
+	arg, err := t.argument(call)
+	if err != nil {
+		return yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: %w", call.Procedure, err)
+	}
+	places := call.Places()
+	var reply any // a pointer
+	switch {
+	case call.OneWay || len(places) == 0:
+	case len(places) == 1:
+		reply = places[0]
+	default:
+		types := make([]reflect.Type, len(places))
+		for i, p := range places {
+			types[i] = reflect.TypeOf(p).Elem()
+		}
+		reply = reflect.New(numbered("Result", types)).Interface()
+	}
+	err = t.exchange(ctx, call, arg, reply)
+	if err != nil {
+		return t.failure(ctx, call, err)
+	}
+	if len(places) > 1 && reply != nil {
+		for i, p := range places {
+			reflect.ValueOf(p).Elem().Set(reflect.ValueOf(reply).Elem().Field(i))
+		}
+	}
+	return nil
+}
+
+// argument returns the one argument that goes on the wire.
+func (t *transport) argument(call *yonder.Call) (any, error) {
+	args, types := call.Args(), call.ArgTypes()
+	for i, arg := range args {
+		nests, ok := t.nests.Load(types[i])
+		if !ok {
+			nests = mayNest(types[i])
+			t.nests.Store(types[i], nests)
+		}
+		if nests.(bool) {
+			if err := nesting(reflect.ValueOf(arg), maxLevels); err != nil {
+				return nil, fmt.Errorf("argument %d: %w", i+1, err)
+			}
+		}
+	}
+	switch len(args) {
+	case 0:
+		return invalidRequest, nil
+	case 1:
+		return boxed(args[0], types[0]), sendable(args[0], types[0])
+	}
+	return together(numbered("Arg", types), args), nil
+}
+
+// unencodable is the error of an argument that gob cannot encode.
+type unencodable struct{ error }
+
+func (e unencodable) Unwrap() error { return e.error }
+
+// exchange sends a call and waits for its answer. A connection that was lost before it could
+// send the call is replaced.
+func (t *transport) exchange(ctx context.Context, call *yonder.Call, arg, reply any) error {
+	for again := 0; ; again++ {
+		c, err := t.connection(ctx)
+		if err != nil {
+			return err
+		}
+		err = exchange(ctx, c, call, arg, reply)
+		if err != ErrShutdown || again == 2 {
+			return err
+		}
+	}
+}
+
+func exchange(ctx context.Context, c *Client, call *yonder.Call, arg, reply any) (err error) {
+	var m yonder.Metadata
+	own := &Call{
+		ServiceMethod: call.Procedure, Args: arg, Reply: reply, Done: make(chan *Call, 1),
+		with: &callContext{ctx: ctx, metadata: call.Metadata, reply: &m},
+	}
+	if reply != nil {
+		own.with.fresh = reflect.New(reflect.TypeOf(reply).Elem())
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := c.try(own); err != nil {
+		return err
+	}
+	if call.OneWay {
+		select {
+		case <-own.Done:
+			if own.unsent {
+				return unencodable{own.Error}
+			}
+			if own.Error == ErrShutdown {
+				return ErrShutdown
+			}
+		default:
+		}
+		return nil
+	}
+	select {
+	case <-own.Done:
+	case <-ctx.Done():
+		c.leave(own, ctx.Err())
+		<-own.Done
+	}
+	call.Reply = m
+	if own.unsent {
+		return unencodable{own.Error}
+	}
+	return own.Error
+}
+
+// try sends a call. A panic of gob's, or of an argument's own encoding method, is an error.
+func (client *Client) try(call *Call) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = unencodable{fmt.Errorf("panic encoding %T: %v", call.Args, v)}
+		}
+	}()
+	client.send(call)
+	return nil
+}
+
+// failure is what a caller of package yonder's is told.
+func (t *transport) failure(ctx context.Context, call *yonder.Call, err error) error {
+	ended := ctx.Err()
+	if deadline, ok := ctx.Deadline(); ok && ended == nil && !time.Now().Before(deadline) {
+		ended = context.DeadlineExceeded
+	}
+	if ended != nil && yonder.CodeOf(err) == yonder.CodeOf(ended) {
+		err := ended
+		if cause := context.Cause(ctx); cause != nil && cause != ended {
+			err = fmt.Errorf("%w: %w", ended, cause)
+		}
+		return yonder.Errorf(yonder.CodeOf(ended), "yonder: call %q: %w", call.Procedure, err)
+	}
+	if e, ok := errors.AsType[*yonder.Error](err); ok {
+		if e.Remote() {
+			return err
+		}
+		return yonder.Errorf(e.Code, "yonder: call %q: %w", call.Procedure, err)
+	}
+	if text, ok := err.(ServerError); ok {
+		return yonder.FromPeer(yonder.Error{Code: codeOf(text, call.Procedure), Message: string(text), Err: text})
+	}
+	if bad, ok := err.(unencodable); ok {
+		return yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: the argument cannot be encoded: %w", call.Procedure, bad.error)
+	}
+	t.mu.Lock()
+	closed := t.closed
+	t.mu.Unlock()
+	if closed {
+		return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w", call.Procedure, yonder.ErrClientClosed)
+	}
+	if err == io.ErrUnexpectedEOF || err == ErrShutdown {
+		return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w", call.Procedure, yonder.ErrConnectionLost)
+	}
+	return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w: %w", call.Procedure, yonder.ErrConnectionLost, err)
+}
+
+// codeOf returns the code of an error that came without one.
+func codeOf(text ServerError, method string) yonder.Code {
+	switch string(text) {
+	case "rpc: can't find service " + method, "rpc: can't find method " + method, "rpc: service/method request ill-formed: " + method:
+		return yonder.Unimplemented
+	}
+	return yonder.Unknown
+}
