@@ -156,6 +156,7 @@ func (d *gobDecoder) decode(into any) (err error) {
 		}
 		err = errDecodePanic
 	}()
+	d.guard.want = wantOf(into)
 	err = d.dec.Decode(into)
 	done = true
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"slices"
 )
 
@@ -15,17 +16,20 @@ import (
 // reads first. A length beyond the limit is refused when it is seen, memory is taken only
 // as bytes arrive, and every count within a value must be true.
 //
-// One thing it cannot know is what the decoder wants. gob passes over a collection with a
-// nil interface in it as if more followed the nil, and so a peer can hide a count from the
-// guard, if the decoder lacks the field and wants a map elsewhere in the value.
+// gob passes over a nil interface, which it sends as an element of a collection, as if more
+// followed it: it would see other counts behind it than the guard does, and other types. So
+// nil interfaces are refused where the decoder passes them over, and where it may: in structs
+// that are elements of a collection that is in an interface.
 //
 // What is refused is not passed on. After a *messageError the next message can be read;
 // any other error stays.
 type guard struct {
-	r     *bufio.Reader
-	max   uint64 // largest message
-	types map[int64]*wireType
-	defs  int // bytes of the definitions of types so far
+	r      *bufio.Reader
+	max    uint64 // largest message
+	types  map[int64]*wireType
+	want   want                    // what the decoder wants of the next value
+	locals map[string]reflect.Type // structs that gob knows by these names; nil: none
+	defs   int                     // bytes of the definitions of types so far
 
 	head []byte // what comes before r's bytes
 	left uint64 // bytes of the current message that are still in r
@@ -247,7 +251,7 @@ func (g *guard) value(n uint64) error {
 		return err
 	}
 	w := walk{guard: g, cursor: cursor{b: g.buf, i: prefix}, from: prefix}
-	w.typed(w.int())
+	w.typed(w.int(), g.want)
 	switch {
 	case w.err != nil:
 		return w.err

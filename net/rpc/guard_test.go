@@ -50,6 +50,9 @@ type guardOther struct {
 	Table map[string]int
 }
 
+// guardHolder has a collection of what may be nil.
+type guardHolder struct{ Anys []any }
+
 // guardNames has one of guardTree's fields: the others are passed over.
 type guardNames struct{ Name string }
 
@@ -58,6 +61,8 @@ func guardGob() {
 	gob.Register(guardKey{})
 	gob.Register(guardLeaf{})
 	gob.Register(guardOther{})
+	gob.Register(guardHolder{})
+	gob.Register([]guardHolder{})
 	gob.Register(map[string]any{})
 	gob.Register([]any{})
 }
@@ -75,6 +80,8 @@ func guardTrees() []guardTree {
 		{Any: guardLeaf{guardOther{guardLeaf{map[string]any{"k": guardKey{3, 4}}}, map[string]int{"x": 1}}}, Name: "behind"},
 		{Anys: []any{guardLeaf{[]any{guardLeaf{guardKey{}}, guardOther{}}}, guardOther{Table: map[string]int{"y": 2}}, 7}, Ints: []int{1}},
 		{ByKey: map[guardKey]any{{1, 2}: "v", {3, 4}: guardLeaf{5}}},
+		{Any: guardHolder{[]any{nil, 1, guardHolder{[]any{nil}}}}, Name: "holder"},
+		{Any: []any{nil, map[string]any{"nil": nil}}, Name: "nils"},
 		{Trees: []guardTree{{Name: "1"}, {Trees: []guardTree{{Any: guardLeaf{}}}}}},
 		*deep,
 		{Bytes: make([]byte, 70_000), Name: strings.Repeat("long", 5_000)},
@@ -247,6 +254,86 @@ func TestGuardRefuses(t *testing.T) {
 // guardReader hides the guard's other methods.
 type guardReader struct{ io.Reader }
 
+// guardExtra is what guardTable lacks a field of.
+type guardExtra struct {
+	Extra []any
+	Table map[string]int
+}
+
+type guardTable struct{ Table map[string]int }
+
+// guardHidden is a guardExtra that is true, but of which a decoder that passes over Extra
+// sees, behind the nil in that, a table of a million.
+func guardHidden(tb testing.TB) []byte {
+	stream := guardStream(tb, guardExtra{Extra: []any{1}, Table: map[string]int{"x": 1}})
+	last := 0
+	for i := 0; i < len(stream); {
+		c := cursor{b: stream, i: i}
+		n := int(c.uint())
+		last, i = i, c.i+n
+	}
+	c := cursor{b: stream, i: last}
+	c.uint()
+	id := c.int()
+	return append(stream[:last:last], guardMessage(id,
+		1, 2, // Extra, of two:
+		0,                                                  // nil
+		10, 0, 0, 6, 0, 1, 0xfd, 0x10, 0, 0, 0, 4, 3, 0, 2, // a name of ten bytes, and an int; or: type 5, no bytes, nil, type 3, no bytes, Table, a million
+		0, // that is all; or
+	)...)
+}
+
+// TestGuardNils has nil interfaces be refused where gob passes them over, and nowhere else.
+func TestGuardNils(t *testing.T) {
+	decode := func(stream []byte, into any) (err error) {
+		d := newGobDecoder(bytes.NewReader(stream), 0)
+		if spent := allocated(func() { err = d.decode(into) }); spent > 4<<20 {
+			t.Errorf("into %T: it cost %d bytes of memory", into, spent)
+		}
+		return err
+	}
+	hidden := guardHidden(t)
+	for _, into := range []any{new(guardTable), nil} {
+		if err := decode(hidden, into); err == nil || !strings.Contains(err.Error(), "not true") {
+			t.Errorf("into %T: %v; want it refused", into, err)
+		}
+	}
+	nils := guardStream(t, guardExtra{Extra: []any{nil, 1, nil}, Table: map[string]int{"x": 1}})
+	var extra guardExtra
+	if err := decode(nils, &extra); err != nil || len(extra.Extra) != 3 {
+		t.Errorf("what is wanted: %+v, %v", extra, err)
+	}
+	if err := decode(nils, new(guardTable)); err == nil {
+		t.Error("what is not wanted was not refused")
+	}
+	for _, test := range []struct {
+		name string
+		v    any
+		ok   bool
+	}{
+		{"a struct", guardHolder{[]any{nil}}, true},
+		{"in a pointer", &guardTree{Next: &guardTree{Anys: []any{nil}}}, true},
+		{"in an interface", guardTree{Any: guardHolder{[]any{nil}}}, true},
+		{"in a collection of interfaces", guardTree{Anys: []any{guardHolder{[]any{nil}}}}, true},
+		{"in a collection of structs in an interface", guardTree{Any: []guardHolder{{[]any{nil}}}}, false},
+	} {
+		into := reflect.New(reflect.Indirect(reflect.ValueOf(test.v)).Type())
+		if err := decode(guardStream(t, test.v), into.Interface()); (err == nil) != test.ok {
+			t.Errorf("nil in %s: %v", test.name, err)
+		} else if diff := cmp.Diff(reflect.Indirect(reflect.ValueOf(test.v)).Interface(), into.Elem().Interface()); test.ok && diff != "" {
+			t.Errorf("nil in %s:\n%s", test.name, diff)
+		}
+	}
+	if got := registered([]byte("github.com/yonder-rpc/yonder/net/rpc.guardHolder")); got != reflect.TypeFor[guardHolder]() {
+		t.Errorf("gob knows %v by the name of guardHolder", got)
+	}
+	for _, name := range []string{"int", "no such type", ""} {
+		if got := registered([]byte(name)); got != nil {
+			t.Errorf("gob knows a struct %v by the name %q", got, name)
+		}
+	}
+}
+
 // TestGuardGoesOn reads on behind a value that was refused.
 func TestGuardGoesOn(t *testing.T) {
 	stream := guardStream(t, guardNames{"small"}, guardNames{strings.Repeat("large", 1000)}, guardNames{"small again"})
@@ -293,6 +380,7 @@ func FuzzGuard(f *testing.F) {
 		for _, into := range []func() any{
 			func() any { return new(guardTree) },
 			func() any { return new(guardOther) },
+			func() any { return new(guardTable) },
 			func() any { return nil },
 		} {
 			spent := allocated(func() {
@@ -322,6 +410,7 @@ func writeCorpus(f *testing.F) {
 		f.Fatal(err)
 	}
 	inputs := guardBombs(f)
+	inputs["hidden"] = guardHidden(f)
 	for i, tree := range guardTrees() {
 		if len(tree.Bytes) < 1000 {
 			inputs[fmt.Sprintf("tree %d", i)] = guardStream(f, tree)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"reflect"
 	"slices"
 )
 
@@ -38,8 +39,12 @@ type wireType struct {
 	elem   int64 // of an array, a slice or a map
 	size   uint64
 	fields []int64
+	names  []string // of fields
 	judged bool
 	plain  bool // whether judged, nothing in it needs to be looked at
+
+	local  reflect.Type // that it was last decoded into
+	wanted []want       // of fields, then
 }
 
 // plain reports whether values of a type are only scalars, strings, bytes and structs of
@@ -156,14 +161,17 @@ func (g *guard) define(c *cursor, id int64) {
 			t.parts(c, func(int) {
 				for range c.count() {
 					var id int64 // Name, Id
+					var name string
 					for f := c.field(-1, 2); f >= 0; f = c.field(f, 2) {
 						if f == 0 {
-							c.skip()
+							n := c.count()
+							name = string(c.b[c.i : c.i+n])
+							c.i += n
 						} else {
 							id = c.int()
 						}
 					}
-					t.fields = append(t.fields, id)
+					t.fields, t.names = append(t.fields, id), append(t.names, name)
 				}
 			})
 		case 3: // CommonType, Key, Elem
@@ -229,15 +237,15 @@ func (w *walk) emit() {
 }
 
 // typed walks a value that stands on its own: one that is no struct follows a zero.
-func (w *walk) typed(id int64) {
+func (w *walk) typed(id int64, want want) {
 	if t := w.guard.types[id]; (t == nil || t.kind != kindStruct) && w.uint() != 0 {
 		w.bad = true
 	}
-	w.value(id)
+	w.value(id, want)
 }
 
 // value walks a value of a type.
-func (w *walk) value(id int64) {
+func (w *walk) value(id int64, want want) {
 	if w.bad {
 		return
 	}
@@ -258,24 +266,28 @@ func (w *walk) value(id int64) {
 		return
 	}
 	if id == gobInterface {
-		w.iface()
+		w.iface(want)
 	} else {
-		w.user(w.guard.types[id])
+		w.user(w.guard.types[id], want)
 	}
 	w.depth--
 }
 
 // user walks a value of a type that the peer has defined. Each element takes a byte, so
 // counts that are not true end with the bytes.
-func (w *walk) user(t *wireType) {
+func (w *walk) user(t *wireType, want want) {
 	switch {
 	case t == nil:
 		w.bad = true
 	case t.kind == kindOpaque:
 		w.skip()
 	case t.kind == kindStruct:
+		fields, of := t.wants(want)
 		for f := w.field(-1, len(t.fields)); f >= 0; f = w.field(f, len(t.fields)) {
-			w.value(t.fields[f])
+			if fields != nil {
+				of = fields[f]
+			}
+			w.value(t.fields[f], of)
 		}
 	default:
 		n := w.uint()
@@ -286,15 +298,16 @@ func (w *walk) user(t *wireType) {
 			w.scalars(n)
 			return
 		}
+		key, elem := want.elem()
 		for ; n > 0 && !w.bad; n-- {
 			if w.rest() == 0 {
 				w.bad = true
 				return
 			}
 			if t.kind == kindMap {
-				w.value(t.key)
+				w.value(t.key, key)
 			}
-			w.value(t.elem)
+			w.value(t.elem, elem)
 		}
 	}
 }
@@ -316,11 +329,13 @@ func (w *walk) scalars(n uint64) {
 }
 
 // iface walks an interface's value: a name, definitions, the type, a length, the value.
-func (w *walk) iface() {
+func (w *walk) iface(outer want) {
 	n := w.count()
 	if n == 0 {
+		w.bad = w.bad || outer.kind >= unsure
 		return
 	}
+	name := w.b[w.i : w.i+n]
 	w.i += n
 	w.emit()
 	for {
@@ -338,7 +353,11 @@ func (w *walk) iface() {
 			w.from = w.i
 			at := len(w.out)
 			w.out = append(w.out, 0xf8, 0, 0, 0, 0, 0, 0, 0, 0) // a number of eight bytes
-			w.typed(id)
+			held := want{kind: skipped}                         // gob passes over an interface by its length
+			if outer.kind != ignored && outer.kind != skipped {
+				held = w.guard.held(name, id)
+			}
+			w.typed(id, held)
 			w.emit()
 			binary.BigEndian.PutUint64(w.out[at+1:], uint64(len(w.out)-at-9))
 			return
