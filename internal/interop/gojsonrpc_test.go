@@ -162,7 +162,7 @@ func TestSourcegraphClients(t *testing.T) {
 		}},
 	} {
 		t.Run(e.name, func(t *testing.T) {
-			p := openPlain(t)
+			p := openHasty(t)
 			none := jsonrpc2.HandlerWithError(func(context.Context, *jsonrpc2.Conn, *jsonrpc2.Request) (any, error) {
 				return nil, &jsonrpc2.Error{Code: jsonrpc2.CodeMethodNotFound, Message: "none"}
 			})

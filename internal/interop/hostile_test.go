@@ -92,7 +92,7 @@ func beginnings() map[string]string {
 // Peers that begin in the way of each protocol and then say nonsense, or nothing, or hardly
 // anything, cost little, disturb nobody, and are got rid of.
 func TestHostile(t *testing.T) {
-	const patience = time.Second // the server's
+	const patience = 2 * time.Second // the server's; friends must answer in that time, too
 	json := &jsonrpc.Config{BodyTimeout: 3 * patience}
 	p := open(t, &web.Config{JSONRPC: json.Handler}, yonder.Limits{FirstByte: patience, KeepAlive: patience})
 	friends := make(map[string]hello)

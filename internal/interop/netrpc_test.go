@@ -68,7 +68,7 @@ func TestStockClients(t *testing.T) {
 		{"net/rpc/jsonrpc", "jsonrpc", func(a string) (*stock.Client, error) { return stockjson.Dial("tcp", a) }},
 	} {
 		t.Run(e.name, func(t *testing.T) {
-			p := openPlain(t)
+			p := openHasty(t)
 			c, err := e.dial(p.address)
 			if err != nil {
 				t.Fatal(err)
@@ -152,14 +152,36 @@ func TestStockServers(t *testing.T) {
 			}
 		})
 	}
-	t.Run("jsonrpc", func(t *testing.T) {
-		c, err := jsonrpc.Dial(t.Context(), "tcp://"+json)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		callServices(t, yonderCaller{c, t.Context()})
-	})
+	for _, e := range []struct {
+		name, address string
+		dial          func(ctx context.Context, address string) (*yonder.Client, error)
+	}{
+		{"yonder, net/rpc", gob, rpc.Connect},
+		{"yonder, net/rpc over HTTP", web.URL, rpc.Connect},
+		{"yonder, jsonrpc", "tcp://" + json, jsonrpc.Dial},
+	} {
+		t.Run(e.name, func(t *testing.T) {
+			c, err := e.dial(t.Context(), e.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			callServices(t, yonderCaller{c, t.Context()})
+			var calc func(ctx context.Context, c Calc) (float64, error)
+			c.Bind("CalcService.CalcTwoNumber", &calc)
+			if got, err := calc(t.Context(), Calc{5, 3, "-"}); got != 2 || err != nil {
+				t.Errorf("a bound function: %v, %v", got, err)
+			}
+			if _, err := calc(t.Context(), Calc{5, 3, "?"}); err == nil || err.Error() != "Illegal Operator" || !yonder.IsRemote(err) {
+				t.Errorf("its error: %v", err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := calc(ctx, Calc{}); yonder.CodeOf(err) != yonder.Canceled {
+				t.Errorf("a cancelled call: %v", err)
+			}
+		})
+	}
 }
 
 // A yonderCaller is a client of yonder's as a caller.

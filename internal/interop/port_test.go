@@ -127,9 +127,15 @@ func noStacks(_ []string, a slog.Attr) slog.Attr {
 // openPlain is open where nothing is configured.
 func openPlain(t *testing.T) *port {
 	t.Helper()
-	// Over JSON-RPC on a stream, a peer that has ended its side may want its answers still: a
-	// handler's context ends after KeepAlive.
-	return open(t, new(web.Config), yonder.Limits{KeepAlive: time.Second / 4})
+	return open(t, new(web.Config), yonder.Limits{})
+}
+
+// openHasty is openPlain for clients of JSON-RPC on a stream that go away with a call in flight.
+// They may only have ended their side, and want the answer still: the handler's context ends
+// after KeepAlive.
+func openHasty(t *testing.T) *port {
+	t.Helper()
+	return open(t, new(web.Config), yonder.Limits{KeepAlive: time.Second})
 }
 
 // wantNotes checks that notifications have arrived, in whatever order.

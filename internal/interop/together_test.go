@@ -45,6 +45,9 @@ var kinds = []kind{
 	{"yonder's net/rpc", func(t *testing.T, address string) hello {
 		return rpcHello(t)(rpc.Dial("tcp", address))
 	}},
+	{"yonder over net/rpc", func(t *testing.T, address string) hello {
+		return ours(t)(rpc.Connect(t.Context(), address))
+	}},
 	{"net/rpc", func(t *testing.T, address string) hello {
 		return rpcHello(t)(stock.Dial("tcp", address))
 	}},
@@ -148,14 +151,16 @@ func (h hello) check(t *testing.T, kind, name string) bool {
 func TestTogether(t *testing.T) {
 	const clients, while = 8, 2 * time.Second
 	p := openPlain(t)
-	over := time.Now().Add(while)
 	counts := make([]atomic.Int64, len(kinds))
+	begin := make(chan struct{})
+	var over time.Time // set before begin is closed
 	var wg sync.WaitGroup
 	for i, k := range kinds {
 		for j := range clients {
 			h := k.dial(t, p.address)
 			wg.Go(func() {
-				for n := 0; time.Now().Before(over); n++ {
+				<-begin
+				for n := 0; n == 0 || time.Now().Before(over); n++ {
 					if !h.check(t, k.name, fmt.Sprintf("%s %d %d", k.name, j, n)) {
 						return
 					}
@@ -164,6 +169,8 @@ func TestTogether(t *testing.T) {
 			})
 		}
 	}
+	over = time.Now().Add(while)
+	close(begin)
 	wg.Wait()
 	for i, k := range kinds {
 		n := counts[i].Load()
