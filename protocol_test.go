@@ -242,6 +242,40 @@ func (m *memoryTransport) Call(ctx context.Context, call *yonder.Call) error {
 func (m *memoryTransport) Done() <-chan struct{} { return m.closed }
 func (m *memoryTransport) Close() error          { close(m.closed); return nil }
 
+// lookingTransport makes no calls, but looks at them.
+type lookingTransport struct {
+	yonder.Transport
+	calls []string
+}
+
+func (l *lookingTransport) Call(_ context.Context, call *yonder.Call) error {
+	l.calls = append(l.calls, fmt.Sprint(call.Procedure, " ", call.ArgTypes(), " ", call.Plain()))
+	return nil
+}
+
+// Packages with clients of their own say which errors the other side has reported.
+func TestFromPeer(t *testing.T) {
+	gone := yonder.Error{Code: yonder.NotFound, Message: "gone", Err: fs.ErrNotExist}
+	if yonder.IsRemote(&gone) {
+		t.Error("an error of this side is remote")
+	}
+	err := yonder.FromPeer(gone)
+	if !yonder.IsRemote(fmt.Errorf("wrapped: %w", err)) || yonder.CodeOf(err) != yonder.NotFound || err.Error() != "gone" || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%#v", err)
+	}
+	if yonder.IsRemote(yonder.Errorf(yonder.Internal, "asking another: %w", err)) {
+		t.Error("an error of this side that wraps a remote one is remote")
+	}
+	if !yonder.IsRemote(fmt.Errorf("wrapped: %w", peerText("gone"))) {
+		t.Error("an error whose method says that it is remote is not")
+	}
+}
+
+type peerText string
+
+func (e peerText) Error() string { return string(e) }
+func (e peerText) Remote() bool  { return true }
+
 // A client over another protocol is like any other.
 func TestTransport(t *testing.T) {
 	var srv yonder.Server
@@ -280,6 +314,19 @@ func TestTransport(t *testing.T) {
 	if n, err := yonder.Invoke[int](t.Context(), c, "add", 1, 1); n != 2 || err != nil {
 		t.Errorf("add: %d, %v", n, err)
 	}
+	seen := &lookingTransport{Transport: transport}
+	looking := new(yonder.Dialer).NewClientOver(seen)
+	var stream func(name any, r io.Reader) error
+	looking.Bind("stream", &stream)
+	stream(1, strings.NewReader("x"))
+	looking.Call(t.Context(), yonder.NewCall("plain", 1, nil))
+	if err := looking.Call(t.Context(), yonder.NewCall("chan", make(chan int))); yonder.CodeOf(err) != yonder.InvalidArgument {
+		t.Errorf("a channel: %v", err)
+	}
+	if diff := cmp.Diff([]string{"stream [interface {} io.Reader] false", "plain [int interface {}] true"}, seen.calls); diff != "" {
+		t.Error(diff)
+	}
+
 	if list, err := c.Procedures(t.Context()); len(list) != 2 || err != nil {
 		t.Errorf("procedures: %v, %v", list, err)
 	}

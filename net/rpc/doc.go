@@ -28,6 +28,12 @@ With one:
   - [Server.BadReplyIsError] and [Server.EmptyErrorIsError] mend what the standard package's
     own tests insist on.
 
+# Beside package yonder
+
+[Protocol] has a [yonder.Server] answer net/rpc's clients on the port that speaks yonder's own
+protocol, and [Connect] has yonder's clients call net/rpc's servers. The page docs/migration.md
+goes all the way.
+
 # The wire
 
 A call is two gob values, a [Request] and the argument; an answer is a [Response] and the
