@@ -724,6 +724,7 @@ func TestHostileServers(t *testing.T) {
 		{"calls of what is not there", "", ok, yonder.Unavailable, "connection lost",
 			func(p *rawPeer) {
 				p.greet()
+				p.until(wire.Request) // which is answered at the end
 				p.name()
 				p.request(id(0), echoes, 7)
 				p.send(wire.Header{Type: wire.Request, Flags: wire.Callback, ID: id(1)}, 0, 1, 0, 0, 0)
