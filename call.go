@@ -93,9 +93,9 @@ func newFuncCall(procedure string, plan *fn.Func, args, results []reflect.Value)
 	return c
 }
 
-// NewCall returns a call of a procedure with these arguments, for [Client.Call].
-// [Call.Into] says where the results go. [Server.Call] takes one whose arguments are
-// values, and leaves the results to [Call.Results].
+// NewCall returns a call of a procedure with these arguments, for [Client.Call] and
+// [Server.Call]. [Call.Into] says where the results go. Server.Call does without: then
+// [Call.Results] has them.
 func NewCall(procedure string, args ...any) *Call {
 	return &Call{Procedure: procedure, args: args}
 }

@@ -34,7 +34,8 @@ type Dialer struct {
 	Timeout time.Duration
 	// Server has what the other end may call. Nil: nothing.
 	Server *Server
-	// Codec encodes the values, both ways. Nil means [CBOR].
+	// Codec encodes the values, both ways. Nil means [CBOR]. The server must have it, too:
+	// see [Server.Codecs].
 	Codec Codec
 	// Compression is used with servers that have one of the same name. Nil: none.
 	Compression Compression
@@ -95,12 +96,15 @@ func (d *Dialer) client() *Client {
 	c := newClient(d.Interceptors)
 	c.Timeout = d.Timeout
 	c.config = linkConfig{
-		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR, JSON}, client: c,
+		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
 		compression: d.Compression, workers: new(mux.Workers),
 	}
 	if d.Codec != nil {
-		c.config.codecs = append([]Codec{d.Codec}, c.config.codecs...)
+		c.config.codecs[0] = d.Codec // which is used
+		if d.Codec.Name() != CBOR.Name() {
+			c.config.codecs = append(c.config.codecs, CBOR)
+		}
 	}
 	if c.config.logger == nil {
 		c.config.logger = slog.Default()
@@ -134,7 +138,7 @@ func newPeer(l *link) *Client {
 // calls in flight end by themselves, whoever closes or shuts down the client or s.
 func Local(s *Server) *Client {
 	c := newClient(nil)
-	c.local = s
+	c.local = &localServer{s}
 	return c
 }
 
@@ -145,9 +149,9 @@ type Client struct {
 	// stream. Zero: no bound. It must not be changed once functions are called.
 	Timeout time.Duration
 
-	handler     Handler // the interceptors around send
-	intercepted bool    // there are some
-	local       *Server // of Local
+	handler     Handler      // the interceptors around send
+	intercepted bool         // there are some
+	local       *localServer // of Local
 	transport   Transport
 	borrowed    bool // the connection is not the client's to close
 	config      linkConfig
@@ -251,7 +255,10 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		}
 	}
 	if c.local != nil {
-		return c.callLocal(ctx, call)
+		if c.life.Err() != nil {
+			return refused(call, errClientClosed)
+		}
+		return c.local.call(ctx, call)
 	}
 	for again := 0; ; again++ {
 		l := c.live.Load()
@@ -542,7 +549,7 @@ func (c *Client) check(ctx context.Context, r *ref) error {
 		if c.life.Err() != nil {
 			return errClientClosed
 		}
-		_, err := c.resolveLocal(r, false)
+		_, err := c.local.resolve(r, false)
 		return err
 	}
 	l, err := c.connect(ctx)

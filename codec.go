@@ -7,13 +7,14 @@ import (
 	"errors"
 	"io"
 	"math"
-	"math/big"
 	"reflect"
 	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/yonder-rpc/yonder/internal/cborjson"
 	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/plain"
 )
 
 // A Codec turns values into bytes and back. Implementations are safe for concurrent
@@ -30,11 +31,13 @@ type Codec interface {
 
 // CBOR is the default codec: RFC 8949, by github.com/fxamacker/cbor/v2. Structs are
 // maps with the fields' names, by the rules and tags of encoding/json, so that fields
-// can be added. Strings that are not UTF-8 cross as they are.
+// can be added. Strings that are not UTF-8 cross as they are. Types that encode themselves
+// as JSON only do so here, too: integers of up to 20,000 digits cross exactly, and other
+// numbers as a float64.
 var CBOR Codec = newCBOR()
 
-// JSON is the codec that people can read, by encoding/json. NaN, infinities, and
-// strings that are not UTF-8, cannot cross in it.
+// JSON is the codec that people can read, by encoding/json. A server accepts it if its
+// Codecs lists it. NaN, infinities, and strings that are not UTF-8, cannot cross in it.
 var JSON Codec = jsonCodec{}
 
 // maxNesting is how deeply values may be nested, in levels.
@@ -52,27 +55,22 @@ func newCBOR() cborCodec {
 		Time:                    cbor.TimeRFC3339Nano,
 		TimeTag:                 cbor.EncTagRequired,
 		TextMarshaler:           cbor.TextMarshalerTextString,
-		JSONMarshalerTranscoder: toCBOR{},
+		JSONMarshalerTranscoder: transcoder(cborjson.AppendCBOR),
 	}.UserBufferEncMode())
-	options := decOptions
-	options.TextUnmarshaler = cbor.TextUnmarshalerTextString
-	options.JSONUnmarshalerTranscoder = toJSON{}
+	options := cbor.DecOptions{
+		MaxNestedLevels:           maxNesting + 8,
+		MaxArrayElements:          1<<31 - 1, // a message's size is the limit
+		MaxMapPairs:               1<<31 - 1,
+		IntDec:                    cbor.IntDecConvertSignedOrBigInt,
+		DefaultMapType:            reflect.TypeFor[map[string]any](),
+		UTF8:                      cbor.UTF8DecodeInvalid,
+		TextUnmarshaler:           cbor.TextUnmarshalerTextString,
+		JSONUnmarshalerTranscoder: transcoder(cborjson.AppendJSON),
+	}
 	dec := must(options.DecMode())
 	options.DefaultMapType = nil
 	return cborCodec{enc, dec, must(options.DecMode())}
 }
-
-var decOptions = cbor.DecOptions{
-	MaxNestedLevels:  maxNesting + 8,
-	MaxArrayElements: 1<<31 - 1, // a message's size is the limit
-	MaxMapPairs:      1<<31 - 1,
-	IntDec:           cbor.IntDecConvertSignedOrBigInt,
-	DefaultMapType:   reflect.TypeFor[map[string]any](),
-	UTF8:             cbor.UTF8DecodeInvalid,
-}
-
-// plainCBOR decodes into interfaces.
-var plainCBOR = must(decOptions.DecMode())
 
 // must returns a mode whose options are constants.
 func must[T any](mode T, err error) T {
@@ -91,6 +89,9 @@ func (c cborCodec) Encode(buf *bytes.Buffer, v any) error {
 	}
 	if ok && len(b) > copyStep {
 		appendBytes(buf, b)
+		return nil
+	}
+	if plain.Encode(buf, v) {
 		return nil
 	}
 	return c.enc.MarshalToBuffer(v, buf)
@@ -123,6 +124,14 @@ func appendBytes(buf *bytes.Buffer, b []byte) {
 }
 
 func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
+	if rest, ok := plain.Decode(data, v); ok {
+		return rest, nil
+	}
+	return c.decode(data, v)
+}
+
+// decode is Decode without package plain.
+func (c cborCodec) decode(data []byte, v any) ([]byte, error) {
 	if len(data) > maxBignum {
 		if err := checkBignums(data); err != nil {
 			return nil, err
@@ -166,62 +175,17 @@ func (cborCodec) cutBytes(data []byte) (b, rest []byte, ok bool) {
 	return data[head:end:end], data[end:], true
 }
 
-// toCBOR and toJSON carry the types that only encode themselves as JSON.
-type (
-	toCBOR struct{}
-	toJSON struct{}
-)
+// transcoder carries the types that only encode themselves as JSON, one way or the other.
+type transcoder func(dst, src []byte) ([]byte, error)
 
-func (toCBOR) Transcode(dst io.Writer, src io.Reader) error {
-	d := json.NewDecoder(src)
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return err
+// Transcode implements [cbor.Transcoder].
+func (f transcoder) Transcode(dst io.Writer, src io.Reader) error {
+	var in bytes.Buffer
+	in.ReadFrom(src) // bytes in memory
+	out, err := f(nil, in.Bytes())
+	if err == nil {
+		_, err = dst.Write(out)
 	}
-	return cbor.NewEncoder(dst).Encode(numbers(v))
-}
-
-// numbers replaces each json.Number by the number it is.
-func numbers(v any) any {
-	switch v := v.(type) {
-	case json.Number:
-		if i, err := v.Int64(); err == nil {
-			return i
-		}
-		if f, err := v.Float64(); err == nil {
-			return f
-		}
-		return v.String()
-	case []any:
-		for i := range v {
-			v[i] = numbers(v[i])
-		}
-	case map[string]any:
-		for k := range v {
-			v[k] = numbers(v[k])
-		}
-	}
-	return v
-}
-
-func (toJSON) Transcode(dst io.Writer, src io.Reader) error {
-	data, err := io.ReadAll(src)
-	if err != nil {
-		return err
-	}
-	var v any
-	if _, err := plainCBOR.UnmarshalFirst(data, &v); err != nil {
-		return err
-	}
-	if n, ok := v.(big.Int); ok { // it knows its JSON as a pointer only
-		v = &n
-	}
-	text, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = dst.Write(text)
 	return err
 }
 

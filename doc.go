@@ -175,6 +175,7 @@
 //
 // # Where bytes count
 //
-// Values are encoded as [CBOR], or as [JSON] if [Dialer.Codec] says so. A [Compression] that
-// both ends have makes large messages smaller; package zstd has one.
+// Values are encoded as [CBOR], or as [JSON] if [Dialer.Codec] says so and [Server.Codecs]
+// lists it. Programs that do not mention JSON are smaller. A [Compression] that both ends have
+// makes large messages smaller; package zstd has one.
 package yonder

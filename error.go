@@ -12,6 +12,7 @@ import (
 	"net"
 	"reflect"
 
+	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
@@ -103,10 +104,14 @@ func DetailsAs[T any](err error) (T, bool) {
 	if d, ok := e.Details.(T); ok {
 		return d, true
 	}
-	if len(e.details) == 0 {
+	details, codec := e.details, e.codec
+	if len(details) == 0 { // it is of this process
+		details, codec = e.encodeDetails(CBOR), CBOR
+	}
+	if len(details) == 0 {
 		return v, false
 	}
-	_, err = e.codec.Decode(e.details, &v)
+	_, err = codec.Decode(details, &v)
 	return v, err == nil
 }
 
@@ -260,9 +265,8 @@ func (t *errorTable) node(err error, codec Codec, nodes *int, depth int) *wire.E
 		}
 	}
 	if name, ok := t.names[reflect.TypeOf(err)]; ok {
-		var buf bytes.Buffer
-		if codec.Encode(&buf, err) == nil {
-			n.Type, n.Value = name, buf.Bytes()
+		if value := encoded(codec, err); value != nil {
+			n.Type, n.Value = name, value
 		}
 	}
 	switch u := err.(type) {
@@ -284,8 +288,13 @@ func (e *Error) encodeDetails(codec Codec) []byte {
 	if e.Details == nil {
 		return nil
 	}
+	return encoded(codec, e.Details)
+}
+
+// encoded returns a value that goes with an error, or nil if it cannot be encoded.
+func encoded(codec Codec, v any) []byte {
 	var buf bytes.Buffer
-	if codec.Encode(&buf, e.Details) != nil {
+	if fn.Acyclic(reflect.ValueOf(v)) != nil || codec.Encode(&buf, v) != nil {
 		return nil
 	}
 	return buf.Bytes()

@@ -332,19 +332,16 @@ func TestDetails(t *testing.T) {
 			if got, ok := yonder.DetailsAs[violation](fmt.Errorf("here: %w", err)); !ok || got.Field != "age" {
 				t.Errorf("%s: wrapped: %v, %t", name, got, ok)
 			}
-			if m == inProcess {
-				continue
-			}
-			// Another type that fits, a plain value, and a type that does not fit.
+			// Another type that fits, a type that does not, and a plain value.
 			if got, ok := yonder.DetailsAs[struct{ Field string }](err); !ok || got.Field != "age" {
 				t.Errorf("%s as a smaller struct: %v, %t", name, got, ok)
 			}
-			e, _ := errors.AsType[*yonder.Error](err)
-			if plain, ok := e.Details.(map[string]any); !ok || plain["Field"] != "age" {
-				t.Errorf("%s: Details: %#v", name, e.Details)
-			}
 			if got, ok := yonder.DetailsAs[int](err); ok {
 				t.Errorf("%s as an int: %v", name, got)
+			}
+			e, _ := errors.AsType[*yonder.Error](err)
+			if plain, ok := e.Details.(map[string]any); m != inProcess && (!ok || plain["Field"] != "age") {
+				t.Errorf("%s: Details: %#v", name, e.Details)
 			}
 		}
 		if got, ok := yonder.DetailsAs[*violation](fail("pointer")); !ok || cmp.Diff(&details, got) != "" {
@@ -561,6 +558,28 @@ func TestEndlessErrors(t *testing.T) {
 			}
 			if is := errors.Is(err, errLate); is != (name == "deep") {
 				t.Errorf("%s: errors.Is: %t", name, is)
+			}
+		}
+	})
+}
+
+// cyclicError contains itself, or is in its details.
+type cyclicError struct{ Self *cyclicError }
+
+func (*cyclicError) Error() string { return "cyclic" }
+
+// TestCyclicErrors is a regression: details, or the value of a listed type, that contain
+// themselves ended the process, which had no stack left.
+func TestCyclicErrors(t *testing.T) {
+	cyclic := new(cyclicError)
+	cyclic.Self = cyclic
+	listed := map[string]error{"cyclic": (*cyclicError)(nil)}
+	errs := map[string]error{"listed": cyclic, "details": &yonder.Error{Code: yonder.Aborted, Message: "cyclic", Details: cyclic}}
+	run(t, func(t *testing.T, m mode) {
+		fail := failing(t, m, listed, errs)
+		for name, sent := range errs {
+			if err := fail(name); textOf(err) != "cyclic" || yonder.CodeOf(err) != yonder.CodeOf(sent) {
+				t.Errorf("%s: got %v (%v)", name, err, yonder.CodeOf(err))
 			}
 		}
 	})

@@ -417,21 +417,24 @@ func ExampleServer_Shutdown() {
 	client := serve(&srv, yonder.Dialer{})
 	defer client.Close()
 
+	over := make(chan error)
 	go func() {
 		<-started
-		srv.Shutdown(context.Background())
+		over <- srv.Shutdown(context.Background())
 	}()
 	fmt.Println(yonder.Invoke[string](context.Background(), client, "work"))
+	fmt.Println(<-over)
 	_, err := yonder.Invoke[string](context.Background(), client, "work")
 	fmt.Println(yonder.CodeOf(err))
 	// Output:
 	// done <nil>
+	// <nil>
 	// unavailable
 }
 
-// The codec that people can read. Servers have it without asking.
+// The codec that people can read. A server has it if it says so.
 func ExampleCodec() {
-	var srv yonder.Server
+	srv := yonder.Server{Codecs: []yonder.Codec{yonder.JSON}}
 	srv.Register("older", func(a Account) Account { a.Age++; return a })
 	client := serve(&srv, yonder.Dialer{Codec: yonder.JSON})
 	defer client.Close()

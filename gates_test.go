@@ -90,6 +90,8 @@ func TestDependencies(t *testing.T) {
 	}{
 		{"internal/wire", nil, []string{"net", "context", "log/slog"}},
 		{"internal/fn", nil, []string{"net", "log/slog", "github.com/fxamacker/cbor/v2"}},
+		{"internal/cborjson", nil, []string{"net", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
+		{"internal/plain", nil, []string{"net", "context", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 		{"internal/mux", []string{"internal/wire"}, []string{"log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 	} {
 		have := deps(t, module+"/"+layer.pkg)
@@ -115,7 +117,7 @@ func TestDependencies(t *testing.T) {
 }
 
 // maxHello is the largest that a program with a server and a client may be, in bytes.
-const maxHello = 4 << 20
+const maxHello = 4_000_000
 
 func TestSize(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "hello")
@@ -130,24 +132,32 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// The linker leaves out methods that nothing calls, until some code looks methods up by
-// name or number. Only RegisterService does; who uses functions must not pay for it.
+// The linker leaves out what nothing can call. Who does not use these must not pay for them.
 func TestDeadCode(t *testing.T) {
-	methods := func(program string) string {
+	symbols := make(map[string]string)
+	for _, program := range []string{"./examples/hello", "./testdata/deadcode/functions", "./testdata/deadcode/service", "./testdata/deadcode/json"} {
 		file := filepath.Join(t.TempDir(), "program")
 		runGo(t, "linux/amd64", "build", "-o", file, program)
-		symbols := runGo(t, "linux/amd64", "tool", "nm", file)
-		if !strings.Contains(symbols, "main.(*service).Add") {
-			t.Fatalf("%s: (*service).Add, which is called, is not among its symbols", program)
+		symbols[program] = runGo(t, "linux/amd64", "tool", "nm", file)
+	}
+	for _, tt := range []struct{ symbol, with, without, why string }{
+		{"main.(*service).Add", "./testdata/deadcode/functions", "", "it is called"},
+		{
+			"main.(*service).Uncalled", "./testdata/deadcode/service", "./testdata/deadcode/functions",
+			"methods are kept where some code looks them up by name or number, as only RegisterService does",
+		},
+		{
+			"encoding/json.(*Decoder).Decode", "./testdata/deadcode/json", "./examples/hello",
+			"only JSON uses encoding/json; what is there of its encoder is log/slog's",
+		},
+		{"yonder.jsonCodec", "./testdata/deadcode/json", "./examples/hello", "the codec is opt-in"},
+	} {
+		if !strings.Contains(symbols[tt.with], tt.symbol) {
+			t.Errorf("%s is not in %s: this test cannot fail", tt.symbol, tt.with)
 		}
-		return symbols
-	}
-	const uncalled = "main.(*service).Uncalled"
-	if strings.Contains(methods("./testdata/deadcode/functions"), uncalled) {
-		t.Errorf("%s is linked into a program that only registers and binds functions", uncalled)
-	}
-	if !strings.Contains(methods("./testdata/deadcode/service"), uncalled) {
-		t.Errorf("%s is not linked into a program that registers its methods: this test cannot fail", uncalled)
+		if strings.Contains(symbols[tt.without], tt.symbol) {
+			t.Errorf("%s is in %s: %s", tt.symbol, tt.without, tt.why)
+		}
 	}
 }
 
@@ -159,6 +169,6 @@ func TestBuilds(t *testing.T) {
 		})
 	}
 	t.Run("js/wasm", func(t *testing.T) {
-		runGo(t, "js/wasm", "build", ".", "./internal/fn", "./internal/mux", "./internal/wire", "./yondertest")
+		runGo(t, "js/wasm", "build", ".", "./internal/cborjson", "./internal/fn", "./internal/mux", "./internal/wire", "./yondertest")
 	})
 }

@@ -226,6 +226,24 @@ func TestInterceptorsSeeValues(t *testing.T) {
 	})
 }
 
+// TestNilIsSeen is a regression: a nil argument that an interceptor had looked at made a
+// function panic that Handle had registered.
+func TestNilIsSeen(t *testing.T) {
+	run(t, func(t *testing.T, m mode) {
+		srv := yonder.Server{Interceptors: []yonder.Interceptor{func(next yonder.Handler) yonder.Handler {
+			return func(ctx context.Context, call *yonder.Call) error {
+				call.Args()
+				return next(ctx, call)
+			}
+		}}}
+		yonder.Handle(&srv, "echo", func(ctx context.Context, v any) (any, error) { return v, nil })
+		echo := yonder.Remote[any, any](m.client(t, &srv), "echo")
+		if v, err := echo(t.Context(), nil); v != nil || err != nil {
+			t.Errorf("got %v, %v", v, err)
+		}
+	})
+}
+
 // An interceptor need not call the next handler.
 func TestInterceptorReturnsEarly(t *testing.T) {
 	run(t, func(t *testing.T, m mode) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,6 +242,8 @@ func TestListenErrors(t *testing.T) {
 	}{
 		{"http://localhost:80", `unknown scheme "http"; use host:port, tcp://host:port or unix:///path`, yonder.InvalidArgument},
 		{"://x", `unknown scheme ""`, yonder.InvalidArgument},
+		{"", "it is empty", yonder.InvalidArgument}, // not any free port
+		{"unix://", "it is empty", yonder.InvalidArgument},
 		{"127.0.0.1", "missing port", yonder.Unknown},
 		{"tcp://127.0.0.1:port", "unknown port", yonder.Unknown},
 		{"unix://" + filepath.Join(dir, "no", "such", "folder"), "no such file", yonder.NotFound},
@@ -470,7 +473,7 @@ func (l *flakyListener) Accept() (net.Conn, error) {
 	l.mu.Unlock()
 	if l.failed < l.fail {
 		l.failed++
-		return nil, errors.New("too many open files")
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept", syscall.EMFILE)}
 	}
 	l.failed = 0
 	select {
@@ -490,7 +493,26 @@ func (l *flakyListener) tried() []time.Time {
 func (l *flakyListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *flakyListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// Accept's errors pass: Serve tries again, ever more slowly.
+// TestAcceptIsOver is a regression: Serve went on trying with a listener that says in its own
+// words that it is closed, as those in memory and those that share a port do.
+func TestAcceptIsOver(t *testing.T) {
+	var srv yonder.Server
+	defer srv.Close()
+	over := errors.New("the listener is closed")
+	if err := srv.Serve(endedListener{err: over}); err != over {
+		t.Errorf("Serve returned %v", err)
+	}
+}
+
+type endedListener struct {
+	net.Listener
+	err error
+}
+
+func (l endedListener) Accept() (net.Conn, error) { return nil, l.err }
+func (l endedListener) Close() error              { return nil }
+
+// Accept's temporary errors pass: Serve tries again, ever more slowly.
 func TestAcceptFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(logBuffer)
@@ -570,7 +592,7 @@ func TestDialErrors(t *testing.T) {
 	}{
 		{"http://localhost:80", `yonder: address "http://localhost:80": unknown scheme "http"; use host:port, tcp://host:port or unix:///path`, yonder.InvalidArgument},
 		{"://", `unknown scheme ""`, yonder.InvalidArgument},
-		{"", "yonder: cannot connect: dial tcp: missing address", yonder.Unavailable},
+		{"", `yonder: address "": it is empty; use host:port, tcp://host:port or unix:///path`, yonder.InvalidArgument},
 		{"127.0.0.1", "missing port", yonder.Unavailable},
 		{"unix:///no/such/socket", "no such file", yonder.Unavailable},
 		{"tcp://" + nobody.Addr().String(), "connection refused", yonder.Unavailable},
@@ -689,6 +711,7 @@ func TestReconnect(t *testing.T) {
 		m.cannot(t, overPipe, "nobody can dial a pipe")
 		start := func(address string) (srv *yonder.Server, began chan int, actual string) {
 			srv, began, _, _ = patient(t)
+			srv.Codecs = []yonder.Codec{yonder.JSON}
 			l := listenOn(t, address)
 			served := make(chan error, 1)
 			go func() { served <- srv.Serve(l) }()

@@ -3,7 +3,6 @@ package yonder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"reflect"
 	"sync"
@@ -14,11 +13,14 @@ import (
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
-// resolveLocal finds what a client of [Local] calls, once.
-func (c *Client) resolveLocal(r *ref, oneWay bool) (*resolution, error) {
+// localServer is what a client of [Local] has instead of a connection.
+type localServer struct{ server *Server }
+
+// resolve finds what a client calls, once.
+func (l *localServer) resolve(r *ref, oneWay bool) (*resolution, error) {
 	res := r.resolved.Load()
 	if res == nil {
-		proc, err := c.local.lookup(r.Name)
+		proc, err := l.server.lookup(r.Name)
 		if err != nil {
 			return nil, localError(err)
 		}
@@ -37,24 +39,21 @@ func (c *Client) resolveLocal(r *ref, oneWay bool) (*resolution, error) {
 	return res, nil
 }
 
-// callLocal is send for a server in the same process.
-func (c *Client) callLocal(ctx context.Context, call *Call) error {
+// call is send for a server in the same process.
+func (l *localServer) call(ctx context.Context, call *Call) error {
 	if ctx.Err() != nil {
 		return contextFailure(ctx, quoted(call))
 	}
-	if c.life.Err() != nil {
-		return refused(call, errClientClosed)
-	}
-	if c.local.refuses.Load() {
+	if l.server.refuses.Load() {
 		return refused(call, Errorf(Unavailable, "%w", ErrServerClosed))
 	}
-	res, err := c.resolveLocal(call.ref, call.OneWay)
+	res, err := l.resolve(call.ref, call.OneWay)
 	if err != nil {
 		return err
 	}
 	if ctx.Done() == nil && !call.OneWay {
 		own := *call // what the server's interceptors do to the call is not the caller's
-		err := c.serveLocal(ctx, &own, res)
+		err := l.serve(ctx, &own, res)
 		call.Reply = own.Reply
 		if err != nil {
 			return err
@@ -63,10 +62,10 @@ func (c *Client) callLocal(ctx context.Context, call *Call) error {
 	}
 	if call.OneWay {
 		own := *call
-		go c.serveOneWay(ctx, &own, res) // ends with the handler
+		go l.serveOneWay(ctx, &own, res) // ends with the handler
 		return nil
 	}
-	return call.apart(ctx, func(own *Call) error { return c.serveLocal(ctx, own, res) })
+	return call.apart(ctx, func(own *Call) error { return l.serve(ctx, own, res) })
 }
 
 // apart has serve do a call of its own in the place of this one, on a goroutine of its
@@ -104,7 +103,7 @@ func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
 }
 
 // serveOneWay has the server do a call that its caller does not wait for.
-func (c *Client) serveOneWay(ctx context.Context, call *Call, res *resolution) {
+func (l *localServer) serveOneWay(ctx context.Context, call *Call, res *resolution) {
 	deadline, ok := ctx.Deadline()
 	ctx = context.WithoutCancel(ctx)
 	if ok {
@@ -112,7 +111,7 @@ func (c *Client) serveOneWay(ctx context.Context, call *Call, res *resolution) {
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 		defer cancel()
 	}
-	call.discard(c.serveLocal(ctx, call, res))
+	call.discard(l.serve(ctx, call, res))
 }
 
 // discard lets go of results that nobody wants, if there are any.
@@ -125,17 +124,17 @@ func (c *Call) discard(err error) {
 	}
 }
 
-// serveLocal has the server do the call, which ends with its results' streams.
-func (c *Client) serveLocal(ctx context.Context, call *Call, res *resolution) error {
+// serve has the server do the call, which ends with its results' streams.
+func (l *localServer) serve(ctx context.Context, call *Call, res *resolution) error {
 	call.proc, call.resolved = res.proc, res
-	call.context = newLocalContext(ctx, c.local, call)
+	call.context = newLocalContext(ctx, l.server, call)
 	returned := false
 	defer func() {
 		if !returned { // runtime.Goexit
 			call.context.release()
 		}
 	}()
-	err := c.local.Call(call.context, call)
+	err := l.server.Call(call.context, call)
 	returned = true
 	return call.served(err)
 }
@@ -341,7 +340,7 @@ func (c *Call) ended() error {
 	if c.context.Err() == nil {
 		return nil
 	}
-	return contextFailure(c.context, fmt.Sprintf("stream of %q", c.Procedure))
+	return contextFailure(c.context, streamOf(c.Procedure))
 }
 
 // transcode takes v through the codec to become a value of another type.

@@ -82,6 +82,9 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 		return yondertest.PairDialer(t, srv, d)
 	case inJSON:
 		d.Codec = yonder.JSON
+		if srv.Codecs == nil { // else it may be serving already
+			srv.Codecs = []yonder.Codec{yonder.JSON}
+		}
 	}
 	c, err := d.Dial(t.Context(), m.serve(t, srv))
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,7 +79,7 @@ func (l *link) accept(g *wire.Greeting) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("codec %q is not accepted by the peer, only %q", l.codec.Name(), g.Codecs)
+		return fmt.Errorf("codec %q is not accepted by the peer, only %q; list it in the peer's Server.Codecs", l.codec.Name(), g.Codecs)
 	}
 	codec, err := codecNamed(l.codecs, g.Codecs[0])
 	l.codec = codec
@@ -649,7 +648,7 @@ func (sc *serverCall) produceAll(streams []outStream) {
 		record := sc.link.produce(sc.call.Procedure, s)
 		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
 			// Cut short: the consumer must not take it for complete.
-			err := contextFailure(&sc.ctx, "stream of "+strconv.Quote(sc.call.Procedure))
+			err := contextFailure(&sc.ctx, streamOf(sc.call.Procedure))
 			record = sc.link.closing(sc.call.Procedure, err)
 		}
 		sc.in.CloseStream(s.to, record, left.Add(-1) == 0)

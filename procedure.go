@@ -196,7 +196,7 @@ func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, r
 			v.args[0] = &v.req
 			call.args, call.indirect, call.source = v.args[:], true, nil
 		case call.in != nil:
-			v.req = call.in[0].Interface().(Req)
+			v.req, _ = call.in[0].Interface().(Req) // nil is of no type, not even of an interface's
 		default:
 			if err := adopt(call, p.plan, &v.req); err != nil {
 				return err

@@ -155,5 +155,5 @@ func codecNamed(codecs []Codec, name string) (Codec, error) {
 		}
 		have.WriteString(c.Name())
 	}
-	return nil, fmt.Errorf("codec %q is not accepted here, only %s", name, have.String())
+	return nil, fmt.Errorf("codec %q is not accepted here, only %s; list it in Server.Codecs", name, have.String())
 }

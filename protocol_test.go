@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -241,6 +243,46 @@ func (m *memoryTransport) Call(ctx context.Context, call *yonder.Call) error {
 
 func (m *memoryTransport) Done() <-chan struct{} { return m.closed }
 func (m *memoryTransport) Close() error          { close(m.closed); return nil }
+
+// TestServerCall is a regression: a server could not serve a call with a stream, a reader or
+// a function that nobody had brought to it, wanted places for the results, and left those
+// empty.
+func TestServerCall(t *testing.T) {
+	var srv yonder.Server
+	serverOf(t, &srv)
+	srv.Register("sum", func(xs iter.Seq[int], r io.Reader, f func(int) (int, error)) (int, string, error) {
+		n := 0
+		for x := range xs {
+			n += x
+		}
+		text, _ := io.ReadAll(r)
+		n, err := f(n)
+		return n, string(text), err
+	})
+	srv.Register("nothing", func() {})
+	sum := func() *yonder.Call {
+		return yonder.NewCall("sum", slices.Values([]int{1, 2}), strings.NewReader("abc"), func(n int) (int, error) { return 2 * n, nil })
+	}
+	call := sum()
+	err := srv.Call(t.Context(), call)
+	if diff := cmp.Diff([]any{6, "abc"}, call.Results()); diff != "" || err != nil {
+		t.Errorf("without places: %v %s", err, diff)
+	}
+	var n int64
+	var text string
+	if err := srv.Call(t.Context(), sum().Into(&n, &text)); n != 6 || text != "abc" || err != nil {
+		t.Errorf("with places: %d, %q, %v", n, text, err)
+	}
+	if err := srv.Call(t.Context(), yonder.NewCall("nothing")); err != nil {
+		t.Error(err)
+	}
+	if err := srv.Call(t.Context(), yonder.NewCall("missing")); yonder.CodeOf(err) != yonder.Unimplemented {
+		t.Errorf("no such procedure: %v", err)
+	}
+	if err := srv.Call(t.Context(), yonder.NewCall("nothing", 1)); yonder.CodeOf(err) != yonder.InvalidArgument {
+		t.Errorf("no such signature: %v", err)
+	}
+}
 
 // lookingTransport makes no calls, but looks at them.
 type lookingTransport struct {

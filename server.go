@@ -11,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,7 @@ type Server struct {
 	Protocols []Protocol
 	// Interceptors wrap every call; the first is the outermost. Nil: none.
 	Interceptors []Interceptor
-	// Codecs are accepted besides [CBOR] and [JSON]. The client chooses.
+	// Codecs are accepted besides [CBOR], such as [JSON]. The client chooses. Nil: CBOR only.
 	Codecs []Codec
 	// Compression is used with clients that have one of the same name. Nil: none.
 	Compression Compression
@@ -132,10 +133,18 @@ func (s *Server) Procedures() []ProcedureInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]ProcedureInfo, 0, len(s.procs))
-	for _, name := range slices.Sorted(maps.Keys(s.procs)) {
+	for _, name := range s.namesLocked() {
 		list = append(list, s.procs[name].info())
 	}
 	return list
+}
+
+// namesLocked returns the names of what is registered, in order.
+func (s *Server) namesLocked() []string {
+	names := slices.Collect(maps.Keys(s.procs))
+	//lint:ignore S1032 as in wire.AppendMeta
+	sort.Sort(sort.StringSlice(names))
+	return names
 }
 
 // proceduresName is the built-in procedure that [Client.Procedures] calls.
@@ -163,7 +172,7 @@ func (s *Server) nearest(name string) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, have := range slices.Sorted(maps.Keys(s.procs)) {
+	for _, have := range s.namesLocked() {
 		if strings.EqualFold(have, name) {
 			return fmt.Sprintf("; there is %q", have)
 		}
@@ -192,13 +201,12 @@ func (s *Server) logger() *slog.Logger {
 }
 
 // Call serves a call: it is the [Handler] that every protocol brings calls to. A
-// panic of the procedure is an [Internal] error.
+// panic of the procedure is an [Internal] error. A call that [NewCall] made is served as
+// the client that [Local] returns has it served.
 func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	s.prepare()
 	if call.proc == nil {
-		if err := s.bind(call); err != nil {
-			return err
-		}
+		return s.direct(ctx, call)
 	}
 	if call.link == nil && call.context == nil { // else the context is of a kind that knows the call
 		ctx = context.WithValue(ctx, callKey{}, call)
@@ -218,24 +226,18 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	return err
 }
 
-// bind finds the procedure of a call that is made of values.
-func (s *Server) bind(call *Call) error {
-	proc, err := s.lookup(call.Procedure)
-	if err != nil {
-		return err
+// direct serves a call that is made of values: as a client in the same process has it served.
+func (s *Server) direct(ctx context.Context, call *Call) error {
+	if call.into == nil { // for Results
+		proc, err := s.lookup(call.Procedure)
+		if err != nil {
+			return localError(err)
+		}
+		for i := range proc.plan.Results {
+			call.into = append(call.into, reflect.New(proc.plan.Results[i].Type).Interface())
+		}
 	}
-	if err := call.describe(); err != nil {
-		return err
-	}
-	res, err := proc.resolve(call.plan.Signature())
-	if err == nil {
-		err = res.refusal(call.OneWay)
-	}
-	if err != nil {
-		return err
-	}
-	call.proc, call.resolved = proc, res
-	return nil
+	return Local(s).Call(ctx, call)
 }
 
 // ListenAndServe listens on an address and serves until Shutdown or Close. The address
@@ -278,18 +280,23 @@ func removeStale(path string) {
 // splitAddress returns what package net calls a network and an address. With an error,
 // they are the scheme and what follows it.
 func splitAddress(address string) (network, addr string, err error) {
-	scheme, rest, ok := strings.Cut(address, "://")
+	const forms = "use host:port, tcp://host:port or unix:///path"
+	network, addr, ok := strings.Cut(address, "://")
 	switch {
 	case !ok:
-		return "tcp", address, nil
-	case scheme == "tcp" || scheme == "unix":
-		return scheme, rest, nil
+		network, addr = "tcp", address
+	case network != "tcp" && network != "unix":
+		return network, addr, Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; %s", address, network, forms)
 	}
-	return scheme, rest, Errorf(InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port or unix:///path", address, scheme)
+	if addr == "" { // package net would listen anywhere
+		return network, addr, Errorf(InvalidArgument, "yonder: address %q: it is empty; %s", address, forms)
+	}
+	return network, addr, nil
 }
 
 // Serve accepts connections and serves them, each on goroutines of its own, until
-// Shutdown or Close; then it returns [ErrServerClosed]. It closes l.
+// Shutdown or Close; then it returns [ErrServerClosed]. It closes l. An error of l's that
+// is not temporary, as too many open files is, ends it, too.
 func (s *Server) Serve(l net.Listener) error {
 	s.prepare()
 	defer l.Close()
@@ -329,10 +336,14 @@ func (s *Server) Serve(l net.Listener) error {
 		if closed {
 			return ErrServerClosed
 		}
-		if errors.Is(err, net.ErrClosed) {
+		// Too many open files, most likely, passes; a listener that has been closed does not, and
+		// not all say so by net.ErrClosed.
+		if e, ok := errors.AsType[interface {
+			error
+			Temporary() bool
+		}](err); !ok || !e.Temporary() {
 			return err
 		}
-		// Too many open files, most likely: it passes.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		s.logger().Warn("yonder: accept failed; trying again", "error", err, "pause", pause)
 		t := time.NewTimer(pause)
@@ -390,7 +401,7 @@ func (s *Server) serve(conn io.ReadWriteCloser) error {
 // serveNative serves a connection of the native protocol.
 func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) error {
 	l := newLink(conn, linkConfig{
-		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR, JSON}, s.Codecs...),
+		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
 		compression: s.Compression, workers: &s.workers,
 	})

@@ -40,7 +40,7 @@ func TestSpecSuffices(t *testing.T) {
 		t.Run(codec, func(t *testing.T) {
 			leave := make(chan bool, 1)
 			var stopped, canceled, noted atomic.Int32
-			srv := &yonder.Server{Errors: map[string]error{"QuotaError": (*QuotaError)(nil)}}
+			srv := &yonder.Server{Codecs: []yonder.Codec{yonder.JSON}, Errors: map[string]error{"QuotaError": (*QuotaError)(nil)}}
 			srv.Register("describe", func(ctx context.Context, u struct {
 				Name string
 				Age  int

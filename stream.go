@@ -122,14 +122,11 @@ type inStream struct {
 // value returns the stream as the iterator or reader that its slot says. When that is
 // forgotten before its end, the other end is told.
 func (s *inStream) value() reflect.Value {
-	switch s.slot.Kind {
-	case fn.Reader, fn.ReadCloser:
-		r := &remoteReader{s: s}
-		runtime.AddCleanup(r, (*inStream).forget, s)
-		return reflect.ValueOf(r)
-	}
-	holder := &struct{ s *inStream }{s}
+	holder := &remoteReader{s: s} // of an iterator, too: each type has an AddCleanup of its own
 	runtime.AddCleanup(holder, (*inStream).forget, s)
+	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
+		return reflect.ValueOf(holder)
+	}
 	return s.slot.Iter(func(yield func(reflect.Value) bool) error {
 		defer runtime.KeepAlive(holder)
 		return holder.s.each(yield)
@@ -190,7 +187,7 @@ func (s *inStream) error(err error) error {
 	if err == io.EOF {
 		return nil
 	}
-	return s.link.failure("stream of \""+s.name+"\"", err)
+	return s.link.failure(streamOf(s.name), err)
 }
 
 // remoteReader reads what the other end's reader does.
@@ -291,11 +288,11 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 	}
 	c := &conversation{link: l, name: name, out: o}
 	c.open.Store(1) // for the answer itself
-	c.stop = context.AfterFunc(ctx, func() { o.Abandon(ctx.Err()) })
+	c.stop = context.AfterFunc(ctx, func() { o.Abandon(ctx.Err(), contextFailure(ctx, streamOf(name))) })
 	err := l.answer(call, o, c)
 	o.ReleaseBody()
 	if err != nil && !o.Ended() {
-		o.Abandon(context.Canceled)
+		o.Abandon(context.Canceled, context.Canceled)
 	}
 	c.done()
 	return inTime(ctx, call, err)
@@ -336,6 +333,8 @@ func panicked(logger *slog.Logger, name string, value any) error {
 }
 
 func errPanicked(name string) error { return Errorf(Internal, "yonder: %q panicked", name) }
+
+func streamOf(procedure string) string { return `stream of "` + procedure + `"` }
 
 func errUsed(procedure string) error {
 	return Errorf(FailedPrecondition, "yonder: stream of %q: it has been read already; a stream can be ranged over once", procedure)

@@ -327,7 +327,7 @@ func TestBreak(t *testing.T) {
 	})
 }
 
-// The end of the caller's context ends its streams, both ways.
+// The end of the caller's context ends its streams, both ways, and its cause is told.
 func TestStreamContext(t *testing.T) {
 	run(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
@@ -335,8 +335,8 @@ func TestStreamContext(t *testing.T) {
 		stopped := make(chan bool)
 		srv.Register("forever", func() iter.Seq2[int, error] { return forever(&yielded, stopped) })
 		c := m.client(t, &srv)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
 		seq, err := yonder.Invoke[iter.Seq2[int, error]](ctx, c, "forever")
 		if err != nil {
 			t.Fatal(err)
@@ -345,11 +345,11 @@ func TestStreamContext(t *testing.T) {
 		var last error
 		for _, err := range seq {
 			if n++; n == 5 {
-				cancel()
+				cancel(errSold)
 			}
 			last = err
 		}
-		if yonder.CodeOf(last) != yonder.Canceled || !errors.Is(last, context.Canceled) {
+		if yonder.CodeOf(last) != yonder.Canceled || !errors.Is(last, context.Canceled) || !errors.Is(last, errSold) {
 			t.Errorf("ended with %v (%v)", last, yonder.CodeOf(last))
 		}
 		<-stopped

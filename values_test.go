@@ -227,7 +227,8 @@ func TestValues(t *testing.T) {
 		same("text", []celsius{20.5}), same("text by a pointer's method", []level{1, 2}), same("pointer to text", new(level(3))),
 		same("text in an array", struct{ L level }{4}),
 		same("binary", packed{3, 4}), same("JSON only", point{3, 4}), same("JSON only, in a map", map[string]*point{"a": {-1, 5}, "b": nil}),
-		same("raw JSON", json.RawMessage(`{"a":[1,null,"x"]}`)), same("codes", yonder.NotFound),
+		same("raw JSON", json.RawMessage(`{"b":[1,null,"x\\n"],"a":{}}`)),
+		same("raw numbers", json.RawMessage(`[18446744073709551615,-123456789012345678901234567890,0.5,1e+300,-0]`)), same("codes", yonder.NotFound),
 
 		same("any: nil", any(nil)), same("any: bool", any(true)), same("any: string", any("a")), same("any: float", any(1.5)),
 		becomes("any: int", any(-3), any(int64(-3))).butNotJSON(floats),

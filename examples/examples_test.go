@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -51,7 +52,7 @@ func TestExamples(t *testing.T) {
 			if diff := cmp.Diff(want, both); diff != "" {
 				t.Errorf("one process, -want +got (rewrite %s with -update):\n%s", file, diff)
 			}
-			address := listen(t, program)
+			address := listen(t, program, name == "hello")
 			for _, round := range []string{"first", "second"} { // a server serves more than one client
 				if diff := cmp.Diff(want, output(t, program, "-connect", address)); diff != "" {
 					t.Errorf("two processes, %s client, -want +got:\n%s", round, diff)
@@ -61,7 +62,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestMainsAreAlike keeps what the examples are not about the same in all of them.
+// TestMainsAreAlike keeps what the examples are not about the same in all of them but hello,
+// which is as small as a program can be, without packages flag and os/signal.
 func TestMainsAreAlike(t *testing.T) {
 	want := ""
 	for _, path := range mains(t) {
@@ -75,12 +77,25 @@ func TestMainsAreAlike(t *testing.T) {
 		}
 		if dir := filepath.Dir(path); strings.Count(doc, "go run ./examples/"+dir+" ") != 3 {
 			t.Errorf("%s: the comment does not show the three ways to run ./examples/%s", path, dir)
+		} else if dir == "hello" {
+			continue
 		}
 		if want == "" {
 			want = body
 		}
 		if diff := cmp.Diff(want, body); diff != "" {
 			t.Errorf("%s is not like the first example's, -first +this:\n%s", path, diff)
+		}
+	}
+}
+
+// hello reads its arguments by hand.
+func TestUsage(t *testing.T) {
+	dir := build(t)
+	for _, args := range [][]string{{"-h"}, {"-listen"}, {"x", "y"}, {"-connect", "a", "b"}} {
+		out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "hello"), args...).CombinedOutput()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 || !strings.HasPrefix(string(out), "usage: ") {
+			t.Errorf("hello %q: %v, %s", args, err, out)
 		}
 	}
 }
@@ -118,9 +133,9 @@ func output(t *testing.T, program string, args ...string) string {
 	return string(out)
 }
 
-// listen runs a program as a server until the test ends, when it must stop in order,
-// and returns its address.
-func listen(t *testing.T, program string) string {
+// listen runs a program as a server until the test ends, when it must stop in order, or if
+// simple be killed by the signal, and returns its address.
+func listen(t *testing.T, program string, simple bool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*timeout)
 	cmd := exec.CommandContext(ctx, program, "-listen", "127.0.0.1:0")
@@ -142,8 +157,12 @@ func listen(t *testing.T, program string) string {
 			return
 		}
 		cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil || stderr.Len() > 0 {
-			t.Errorf("the server ended with %v and said:\n%s", err, stderr.Bytes())
+		want := "exit status 0"
+		if simple {
+			want = "signal: interrupt"
+		}
+		if cmd.Wait(); cmd.ProcessState.String() != want || stderr.Len() > 0 {
+			t.Errorf("the server ended with %v, not %s, and said:\n%s", cmd.ProcessState, want, stderr.Bytes())
 		}
 	})
 	var address string

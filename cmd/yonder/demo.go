@@ -55,6 +55,7 @@ func demo(ctx context.Context, stdout, stderr io.Writer, address string) error {
 		return err
 	}
 	srv := yonder.Server{
+		Codecs:    []yonder.Codec{yonder.JSON},
 		Logger:    slog.New(slog.NewTextHandler(stderr, nil)),
 		Protocols: []yonder.Protocol{rpc.Protocol, jsonrpc.Protocol, session.Protocol, web.Protocol},
 	}

@@ -54,7 +54,7 @@ type Exotic struct {
 // sampleServer returns a server with functions of every shape. entered gets a value
 // whenever the procedure sleep is entered.
 func sampleServer(entered chan<- struct{}) *yonder.Server {
-	srv := new(yonder.Server)
+	srv := &yonder.Server{Codecs: []yonder.Codec{yonder.JSON}}
 	srv.Register("echo", func(e Everything) Everything { return e })
 	srv.Register("text", func(s string) string { return s })
 	srv.Register("any", func(v any) (string, any) { return fmt.Sprintf("%T", v), v })

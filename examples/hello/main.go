@@ -3,29 +3,32 @@
 //	go run ./examples/hello                            # both, in one process
 //	go run ./examples/hello -listen 127.0.0.1:1234     # the server alone
 //	go run ./examples/hello -connect 127.0.0.1:1234    # the client alone
+//
+// It is also what the size of a program is measured by, so it does without the packages
+// flag and os/signal, which the other examples use.
 package main
 
 import (
 	"cmp"
 	"context"
-	"flag"
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 )
 
 func main() {
-	listen := flag.String("listen", "", "only serve, on this `address`")
-	connect := flag.String("connect", "", "only call, the server at this `address`")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		flag.Usage()
+	var listen, connect string
+	switch args := os.Args[1:]; {
+	case len(args) == 0:
+	case len(args) == 2 && args[0] == "-listen":
+		listen = args[1]
+	case len(args) == 2 && args[0] == "-connect":
+		connect = args[1]
+	default:
+		fmt.Fprintln(os.Stderr, "usage: hello [-listen address | -connect address]")
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *listen, *connect); err != nil {
+	if err := run(context.Background(), listen, connect); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -41,12 +44,13 @@ func run(ctx context.Context, listen, connect string) error {
 		return err
 	}
 	srv := server()
-	go srv.Serve(l) // ends with Shutdown
 	if listen != "" {
 		fmt.Println("listening on", l.Addr())
-		<-ctx.Done()
-	} else if err = client(ctx, l.Addr().String()); err != nil {
+		return srv.Serve(l) // until the process is killed
+	}
+	go srv.Serve(l) // ends with Shutdown
+	if err := client(ctx, l.Addr().String()); err != nil {
 		return err
 	}
-	return srv.Shutdown(context.Background())
+	return srv.Shutdown(ctx)
 }

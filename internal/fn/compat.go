@@ -159,6 +159,11 @@ type scoped struct {
 
 func (s scoped) elem() scoped { return scoped{s.Elem, s.outer} }
 
+// inside returns t, the type of a field of struct s.
+func (s scoped) inside(t *Type) scoped {
+	return scoped{t, append(s.outer[:len(s.outer):len(s.outer)], s.Type)}
+}
+
 // resolve returns t, within the structs outer, or the struct that it refers to.
 func resolve(t *Type, outer []*Type) scoped {
 	if t.Kind == "ref" {
@@ -260,6 +265,15 @@ func (t *Type) class() string {
 	return t.Kind
 }
 
+// names reports whether the keys of a map may be the names of fields.
+func (t *Type) names() bool {
+	switch t.class() {
+	case "string", "text", "any":
+		return true
+	}
+	return false
+}
+
 // fields compares the structs or maps a and b, which from and to point to.
 func (c *comparer) fields(a, b, from, to scoped) *mismatch {
 	pair := [2]*Type{a.Type, b.Type}
@@ -273,17 +287,17 @@ func (c *comparer) fields(a, b, from, to scoped) *mismatch {
 	if a.Kind == "map" {
 		one, other = b, a
 	}
-	if other.Kind == "map" && other.Key.class() != "string" && other.Key.class() != "text" && other.Key.class() != "any" {
+	if other.Kind == "map" && !other.Key.names() {
 		return &mismatch{from: from, to: to}
 	}
 	common := false
 	for i, f := range one.Fields {
-		ft := scoped{f.Type, append(one.outer[:len(one.outer):len(one.outer)], one.Type)}
+		ft := one.inside(f.Type)
 		var ot scoped
 		if other.Kind == "map" {
 			ot = other.elem()
 		} else if o := c.field(other.Fields, i, f.Name); o != nil {
-			ot = scoped{o.Type, append(other.outer[:len(other.outer):len(other.outer)], other.Type)}
+			ot = other.inside(o.Type)
 		} else {
 			continue
 		}

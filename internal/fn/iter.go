@@ -13,32 +13,21 @@ func (s *Slot) Range(v reflect.Value, yield func(elem reflect.Value) bool) error
 	if v.IsNil() {
 		return nil
 	}
-	// reflect costs several allocations an element, so common types go without.
+	// reflect costs several allocations an element, so common types go without. Each type adds
+	// 3 KB to every program.
 	switch seq := v.Interface().(type) {
 	case iter.Seq2[int, error]:
-		return range2(seq, yield)
+		return rangeOver(seq, yield)
 	case iter.Seq2[int64, error]:
-		return range2(seq, yield)
+		return rangeOver(seq, yield)
 	case iter.Seq2[float64, error]:
-		return range2(seq, yield)
+		return rangeOver(seq, yield)
 	case iter.Seq2[string, error]:
-		return range2(seq, yield)
+		return rangeOver(seq, yield)
 	case iter.Seq2[[]byte, error]:
-		return range2(seq, yield)
+		return rangeOver(seq, yield)
 	case iter.Seq2[any, error]:
-		return range2(seq, yield)
-	case iter.Seq[int]:
-		return range1(seq, yield)
-	case iter.Seq[int64]:
-		return range1(seq, yield)
-	case iter.Seq[float64]:
-		return range1(seq, yield)
-	case iter.Seq[string]:
-		return range1(seq, yield)
-	case iter.Seq[[]byte]:
-		return range1(seq, yield)
-	case iter.Seq[any]:
-		return range1(seq, yield)
+		return rangeOver(seq, yield)
 	}
 	if s.Kind == Seq {
 		for elem := range v.Seq() {
@@ -60,25 +49,34 @@ func (s *Slot) Range(v reflect.Value, yield func(elem reflect.Value) bool) error
 	return nil
 }
 
-func range1[T any](seq iter.Seq[T], yield func(reflect.Value) bool) error {
-	for elem := range seq {
-		if !yield(reflect.ValueOf(&elem).Elem()) {
-			break
-		}
-	}
-	return nil
+func rangeOver[T any](seq iter.Seq2[T, error], yield func(reflect.Value) bool) error {
+	l := &forLoop{yield: yield}
+	seq(func(elem T, err error) bool { return l.step(reflect.ValueOf(&elem).Elem(), err) })
+	return l.end()
 }
 
-func range2[T any](seq iter.Seq2[T, error], yield func(reflect.Value) bool) error {
-	for elem, err := range seq {
-		if err != nil {
-			return err
-		}
-		if !yield(reflect.ValueOf(&elem).Elem()) {
-			break
-		}
+// forLoop is a for statement over an iterator. What the compiler makes of one is larger, and
+// there is one for each type.
+type forLoop struct {
+	yield func(elem reflect.Value) bool
+	err   error
+	over  bool
+}
+
+// step is one round of the loop.
+func (l *forLoop) step(elem reflect.Value, err error) bool {
+	if l.over {
+		panic("yonder: the iterator went on after it was told to stop")
 	}
-	return nil
+	l.over = true // if yield panics, too
+	l.err = err
+	l.over = err != nil || !l.yield(elem)
+	return !l.over
+}
+
+func (l *forLoop) end() error {
+	l.over = true
+	return l.err
 }
 
 // Iter makes an iterator of type s.Type. Each loop over it calls run once, which passes the
@@ -88,76 +86,62 @@ func range2[T any](seq iter.Seq2[T, error], yield func(reflect.Value) bool) erro
 func (s *Slot) Iter(run func(yield func(elem reflect.Value) bool) error) reflect.Value {
 	switch s.Type {
 	case reflect.TypeFor[iter.Seq2[int, error]]():
-		return iter2[int](run)
+		return iterOf[int](s, run)
 	case reflect.TypeFor[iter.Seq2[int64, error]]():
-		return iter2[int64](run)
+		return iterOf[int64](s, run)
 	case reflect.TypeFor[iter.Seq2[float64, error]]():
-		return iter2[float64](run)
+		return iterOf[float64](s, run)
 	case reflect.TypeFor[iter.Seq2[string, error]]():
-		return iter2[string](run)
+		return iterOf[string](s, run)
 	case reflect.TypeFor[iter.Seq2[[]byte, error]]():
-		return iter2[[]byte](run)
+		return iterOf[[]byte](s, run)
 	case reflect.TypeFor[iter.Seq2[any, error]]():
-		return iter2[any](run)
-	case reflect.TypeFor[iter.Seq[int]]():
-		return iter1[int](run)
-	case reflect.TypeFor[iter.Seq[int64]]():
-		return iter1[int64](run)
-	case reflect.TypeFor[iter.Seq[float64]]():
-		return iter1[float64](run)
-	case reflect.TypeFor[iter.Seq[string]]():
-		return iter1[string](run)
-	case reflect.TypeFor[iter.Seq[[]byte]]():
-		return iter1[[]byte](run)
-	case reflect.TypeFor[iter.Seq[any]]():
-		return iter1[any](run)
+		return iterOf[any](s, run)
 	}
 	return reflect.MakeFunc(s.Type, func(in []reflect.Value) []reflect.Value {
 		args := []reflect.Value{{}}
 		if s.Kind == Seq2 {
 			args = append(args, reflect.Zero(errorType))
 		}
-		broke := false
-		err := run(func(elem reflect.Value) bool {
-			if !broke {
-				args[0] = elem
-				broke = !in[0].Call(args)[0].Bool()
+		s.drive(run, func(elem any, err error) bool {
+			args[0] = reflect.ValueOf(elem).Elem()
+			if err != nil {
+				last := err // in memory of its own only here
+				args[1] = reflect.ValueOf(&last).Elem()
 			}
-			return !broke
+			return in[0].Call(args)[0].Bool()
 		})
-		if err != nil && !broke && s.Kind == Seq2 {
-			in[0].Call([]reflect.Value{reflect.Zero(s.Elem), reflect.ValueOf(&err).Elem()})
-		}
 		return nil
 	})
 }
 
-func iter1[T any](run func(func(reflect.Value) bool) error) reflect.Value {
-	return reflect.ValueOf(iter.Seq[T](func(yield func(T) bool) {
-		broke := false
-		_ = run(func(v reflect.Value) bool { // a Seq has no place for the error
-			if !broke {
-				elem, _ := reflect.TypeAssert[T](v)
-				broke = !yield(elem)
-			}
-			return !broke
-		})
-	}))
+// drive is one loop over an iterator that Iter made, up to the user's yield, which is given a
+// pointer to each element.
+func (s *Slot) drive(run func(func(reflect.Value) bool) error, yield func(elem any, err error) bool) {
+	broke := false
+	err := run(func(v reflect.Value) bool {
+		if !broke {
+			broke = !yield(pointer(v, s.Elem), nil)
+		}
+		return !broke
+	})
+	if err != nil && !broke && s.Kind == Seq2 { // a Seq has no place for the error
+		yield(reflect.New(s.Elem).Interface(), err)
+	}
 }
 
-func iter2[T any](run func(func(reflect.Value) bool) error) reflect.Value {
+// pointer returns a pointer to v, or to a copy, as a *t.
+func pointer(v reflect.Value, t reflect.Type) any {
+	if !v.CanAddr() || v.Type() != t {
+		p := reflect.New(t)
+		p.Elem().Set(v)
+		return p.Interface()
+	}
+	return v.Addr().Interface()
+}
+
+func iterOf[T any](s *Slot, run func(func(reflect.Value) bool) error) reflect.Value {
 	return reflect.ValueOf(iter.Seq2[T, error](func(yield func(T, error) bool) {
-		broke := false
-		err := run(func(v reflect.Value) bool {
-			if !broke {
-				elem, _ := reflect.TypeAssert[T](v)
-				broke = !yield(elem, nil)
-			}
-			return !broke
-		})
-		if err != nil && !broke {
-			var zero T
-			yield(zero, err)
-		}
+		s.drive(run, func(elem any, err error) bool { return yield(*elem.(*T), err) })
 	}))
 }

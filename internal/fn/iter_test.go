@@ -202,6 +202,42 @@ func TestRangeToIter(t *testing.T) {
 	}
 }
 
+// An iterator that goes on after it was told to stop, or after it ended, panics, and whoever made
+// it is not asked for more.
+func TestRangeGoesOn(t *testing.T) {
+	type named func(yield func(int, error) bool)
+	for name, wrap := range map[string]func(iter.Seq2[int, error]) any{
+		"fast":    func(seq iter.Seq2[int, error]) any { return seq },
+		"reflect": func(seq iter.Seq2[int, error]) any { return named(seq) },
+	} {
+		var kept func(int, error) bool
+		for what, seq := range map[string]iter.Seq2[int, error]{
+			"after a break": func(yield func(int, error) bool) {
+				yield(1, nil)
+				yield(2, nil)
+			},
+			"after an error": func(yield func(int, error) bool) {
+				yield(1, errors.New("failed"))
+				yield(2, nil)
+			},
+			"after its end": func(yield func(int, error) bool) { kept = yield },
+		} {
+			panicked, calls := false, 0
+			func() {
+				defer func() { panicked = recover() != nil }()
+				v := wrap(seq)
+				slotOf(t, v).Range(reflect.ValueOf(v), func(reflect.Value) bool { calls++; return false })
+				if what == "after its end" {
+					kept(1, nil)
+				}
+			}()
+			if !panicked || calls > 1 {
+				t.Errorf("%s, %s: panicked: %t, after %d elements", name, what, panicked, calls)
+			}
+		}
+	}
+}
+
 func BenchmarkRange(b *testing.B) {
 	for name, seq := range map[string]any{
 		"fast": iter.Seq2[int, error](func(yield func(int, error) bool) {
@@ -221,7 +257,7 @@ func BenchmarkRange(b *testing.B) {
 }
 
 func BenchmarkIter(b *testing.B) {
-	one := reflect.ValueOf(1)
+	one := reflect.New(reflect.TypeFor[int]()).Elem() // as what has been decoded is
 	run := func(yield func(reflect.Value) bool) error {
 		for yield(one) {
 		}

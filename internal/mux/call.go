@@ -250,31 +250,25 @@ func (c *Conn) waitLocked(ctx context.Context, callback bool) (uint16, error) {
 		err = ctx.Err()
 	}
 	c.mu.Lock()
-	granted := true
-	for i, other := range c.waiters {
-		if other == w {
-			granted = false
-			c.waiters = append(c.waiters[:i], c.waiters[i+1:]...)
-			break
-		}
-	}
 	switch {
 	case w.refused:
 		return 0, c.refusalLocked(callback)
-	case err != nil && granted:
+	case err == nil:
+		return w.slot, nil
+	case w.granted:
 		c.freeLocked(w.slot)
-		return 0, err
-	case err != nil:
-		return 0, err
+	default:
+		i := slices.Index(c.waiters, w)
+		c.waiters = slices.Delete(c.waiters, i, i+1)
 	}
-	return w.slot, nil
+	return 0, err
 }
 
 // grantLocked gives a slot to the call that has waited longest.
 func (c *Conn) grantLocked(slot uint16) {
 	w := c.waiters[0]
 	c.waiters = c.waiters[1:]
-	w.slot = slot
+	w.slot, w.granted = slot, true
 	close(w.ready)
 }
 
@@ -309,7 +303,7 @@ func (o *Outgoing) Wait(ctx context.Context) error {
 		select {
 		case <-o.ready:
 		case <-done:
-			if o.Abandon(ctx.Err()) {
+			if o.Abandon(ctx.Err(), ctx.Err()) {
 				return ctx.Err()
 			}
 			<-o.ready
@@ -321,9 +315,9 @@ func (o *Outgoing) Wait(ctx context.Context) error {
 	return o.err
 }
 
-// Abandon tells the callee that nobody waits for its answer, and ends the streams
-// of the call. It reports whether the response had not come yet.
-func (o *Outgoing) Abandon(cause error) bool {
+// Abandon tells the callee that nobody waits for its answer, which is err of a context, and
+// ends the streams of the call with cause. It reports whether the response had not come yet.
+func (o *Outgoing) Abandon(err, cause error) bool {
 	c := o.conn
 	c.mu.Lock()
 	first := o.state == awaiting
@@ -336,7 +330,7 @@ func (o *Outgoing) Abandon(cause error) bool {
 		return first
 	}
 	code := byte(wire.CodeCanceled)
-	if cause == context.DeadlineExceeded {
+	if err == context.DeadlineExceeded {
 		code = wire.CodeDeadline
 	}
 	c.w.mu.Lock()

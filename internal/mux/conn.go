@@ -77,7 +77,10 @@ func (e *LostError) Error() string { return "connection lost: " + e.Err.Error() 
 func (e *LostError) Unwrap() error { return e.Err }
 
 // A ProtocolError says what a peer did that the protocol does not allow.
-type ProtocolError struct{ Reason string }
+type ProtocolError struct {
+	Reason  string
+	refused bool // by Config.Accept
+}
 
 func (e *ProtocolError) Error() string { return "protocol error: " + e.Reason }
 
@@ -168,6 +171,7 @@ type watch struct {
 type waiter struct {
 	slot     uint16
 	ready    chan struct{} // closed when the slot is granted, or the call cannot begin any more
+	granted  bool
 	refused  bool
 	callback bool
 }
@@ -218,6 +222,14 @@ func (c *Conn) Run() error {
 	var bad *ProtocolError
 	if errors.As(err, &bad) {
 		c.abort(bad)
+		if bad.refused && !c.cfg.Dialer {
+			// Not io.Copy, which adds 65 KB to every program: what it can do with sockets.
+			buf := make([]byte, 4096)
+			for err = nil; err == nil; {
+				_, err = c.conn.Read(buf)
+			}
+			c.end(bad)
+		}
 	} else {
 		c.lost(err)
 	}
@@ -339,13 +351,20 @@ func (c *Conn) endAfterWritesLocked(err error, linger time.Duration) {
 	}()
 }
 
-// abort ends the connection because of what the peer did, and tells it.
+// abort ends the connection because of what the peer did, and tells it. A dialing side whose
+// HELLO is refused finds out why by itself, if it can read ours: so it is left to close the
+// connection. To close it with something unread could take from it what it has not read.
 func (c *Conn) abort(why *ProtocolError) {
 	c.mu.Lock()
 	c.w.mu.Lock()
 	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, wire.CodeInternal, why.Error()))
 	c.w.kickAndUnlock(handOver)
-	c.endAfterWritesLocked(why, maxLinger/4)
+	if why.refused && !c.cfg.Dialer {
+		c.ending = why
+		time.AfterFunc(maxLinger/4, func() { c.end(why) })
+	} else {
+		c.endAfterWritesLocked(why, maxLinger/4)
+	}
 	c.mu.Unlock()
 }
 
@@ -510,7 +529,7 @@ func (l *later) run() {
 func (c *Conn) greeted(g *wire.Greeting) error {
 	if c.cfg.Accept != nil {
 		if err := c.cfg.Accept(g); err != nil {
-			return violation("%v", err)
+			return &ProtocolError{Reason: err.Error(), refused: true}
 		}
 	}
 	c.mu.Lock()

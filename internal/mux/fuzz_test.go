@@ -224,7 +224,7 @@ func fuzzConn(t *testing.T, p *program) {
 			}
 		case 2:
 			if len(own) > 0 {
-				own[p.next(len(own))].Abandon(context.Canceled)
+				own[p.next(len(own))].Abandon(context.Canceled, context.Canceled)
 			}
 		case 3:
 			c.Shutdown(&GoAwayError{Code: wire.CodeUnavailable, Reason: "going"})
@@ -438,7 +438,7 @@ func converse(ctx context.Context, c *Conn, q *Request, streams int) (wrong erro
 	if err := o.Wait(ctx); err != nil {
 		return nil
 	}
-	stop := context.AfterFunc(ctx, func() { o.Abandon(ctx.Err()) })
+	stop := context.AfterFunc(ctx, func() { o.Abandon(ctx.Err(), ctx.Err()) })
 	defer stop()
 	var results, n int
 	if !o.Failed {
@@ -449,7 +449,7 @@ func converse(ctx context.Context, c *Conn, q *Request, streams int) (wrong erro
 	for i := range results {
 		r, err := o.RecvStream(uint8(i + 1))
 		if err != nil {
-			o.Abandon(context.Canceled)
+			o.Abandon(context.Canceled, context.Canceled)
 			break
 		}
 		if n%4 == 3 { // leaves early
@@ -462,7 +462,7 @@ func converse(ctx context.Context, c *Conn, q *Request, streams int) (wrong erro
 		}
 	}
 	if !o.Ended() && results == 0 {
-		o.Abandon(context.Canceled)
+		o.Abandon(context.Canceled, context.Canceled)
 	}
 	return wrong
 }

@@ -20,7 +20,7 @@ type pace struct {
 	measuring bool
 	mark      uint64
 	since     time.Time
-	least     time.Duration // of those made since there was last nothing on its way
+	least     time.Duration // of those made since there was last next to nothing on its way
 }
 
 const (
@@ -45,7 +45,7 @@ func (p *pace) room() bool {
 
 // send counts what is about to be sent.
 func (p *pace) send(n int) {
-	if p.sent == p.taken {
+	if p.sent-p.taken < takenStep { // the peer may have taken all: it need not say so of less
 		p.least, p.measuring = 0, false
 	}
 	p.sent += uint64(n)

@@ -287,6 +287,7 @@ func (t *transport) exchange(ctx context.Context, call *yonder.Call, arg, reply 
 		if err != ErrShutdown || again == 2 {
 			return err
 		}
+		<-c.over // at once: what reads has said so
 	}
 }
 

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -131,7 +130,7 @@ func (protocol) ServeConn(ctx context.Context, srv *yonder.Server, conn net.Conn
 		}
 		return nil
 	}
-	if _, ok := errors.AsType[net.Error](err); !ok && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if !pc.lost {
 		codec.logger.Warn("yonder: connection closed", "protocol", protocolName, "peer", conn.RemoteAddr().String(), "reason", err)
 	}
 	return err
@@ -147,6 +146,7 @@ type patientConn struct {
 	// These are the reading goroutine's.
 	within bool // a message has begun
 	timed  bool // there is a deadline
+	lost   bool // reading has failed
 }
 
 func (c *patientConn) Read(b []byte) (int, error) {
@@ -159,7 +159,9 @@ func (c *patientConn) Read(b []byte) (int, error) {
 		c.SetReadDeadline(time.Time{})
 		c.timed = false
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	c.lost = c.lost || err != nil
+	return n, err
 }
 
 func (c *patientConn) Write(b []byte) (n int, err error) {

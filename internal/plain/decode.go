@@ -1,0 +1,214 @@
+package plain
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"reflect"
+)
+
+// maxInflation is how much larger than the bytes behind its head the memory of a slice may be. What
+// claims more is left to the library, which makes it only once all of the data is well-formed.
+const maxInflation = 64
+
+// Decode reads one value from the front of data into what into points to, and returns the bytes
+// behind it. If it does not understand everything, it reports false and leaves into as it was: the
+// library has the last word. So it does where something is there already, with which the library
+// would merge the value. It withstands any data.
+func Decode(data []byte, into any) (rest []byte, ok bool) {
+	if into == nil {
+		return nil, false
+	}
+	v := reflect.ValueOf(into)
+	p := planOf(v.Type())
+	if p == nil || p.kind != reflect.Pointer || v.IsNil() {
+		return nil, false
+	}
+	p, v = p.elem, v.Elem()
+	if !isZero(p, v, false) {
+		return nil, false
+	}
+	if rest, ok = decode(p, data, v); !ok {
+		isZero(p, v, true)
+	}
+	return rest, ok
+}
+
+// isZero reports whether nothing that decoding writes to is set in v, or makes it so. It tells -0
+// from 0, as reflect's does not.
+func isZero(p *plan, v reflect.Value, clear bool) bool {
+	n := len(p.fields)
+	switch {
+	case p.kind == reflect.Struct:
+	case p.kind == reflect.Array && !p.bytes:
+		n = p.len
+	case clear:
+		v.SetZero()
+		return true
+	case p.kind == reflect.Float32 || p.kind == reflect.Float64:
+		return math.Float64bits(v.Float()) == 0
+	default:
+		return v.IsZero()
+	}
+	for i := range n {
+		part, of := v, p.elem
+		if p.kind == reflect.Struct {
+			part, of = v.Field(p.fields[i].index), p.fields[i].plan
+		} else {
+			part = v.Index(i)
+		}
+		if !isZero(of, part, clear) {
+			return false
+		}
+	}
+	return true
+}
+
+// decode reads one value into v, which is zero. If it fails, parts of v may have been written.
+func decode(p *plan, data []byte, v reflect.Value) (rest []byte, ok bool) {
+	if len(data) == 0 {
+		return nil, false
+	}
+	first := data[0]
+	switch p.kind {
+	case reflect.Bool:
+		if first != simpleFalse && first != simpleTrue {
+			return nil, false
+		}
+		v.SetBool(first == simpleTrue)
+		return data[1:], true
+	case reflect.Pointer:
+		if first == simpleNull {
+			return data[1:], true
+		}
+		v.Set(reflect.New(p.elem.typ))
+		return decode(p.elem, data, v.Elem())
+	case reflect.Slice:
+		if first == simpleNull {
+			return data[1:], true
+		}
+	case reflect.Float32, reflect.Float64:
+		return decodeFloat(data, v)
+	}
+
+	major, n, rest, ok := cutHead(data)
+	if !ok {
+		return nil, false
+	}
+	switch p.kind {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		i := int64(n)
+		if major == majorNegative {
+			i = ^i
+		}
+		if major > majorNegative || n > math.MaxInt64 || v.OverflowInt(i) {
+			return nil, false
+		}
+		v.SetInt(i)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		if major != majorUint || v.OverflowUint(n) {
+			return nil, false
+		}
+		v.SetUint(n)
+	case reflect.String:
+		if major != majorText || n > uint64(len(rest)) {
+			return nil, false
+		}
+		v.SetString(string(rest[:n]))
+		return rest[n:], true
+	case reflect.Slice:
+		if p.bytes {
+			if major != majorBytes || n > uint64(len(rest)) {
+				return nil, false
+			}
+			b := make([]byte, n)
+			copy(b, rest)
+			v.SetBytes(b)
+			return rest[n:], true
+		}
+		if major != majorArray || n > uint64(len(rest)) || n > maxInflation*uint64(len(rest))/max(p.elem.size, 1) {
+			return nil, false
+		}
+		if n == 0 {
+			v.Set(p.empty)
+			return rest, true
+		}
+		v.Grow(int(n)) // not MakeSlice, which allocates the slice's head, too
+		v.SetLen(int(n))
+		v.SetCap(int(n))
+		return decodeList(p, rest, v, int(n))
+	case reflect.Array:
+		if p.bytes {
+			if major != majorBytes || n != uint64(p.len) || n > uint64(len(rest)) {
+				return nil, false
+			}
+			copy(v.Bytes(), rest[:n])
+			return rest[n:], true
+		}
+		if major != majorArray || n != uint64(p.len) {
+			return nil, false
+		}
+		return decodeList(p, rest, v, p.len)
+	case reflect.Struct:
+		if major != majorMap || n > uint64(len(p.fields)) {
+			return nil, false
+		}
+		return decodeFields(p, rest, v, int(n))
+	}
+	return rest, true
+}
+
+func decodeFloat(data []byte, v reflect.Value) (rest []byte, ok bool) {
+	var f float64
+	switch first := data[0]; {
+	case first == simpleFloat64 && len(data) >= 9:
+		f, data = math.Float64frombits(binary.BigEndian.Uint64(data[1:])), data[9:]
+	case first == simpleFloat32 && len(data) >= 5:
+		f, data = float64(math.Float32frombits(binary.BigEndian.Uint32(data[1:]))), data[5:]
+	default: // halves, and integers
+		return nil, false
+	}
+	if v.OverflowFloat(f) {
+		return nil, false
+	}
+	v.SetFloat(f)
+	return data, true
+}
+
+func decodeList(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok bool) {
+	for i := range n {
+		if data, ok = decode(p.elem, data, v.Index(i)); !ok {
+			return nil, false
+		}
+	}
+	return data, true
+}
+
+// decodeFields reads n pairs of a name and a value. The names are compared as they are encoded, first
+// with that of the field which follows the last one: mostly they come in the struct's order.
+func decodeFields(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok bool) {
+	var seen uint64
+	next := 0
+	for range n {
+		tried := 0
+		for ; tried < len(p.fields); tried++ {
+			if next == len(p.fields) {
+				next = 0
+			}
+			if bytes.HasPrefix(data, p.fields[next].key) {
+				break
+			}
+			next++
+		}
+		if tried == len(p.fields) || seen&(1<<next) != 0 {
+			return nil, false
+		}
+		seen |= 1 << next
+		f := &p.fields[next]
+		if data, ok = decode(f.plan, data[len(f.key):], v.Field(f.index)); !ok {
+			return nil, false
+		}
+		next++
+	}
+	return data, true
+}

@@ -1,0 +1,187 @@
+package plain
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"reflect"
+)
+
+// Encode appends v to buf and reports whether it did: if the type of v is not plain, buf is as it
+// was.
+func Encode(buf *bytes.Buffer, v any) bool {
+	if v == nil {
+		return false
+	}
+	value := reflect.ValueOf(v)
+	p := planOf(value.Type())
+	if p == nil {
+		return false
+	}
+	buf.Grow(minBuffer)
+	e := encoder{buf, buf.AvailableBuffer()}
+	e.value(p, value)
+	buf.Write(e.b)
+	return true
+}
+
+// flushAt is how many bytes an encoder collects before it gives them to the buffer, so that a large
+// value is not copied whole, nor needs twice its memory.
+const flushAt = 4 << 10
+
+// minBuffer is how much room an encoder wants at first, in bytes, so that a new buffer does not grow
+// in small steps.
+const minBuffer = 64
+
+type encoder struct {
+	buf *bytes.Buffer
+	b   []byte // follows what is in buf, mostly in the memory that it has left
+}
+
+// head appends the head of a data item in its shortest form. RFC 8949, section 3. It is not inlined
+// so that programs stay small.
+//
+//go:noinline
+func (e *encoder) head(major byte, n uint64) {
+	switch {
+	case n < 24:
+		e.b = append(e.b, major|byte(n))
+	case n < 1<<8:
+		e.b = append(e.b, major|24, byte(n))
+	case n < 1<<16:
+		e.b = binary.BigEndian.AppendUint16(append(e.b, major|25), uint16(n))
+	case n < 1<<32:
+		e.b = binary.BigEndian.AppendUint32(append(e.b, major|26), uint32(n))
+	default:
+		e.b = binary.BigEndian.AppendUint64(append(e.b, major|27), n)
+	}
+}
+
+//go:noinline
+func (e *encoder) flush() {
+	e.buf.Write(e.b)
+	e.b = e.buf.AvailableBuffer()
+}
+
+func (e *encoder) value(p *plan, v reflect.Value) {
+	switch p.kind {
+	case reflect.Bool:
+		if v.Bool() {
+			e.head(simpleTrue, 0)
+		} else {
+			e.head(simpleFalse, 0)
+		}
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		if n := v.Int(); n < 0 {
+			e.head(majorNegative, uint64(^n))
+		} else {
+			e.head(majorUint, uint64(n))
+		}
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		e.head(majorUint, v.Uint())
+	case reflect.Float32, reflect.Float64:
+		e.float(p.kind, v.Float())
+	case reflect.String:
+		s := v.String()
+		e.head(majorText, uint64(len(s)))
+		if len(s) < flushAt {
+			e.b = append(e.b, s...)
+			break
+		}
+		e.flush()
+		e.buf.WriteString(s)
+		e.b = e.buf.AvailableBuffer()
+	case reflect.Pointer:
+		if v.IsNil() {
+			e.head(simpleNull, 0)
+		} else {
+			e.value(p.elem, v.Elem())
+		}
+	case reflect.Slice:
+		switch {
+		case v.IsNil():
+			e.head(simpleNull, 0)
+		case p.bytes:
+			e.bytes(v.Bytes())
+		default:
+			e.list(p, v, v.Len())
+		}
+	case reflect.Array:
+		if p.bytes {
+			e.head(majorBytes, uint64(p.len))
+			for i := range p.len { // its memory may not be addressable
+				e.b = append(e.b, byte(v.Index(i).Uint()))
+			}
+		} else {
+			e.list(p, v, p.len)
+		}
+	case reflect.Struct:
+		n := len(p.fields)
+		if p.sparse {
+			for i := range p.fields {
+				if f := &p.fields[i]; f.omitEmpty && isEmpty(f.plan, v.Field(f.index)) {
+					n--
+				}
+			}
+		}
+		e.head(majorMap, uint64(n))
+		for i := range p.fields {
+			f := &p.fields[i]
+			fv := v.Field(f.index)
+			if f.omitEmpty && isEmpty(f.plan, fv) {
+				continue
+			}
+			e.b = append(e.b, f.key...)
+			e.value(f.plan, fv)
+		}
+	}
+}
+
+func (e *encoder) bytes(b []byte) {
+	e.head(majorBytes, uint64(len(b)))
+	if len(b) < flushAt {
+		e.b = append(e.b, b...)
+		return
+	}
+	e.flush()
+	e.buf.Write(b)
+	e.b = e.buf.AvailableBuffer()
+}
+
+func (e *encoder) list(p *plan, v reflect.Value, n int) {
+	e.head(majorArray, uint64(n))
+	for i := range n {
+		e.value(p.elem, v.Index(i))
+		if len(e.b) >= flushAt {
+			e.flush()
+		}
+	}
+}
+
+// float appends numbers at their own size, and what is not one as a half.
+func (e *encoder) float(kind reflect.Kind, f float64) {
+	var half byte
+	switch {
+	case f != f:
+		half = 0x7e
+	case f > math.MaxFloat64:
+		half = 0x7c
+	case f < -math.MaxFloat64:
+		half = 0xfc
+	case kind == reflect.Float32:
+		e.b = binary.BigEndian.AppendUint32(append(e.b, simpleFloat32), math.Float32bits(float32(f)))
+		return
+	default:
+		e.b = binary.BigEndian.AppendUint64(append(e.b, simpleFloat64), math.Float64bits(f))
+		return
+	}
+	e.b = append(e.b, simpleFloat16, half, 0)
+}
+
+// isEmpty reports whether a field with omitempty is left out.
+func isEmpty(p *plan, v reflect.Value) bool {
+	if p.kind == reflect.Slice {
+		return v.Len() == 0
+	}
+	return v.IsZero() // as is -0
+}
