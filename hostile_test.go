@@ -449,7 +449,7 @@ func TestHostileSilence(t *testing.T) {
 			p.parts(id(0), 1<<20)
 			p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id(0)}, 0, 1, 2, 3)
 		}},
-		{"calls without reading", "no sign of life", func(p *rawPeer) {
+		{"calls without reading", "connection lost", func(p *rawPeer) {
 			p.conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 			p.greet()
 			p.name()
