@@ -449,7 +449,7 @@ func TestHostileSilence(t *testing.T) {
 			p.parts(id(0), 1<<20)
 			p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id(0)}, 0, 1, 2, 3)
 		}},
-		{"calls without reading", "no sign of life", func(p *rawPeer) {
+		{"calls without reading", "connection lost", func(p *rawPeer) {
 			p.conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 			p.greet()
 			p.name()
@@ -724,6 +724,7 @@ func TestHostileServers(t *testing.T) {
 		{"calls of what is not there", "", ok, yonder.Unavailable, "connection lost",
 			func(p *rawPeer) {
 				p.greet()
+				p.until(wire.Request) // which is answered at the end
 				p.name()
 				p.request(id(0), echoes, 7)
 				p.send(wire.Header{Type: wire.Request, Flags: wire.Callback, ID: id(1)}, 0, 1, 0, 0, 0)

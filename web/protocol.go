@@ -74,10 +74,8 @@ func (p *protocol) ServeConn(ctx context.Context, s *yonder.Server, conn net.Con
 		return errors.New("HTTP within a connection that HTTP has made")
 	}
 	limits := s.Limits.WithDefaults()
-	c := &connection{
-		ctx: ctx, handler: p.handler(ctx, s), patience: limits.KeepAlive, ended: make(chan struct{}),
-		Conn: &patientConn{conn, limits.KeepAlive},
-	}
+	patient := &patientConn{Conn: conn, patience: limits.KeepAlive}
+	c := &connection{Conn: patient, patient: patient, ctx: ctx, handler: p.handler(ctx, s), ended: make(chan struct{})}
 	defer c.Close()
 	logger := s.Logger
 	if logger == nil {
@@ -114,12 +112,12 @@ func within(conn any) bool {
 // connection is one connection, as the listener of an HTTP server that has no other.
 type connection struct {
 	net.Conn
-	ctx      context.Context // ends with Shutdown
-	srv      *http.Server
-	handler  http.Handler
-	patience time.Duration
-	ended    chan struct{} // closed when nobody needs the connection any more
-	end      sync.Once
+	patient *patientConn    // the same
+	ctx     context.Context // ends with Shutdown
+	srv     *http.Server
+	handler http.Handler
+	ended   chan struct{} // closed when nobody needs the connection any more
+	end     sync.Once
 
 	mu       sync.Mutex
 	accepted bool
@@ -199,10 +197,9 @@ func (c *connection) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.TLS == nil {
 		r.TLS = TLS(c.Conn)
 	}
-	if r.Body != http.NoBody && c.patience >= 0 {
-		body := &patientBody{r.Body, http.NewResponseController(w), c.patience}
-		body.wait() // the HTTP server reads what the handler leaves
-		r.Body = body
+	if r.Body != http.NoBody && c.patient.patience >= 0 {
+		c.patient.hurry() // the HTTP server reads what the handler leaves
+		r.Body = &patientBody{r.Body, c.patient}
 	}
 	c.handler.ServeHTTP(w, r)
 }
@@ -212,6 +209,35 @@ func (c *connection) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type patientConn struct {
 	net.Conn
 	patience time.Duration
+
+	mu    sync.Mutex // guards until, and makes what is set of it last
+	until time.Time  // the deadline of reads that the HTTP server or a handler has set; zero: none
+}
+
+// SetReadDeadline implements [net.Conn].
+func (c *patientConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.until = t
+	return c.Conn.SetReadDeadline(t)
+}
+
+// hurry has the next read end within patience, or earlier if that has been set.
+func (c *patientConn) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := time.Now().Add(c.patience)
+	if !c.until.IsZero() && c.until.Before(t) {
+		t = c.until
+	}
+	c.Conn.SetReadDeadline(t)
+}
+
+// rest undoes hurry.
+func (c *patientConn) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Conn.SetReadDeadline(c.until)
 }
 
 func (c *patientConn) Write(b []byte) (n int, err error) {
@@ -249,17 +275,14 @@ func (c *patientConn) CloseWrite() error {
 // patientBody is the body of a request whose next part must come within patience.
 type patientBody struct {
 	io.ReadCloser
-	control  *http.ResponseController
-	patience time.Duration
+	conn *patientConn
 }
 
-func (b *patientBody) wait() { b.control.SetReadDeadline(time.Now().Add(b.patience)) }
-
 func (b *patientBody) Read(p []byte) (int, error) {
-	b.wait()
+	b.conn.hurry()
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
-		b.control.SetReadDeadline(time.Time{}) // the HTTP server goes on reading, to see the peer go
+		b.conn.rest() // the HTTP server goes on reading, to see the peer go
 	}
 	return n, err
 }

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/rpc"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -709,6 +710,54 @@ func TestPatience(t *testing.T) {
 		conn.Close()
 		srv.Close()
 	})
+}
+
+// A handler that sets a deadline for the body has it kept, however steadily the body trickles.
+func TestBodyDeadline(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		config web.Config
+		want   int
+	}{
+		{"a handler's own", web.Config{Other: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := io.ReadAll(r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("reading the body: %v", err)
+			}
+			w.WriteHeader(http.StatusRequestTimeout)
+		})}, http.StatusRequestTimeout},
+		{"JSON-RPC's BodyTimeout", web.Config{}, http.StatusRequestTimeout},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := server(t, &c.config)
+				conn, _ := inMemory(srv)
+				path := "/"
+				if c.config.Other == nil {
+					path = "/jsonrpc"
+				}
+				begin := time.Now()
+				done := make(chan struct{})
+				go func() { // ends when the connection does
+					defer close(done)
+					_, err := io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\r\n\r\n")
+					for err == nil {
+						time.Sleep(time.Second)
+						_, err = io.WriteString(conn, " ")
+					}
+				}()
+				if status, body := ask(t, conn, ""); status != c.want {
+					t.Errorf("%d %q, want %d", status, body, c.want)
+				}
+				if took := time.Since(begin); took != 30*time.Second {
+					t.Errorf("it took %v, want 30s", took)
+				}
+				conn.Close()
+				<-done
+				srv.Close()
+			})
+		})
+	}
 }
 
 func TestShutdown(t *testing.T) {
