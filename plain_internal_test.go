@@ -161,14 +161,16 @@ type (
 	plainName string
 	plainByte uint8
 	plainAny  struct {
-		B    bool `json:"b"`
-		I    int
-		I8   int8      `cbor:"i8" json:"other"`
-		U16  uint16    `json:",omitempty"`
-		U    uint64    `json:"u,omitempty"`
-		F    float32   `json:"f,omitempty"`
+		B   bool `json:"b"`
+		I   int
+		I8  int8    `cbor:"i8" json:"other"`
+		U16 uint16  `json:",omitempty"`
+		U   uint64  `json:"u,omitempty"`
+		F   float32 `json:"f,omitempty"`
+		//lint:ignore SA5008 the tag of a field whose name is "-", on purpose
 		N    plainName `json:"-,"`
 		Skip chan int  `json:"-"`
+		//lint:ignore U1000 a field that is not exported is passed over
 		home int
 		Raw  []byte `json:"raw,omitempty"`
 		Own  []plainByte
