@@ -125,3 +125,38 @@ func benchStream[T any](b *testing.B, c *yonder.Client, name string) {
 		}
 	}
 }
+
+// TestAllocations: what a call over a connection may allocate, both sides together, the
+// decoded values' own 8 included. Each side of a bound call may have 12.
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates, too")
+	}
+	var srv yonder.Server
+	echo := func(ctx context.Context, m sample) (sample, error) { return m, nil }
+	yonder.Handle(&srv, "echo", echo)
+	srv.Register("bound", echo)
+	c := overTCP.client(t, &srv)
+	var bound func(context.Context, sample) (sample, error)
+	c.Bind("bound", &bound)
+	ctx := context.Background()
+	for _, call := range []struct {
+		kind string
+		f    func(context.Context, sample) (sample, error)
+		most float64
+	}{
+		{"Remote and Handle", yonder.Remote[sample, sample](c, "echo"), 14},
+		{"Bind and Register", bound, 24},
+	} {
+		var err error
+		got := testing.AllocsPerRun(1000, func() {
+			if _, e := call.f(ctx, aSample); e != nil {
+				err = e
+			}
+		})
+		if err != nil || got > call.most {
+			t.Errorf("%s: %v allocations a call, want %v at most; %v", call.kind, got, call.most, err)
+		}
+		t.Logf("%s: %v allocations a call", call.kind, got)
+	}
+}

@@ -131,13 +131,18 @@ func newPeer(l *link) *Client {
 	return c
 }
 
+// Local returns a client of a server in the same process: see [Dialer.Local].
+func Local(s *Server) *Client { return new(Dialer).Local(s) }
+
 // Local returns a client of a server in the same process. Its calls encode nothing:
 // arguments and results are passed on as they are, and what they point to is shared.
 // All else is as over a connection: interceptors, contexts, errors, streams, panics,
 // and a caller that gives up returns at once. There is no connection to close, though:
-// calls in flight end by themselves, whoever closes or shuts down the client or s.
-func Local(s *Server) *Client {
-	c := newClient(nil)
+// calls in flight end by themselves, whoever closes or shuts down the client or s. Of the
+// Dialer's fields Timeout and Interceptors count.
+func (d *Dialer) Local(s *Server) *Client {
+	c := newClient(d.Interceptors)
+	c.Timeout = d.Timeout
 	c.local = &localServer{s}
 	return c
 }

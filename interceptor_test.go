@@ -16,14 +16,15 @@ import (
 	"github.com/yonder-rpc/yonder"
 )
 
-// intercepted returns a client of srv with interceptors of its own, but in process, where a
-// client has none.
+// intercepted returns a client of srv with interceptors of its own.
 func (m mode) intercepted(t *testing.T, srv *yonder.Server, interceptors ...yonder.Interceptor) *yonder.Client {
 	t.Helper()
+	d := &yonder.Dialer{Interceptors: interceptors}
 	if m == inProcess {
-		return m.client(t, srv)
+		serverOf(t, srv)
+		return d.Local(srv)
 	}
-	return m.dialer(t, srv, &yonder.Dialer{Interceptors: interceptors})
+	return m.dialer(t, srv, d)
 }
 
 // trace notes what passes its interceptors.
@@ -85,9 +86,6 @@ func TestInterceptors(t *testing.T) {
 		want := func(kind, procedure string, failure any) {
 			t.Helper()
 			names := []string{"A", "B", "C", "D"}
-			if m == inProcess {
-				names = names[2:]
-			}
 			var want []string
 			for _, name := range names {
 				want = append(want, fmt.Sprintf("> %s %s", name, procedure))
@@ -195,13 +193,11 @@ func TestInterceptorsSeeValues(t *testing.T) {
 				for _, f := range way.want {
 					want = append(want, line("server", serverArgs, serverResults, f))
 				}
-				if m != inProcess {
-					last := len(way.want) - 1
-					for _, f := range way.want[:last] {
-						want = slices.Insert(want, 0, line("client", clientArgs, clientResults, f))
-					}
-					want = append(want, line("client", clientArgs, clientResults, way.want[last]))
+				last := len(way.want) - 1
+				for _, f := range way.want[:last] {
+					want = slices.Insert(want, 0, line("client", clientArgs, clientResults, f))
 				}
+				want = append(want, line("client", clientArgs, clientResults, way.want[last]))
 				if diff := cmp.Diff(want, tr.take()); diff != "" {
 					t.Errorf("%s, %s: %s", way.name, kind, diff)
 				}
@@ -275,9 +271,6 @@ func TestInterceptorReturnsEarly(t *testing.T) {
 		c.Bind("count", &count)
 		hot := yonder.Remote[int, int](c, "hot")
 		for _, where := range []string{"client", "server"} {
-			if where == "client" && m == inProcess {
-				continue
-			}
 			for _, base := range []context.Context{t.Context(), context.Background()} {
 				ctx := yonder.WithMetadata(base, "at", where, "how", "error")
 				u, n, err := user(ctx)
@@ -335,9 +328,6 @@ func TestInterceptorRetries(t *testing.T) {
 			}
 		}
 		for _, end := range []string{"client", "server"} {
-			if end == "client" && m == inProcess {
-				continue
-			}
 			var srv yonder.Server
 			if end == "server" {
 				srv.Interceptors = []yonder.Interceptor{attempts}
@@ -399,7 +389,7 @@ func TestInterceptorsChangeMetadata(t *testing.T) {
 		}
 		back := func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) error {
-				if m != inProcess && call.Metadata["token"] != "secret" {
+				if call.Metadata["token"] != "secret" {
 					return yonder.Errorf(yonder.Unauthenticated, "no token")
 				}
 				call.Metadata = yonder.Metadata{"user": strings.ToUpper(call.Metadata["user"])}
@@ -419,9 +409,6 @@ func TestInterceptorsChangeMetadata(t *testing.T) {
 		})
 		c := m.intercepted(t, &srv, front)
 		want := yonder.Metadata{"from": "the handler", "seen": "by both"}
-		if m == inProcess {
-			want["seen"] = "by the server"
-		}
 		for _, base := range []context.Context{t.Context(), context.Background()} {
 			sent := yonder.Metadata{"user": "foo"}
 			var reply yonder.Metadata
@@ -476,13 +463,11 @@ func TestInterceptorPanics(t *testing.T) {
 			if !strings.Contains(log.String(), "boom at the server") || !strings.Contains(log.String(), "interceptor_test.go") {
 				t.Errorf("the log has no stack:\n%s", log)
 			}
-			if m != inProcess {
-				got := panicOf(func() {
-					yonder.Invoke[int](yonder.WithMetadata(t.Context(), "boom", "client"+when), c, "f")
-				})
-				if got != "boom at the client" {
-					t.Errorf("at the client, %s: %q", when, got)
-				}
+			got := panicOf(func() {
+				yonder.Invoke[int](yonder.WithMetadata(t.Context(), "boom", "client"+when), c, "f")
+			})
+			if got != "boom at the client" {
+				t.Errorf("at the client, %s: %q", when, got)
 			}
 			if n, err := yonder.Invoke[int](t.Context(), c, "f"); n != 1 || err != nil {
 				t.Errorf("the next call: %d, %v", n, err)
@@ -532,7 +517,6 @@ func TestInterceptorsOfCallbacks(t *testing.T) {
 // An interceptor may do a call by other calls, and look at a call that never gets there.
 func TestInterceptorMakesItsOwnCalls(t *testing.T) {
 	run(t, func(t *testing.T, m mode) {
-		m.cannot(t, inProcess, "a client in the same process has no interceptors")
 		var srv yonder.Server
 		srv.Register("new", func(n int) int { return n + 1 })
 		var failures []string
