@@ -7,7 +7,8 @@ import (
 
 // A Compression makes messages smaller. It is used on a connection whose two ends
 // have one of the same name, for arguments and results of 1 KiB and more that it does
-// make smaller; not for streams and readers. Package zstd, a module of its own, has
+// make smaller; not for streams and readers. JSON-RPC over HTTP takes a
+// server's for a content encoding of its name. Package zstd, a module of its own, has
 // one. Implementations are safe for concurrent use.
 type Compression interface {
 	// Name is how the two ends agree on it, such as "zstd".

@@ -152,7 +152,7 @@ func (h *handler) post(w http.ResponseWriter, r *http.Request) {
 	text, status, err := c.body()
 	if err != nil {
 		if status == http.StatusUnsupportedMediaType {
-			header.Set("Accept-Encoding", "gzip")
+			header.Set("Accept-Encoding", strings.Join(append(c.encodings(), "gzip"), ", "))
 		}
 		http.Error(w, err.Error(), status)
 		return
@@ -198,12 +198,15 @@ func (c *httpCaller) body() (text []byte, status int, err error) {
 		}()
 	}
 	var from io.Reader = http.MaxBytesReader(c.w, c.r.Body, most)
-	switch encoding := c.r.Header.Get("Content-Encoding"); encoding {
-	case "", "identity":
-	case "gzip", "x-gzip":
+	packed := false
+	switch encoding := c.r.Header.Get("Content-Encoding"); {
+	case encoding == "" || encoding == "identity":
+	case encoding == "gzip" || encoding == "x-gzip":
 		if from, err = gzip.NewReader(from); err != nil {
 			return nil, http.StatusBadRequest, fmt.Errorf("the body cannot be decompressed: %w", err)
 		}
+	case slices.Contains(c.encodings(), encoding):
+		packed = true
 	default:
 		return nil, http.StatusUnsupportedMediaType, fmt.Errorf("content encoding %q is not accepted", encoding)
 	}
@@ -219,7 +222,20 @@ func (c *httpCaller) body() (text []byte, status int, err error) {
 	case err != nil:
 		return nil, http.StatusBadRequest, fmt.Errorf("the body cannot be read: %w", err)
 	}
+	if packed {
+		if text, err = c.srv.Compression.Decompress(nil, text, int(most)); err != nil {
+			return nil, http.StatusBadRequest, fmt.Errorf("the body cannot be decompressed to at most %d bytes: %w", most, err)
+		}
+	}
 	return text, 0, nil
+}
+
+// encodings returns the content encodings besides gzip: the server's Compression.
+func (c *httpCaller) encodings() []string {
+	if c.srv.Compression == nil {
+		return nil
+	}
+	return []string{c.srv.Compression.Name()}
 }
 
 // An httpCaller is a POST request.
@@ -314,8 +330,8 @@ func (c *httpCaller) heed(r *request) (why string) {
 	return ""
 }
 
-// minGzip is the smallest answer that is worth compressing, in bytes.
-const minGzip = 1 << 10
+// minPacked is the smallest answer that is worth compressing, in bytes.
+const minPacked = 1 << 10
 
 // send writes the answer, if there is one.
 func (c *httpCaller) send(out *outBuffer) {
@@ -328,14 +344,23 @@ func (c *httpCaller) send(out *outBuffer) {
 	header.Set("Content-Type", "application/json")
 	header.Add("Vary", "Accept-Encoding")
 	text := out.Bytes()
-	if len(text) >= minGzip && hasToken(c.r.Header, "Accept-Encoding", "gzip") {
-		packed := newBuffer()
-		defer packed.release()
-		z := gzip.NewWriter(packed)
-		z.Write(text)
-		z.Close()
-		header.Set("Content-Encoding", "gzip")
-		text = packed.Bytes()
+	if len(text) >= minPacked {
+		for _, name := range append(c.encodings(), "gzip") {
+			if !hasToken(c.r.Header, "Accept-Encoding", name) {
+				continue
+			}
+			header.Set("Content-Encoding", name)
+			if name != "gzip" {
+				text = c.srv.Compression.Compress(nil, text)
+				break
+			}
+			packed := newBuffer()
+			defer packed.release()
+			z := gzip.NewWriter(packed)
+			z.Write(text)
+			z.Close()
+			text = packed.Bytes()
+		}
 	}
 	header.Set("Content-Length", strconv.Itoa(len(text)))
 	c.piecemeal(text)
