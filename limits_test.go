@@ -80,8 +80,9 @@ func TestMaxMessage(t *testing.T) {
 	for _, size := range []int{10_000, 100_000} {
 		for _, end := range []string{"server", "client"} {
 			t.Run(fmt.Sprintf("%s of %d bytes", end, size), func(t *testing.T) {
-				run(t, func(t *testing.T, m mode) {
+				runAll(t, func(t *testing.T, m mode) {
 					m.cannot(t, inProcess, "nothing is limited in the same process")
+					m.needs(t, streams, conversation)
 					var srv yonder.Server
 					var d yonder.Dialer
 					if end == "server" {

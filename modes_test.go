@@ -14,6 +14,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/jsonrpc"
+	"github.com/yonder-rpc/yonder/net/rpc"
+	"github.com/yonder-rpc/yonder/session"
+	"github.com/yonder-rpc/yonder/web"
 	"github.com/yonder-rpc/yonder/yondertest"
 )
 
@@ -26,12 +30,31 @@ var (
 	overPipe  = mode{"pipe"}  // in memory, encoded
 	inProcess = mode{"local"} // [yonder.Local]: nothing is encoded
 	inJSON    = mode{"json"}  // over TCP
+	overWeb   = mode{"websocket"}
+
+	// Other protocols than yonder's own, over TCP.
+	jsonRPC    = mode{"jsonrpc"}
+	netRPC     = mode{"netrpc"}
+	overFrames = mode{"session"}
 )
 
-// run runs a test in every mode, each as a subtest that must leave no goroutine behind.
+// run runs a test in every mode of yonder's own protocol, each as a subtest that must leave no
+// goroutine behind.
 func run(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()
-	for _, m := range []mode{overTCP, overUnix, overPipe, inProcess, inJSON} {
+	runIn(t, test, overTCP, overUnix, overPipe, inProcess, inJSON, overWeb)
+}
+
+// runAll is run, and the other protocols beside.
+func runAll(t *testing.T, test func(t *testing.T, m mode)) {
+	t.Helper()
+	run(t, test)
+	runIn(t, test, jsonRPC, netRPC, overFrames)
+}
+
+func runIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
+	t.Helper()
+	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
 			t.Cleanup(func() { goleak.VerifyNone(t, before) }) // after the cleanups of what the test makes
@@ -56,6 +79,74 @@ func (m mode) cannot(t *testing.T, other mode, reason string) {
 	t.Helper()
 	if m == other {
 		t.Skipf("%s: %s", m.name, reason)
+	}
+}
+
+// ability is something that yonder's own protocol can do.
+type ability string
+
+const (
+	streams      ability = "streams"      // results, or arguments that end by themselves; readers, too
+	callbacks    ability = "callbacks"    // functions among the arguments
+	conversation ability = "conversation" // arguments that go on after the call was sent
+	metadata     ability = "metadata"
+	cancellation ability = "cancellation" // the handler hears of it
+	deadlines    ability = "deadlines"    // so it does
+	signatures   ability = "signatures"   // the two ends compare them: Check, and errors that name both
+	identity     ability = "identity"     // errors.Is, errors.As and details
+	oneWay       ability = "one-way calls"
+	nils         ability = "nils"                 // as an argument or a result of its own
+	oneByOne     ability = "variadics one by one" // by a caller that does not know that they are
+	asSlice      ability = "slices for variadics" // likewise
+)
+
+// lacks has why a mode cannot do something. What is not in it works.
+var lacks = map[mode]map[ability]string{
+	jsonRPC: {
+		callbacks:    "a request has values only",
+		conversation: "a stream among the arguments is read to its end before the call is sent",
+		signatures:   "the wire has no signatures",
+		asSlice:      "an array among the parameters is one of them, also from a bound function that is variadic",
+	},
+	netRPC: {
+		streams:      "a reply is one value",
+		callbacks:    "an argument is one value",
+		conversation: "an argument is one value",
+		signatures:   "the wire has no signatures",
+		identity:     "an error is a text and a code",
+		oneWay:       "every call is answered",
+		nils:         "gob has none",
+		oneByOne:     "a variadic argument is a slice",
+	},
+	overFrames: {
+		streams:      "a result is a value of gob's",
+		callbacks:    "an argument is a value of gob's",
+		conversation: "an argument is a value of gob's",
+		metadata:     "a message has no room for it",
+		cancellation: "a message has no room for it",
+		deadlines:    "a message has no room for it",
+		signatures:   "the wire has no signatures",
+		oneWay:       "every call is answered",
+	},
+}
+
+// can tells whether a mode has an ability. If it has not, it logs what is left out.
+func (m mode) can(t *testing.T, a ability) bool {
+	t.Helper()
+	reason, not := lacks[m][a]
+	if not {
+		t.Logf("%s: left out: no %s on this wire: %s", m.name, a, reason)
+	}
+	return !not
+}
+
+// needs skips the test in a mode that lacks one of the abilities.
+func (m mode) needs(t *testing.T, all ...ability) {
+	t.Helper()
+	for _, a := range all {
+		if reason, not := lacks[m][a]; not {
+			t.Skipf("%s: no %s on this wire: %s", m.name, a, reason)
+		}
 	}
 }
 
@@ -86,12 +177,39 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 			srv.Codecs = []yonder.Codec{yonder.JSON}
 		}
 	}
-	c, err := d.Dial(t.Context(), m.serve(t, srv))
+	if p := map[mode]yonder.Protocol{overWeb: web.Protocol, jsonRPC: jsonrpc.Protocol, netRPC: rpc.Protocol, overFrames: session.Protocol}[m]; p != nil && srv.Protocols == nil {
+		srv.Protocols = []yonder.Protocol{p}
+	}
+	c, err := m.dial(t, d, m.serve(t, srv))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// dial makes a client of what listens at an address, as d and the mode have it.
+func (m mode) dial(t *testing.T, d *yonder.Dialer, address string) (*yonder.Client, error) {
+	switch m {
+	case overWeb:
+		d.NetDial = web.NetDial
+		return d.Dial(t.Context(), "ws"+strings.TrimPrefix(address, "tcp")+"/yonder")
+	case jsonRPC:
+		return (&jsonrpc.Dialer{Client: *d}).Dial(t.Context(), address)
+	case netRPC:
+		over, err := (&rpc.Dialer{MaxMessage: d.Limits.MaxMessage}).Transport(t.Context(), address)
+		if err != nil {
+			return nil, err
+		}
+		return d.NewClientOver(over), nil
+	case overFrames: // session.Dial takes no Dialer
+		conn, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
+		if err != nil {
+			return nil, err
+		}
+		return session.Over(d, conn), nil
+	}
+	return d.Dial(t.Context(), address)
 }
 
 // serve has srv listen in a socket mode, and returns the address to dial.

@@ -67,7 +67,8 @@ func collect[T any](seq iter.Seq2[T, error]) (list []T, err error) {
 }
 
 func TestStreams(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		srv.Register("count", func(ctx context.Context, n int) (iter.Seq2[int, error], error) {
 			if n < 0 {
@@ -245,7 +246,8 @@ func TestBidirectional(t *testing.T) {
 }
 
 func TestStreamError(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams, conversation)
 		var srv yonder.Server
 		srv.Register("count", func(n int) iter.Seq2[int, error] {
 			return func(yield func(int, error) bool) {
@@ -791,7 +793,8 @@ func TestUnencodableStreamValue(t *testing.T) {
 }
 
 func TestReaders(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		srv.Register("sha256", func(r io.Reader) (string, error) {
 			h := sha256.New()
@@ -844,6 +847,7 @@ func TestReaders(t *testing.T) {
 		}
 		<-closed
 
+		m.needs(t, conversation) // head takes the beginning of what has no end
 		// A reader need not be a pointer.
 		var head func(io.Reader) (string, error)
 		c.Bind("head", &head)

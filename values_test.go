@@ -126,6 +126,45 @@ func (r row) butNotJSON(reason string) row {
 	return r
 }
 
+// What gob cannot, alone and, with netRPC, in the one argument that is not behind an interface.
+const (
+	gobNil    = "gob has no nil within a slice, a map or an array"
+	gobEmpty  = "gob does not tell what is empty from nil"
+	gobMethod = "a GobEncode or MarshalBinary of the pointer alone: gob cannot reach it in a value"
+	gobNone   = "gob has neither exported fields nor methods to encode it by"
+	gobAny    = "a value behind an interface arrives as its own type"
+	gobNames  = "gob wants the types behind interfaces registered"
+)
+
+// notGob has why rows cannot cross in gob, notNetRPC why others cannot as net/rpc's argument.
+var (
+	notGob = map[string]string{
+		"everything in a struct": gobNil, "pointers in a slice": gobNil, "tree": gobNil, "JSON only, in a map": gobNone,
+		"no bytes": gobEmpty, "slices of bytes": gobEmpty, "empty slice": gobEmpty, "slices in slices": gobEmpty,
+		"nil map": gobEmpty, "maps in maps": gobEmpty, "big.Int": gobMethod, "url.URL": gobMethod, "any: big": gobMethod,
+		"JSON only": gobNone, "any: int": gobAny, "any: uint": gobAny, "any: slice": gobAny,
+		"any: map with int keys": gobAny, "any: map with int keys, inside": gobAny, "any: struct": gobAny, "any: pointer": gobAny,
+		"anys in a struct": gobNames,
+	}
+	notNetRPC = map[string]string{
+		"nil pointer": "gob has no nil", "nil big.Int": "gob has no nil", "any: nil": "gob has no nil",
+		"any: time": gobNames, "any: list": gobNames, "any: map": gobNames,
+	}
+)
+
+// cannot returns why a row cannot cross in a mode; "": it can.
+func (r row) cannot(m mode) string {
+	switch m {
+	case inJSON, jsonRPC:
+		return r.notJSON
+	case netRPC:
+		return notGob[r.name] + notNetRPC[r.name]
+	case overFrames:
+		return notGob[r.name]
+	}
+	return ""
+}
+
 // exact compares what cmp cannot, and what it takes for equal although it is not.
 var exact = cmp.Options{
 	cmp.AllowUnexported(point{}, Item{}, url.Userinfo{}),
@@ -252,15 +291,15 @@ func TestValues(t *testing.T) {
 		same("tree", Tree{1, []*Tree{{Value: 2}, nil, {3, []*Tree{{Value: 4}}, nil}}, map[string]Tree{"x": {Value: 5}}}),
 		same("shared pointers", func() []*Item { i := &item; return []*Item{i, i} }()),
 	}
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		for _, r := range rows {
 			r.register(&srv)
 		}
 		c := m.client(t, &srv)
 		for _, r := range rows {
-			if m == inJSON && r.notJSON != "" {
-				t.Logf("skipped in JSON: %s: %s", r.name, r.notJSON)
+			if reason := r.cannot(m); reason != "" {
+				t.Logf("%s: left out: %s: %s", m.name, r.name, reason)
 				continue
 			}
 			r.check(t, c, m)
@@ -283,7 +322,9 @@ func TestFieldsThatStayAtHome(t *testing.T) {
 }
 
 func TestDeepValues(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.cannot(t, netRPC, "what is encoded for gob may be nested half as deep")
+		m.cannot(t, overFrames, "values are nested 1000 deep at most")
 		var srv yonder.Server
 		srv.Register("length", func(l *List) (n int) {
 			for ; l != nil; l = l.Next {
@@ -308,6 +349,7 @@ func TestDeepValues(t *testing.T) {
 		}
 
 		m.cannot(t, inProcess, "nothing is encoded")
+		m.cannot(t, jsonRPC, "such a value loses the connection: a bug that is known")
 		for range 6000 {
 			list = &List{0, list}
 		}
@@ -323,7 +365,7 @@ func TestDeepValues(t *testing.T) {
 }
 
 func TestLargeValues(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("bytes", func(b []byte) []byte { return b })
 		srv.Register("text", func(s string) string { return s })
@@ -382,7 +424,7 @@ func TestLargeBytesAreOwned(t *testing.T) {
 }
 
 func TestOverflow(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("small", func(int8) {})
 		srv.Register("large", func() (string, int64) { return "a", 300 })
@@ -395,7 +437,7 @@ func TestOverflow(t *testing.T) {
 		}
 		for _, n := range []int64{128, -129, math.MaxInt64} {
 			err := small(n)
-			if yonder.CodeOf(err) != yonder.InvalidArgument || !strings.HasPrefix(textOf(err), `yonder: call "small": argument 1: `) || !strings.Contains(textOf(err), "int8") {
+			if yonder.CodeOf(err) != yonder.InvalidArgument || m.can(t, signatures) && !strings.HasPrefix(textOf(err), `yonder: call "small": argument 1: `) || !strings.Contains(textOf(err), "int8") {
 				t.Errorf("small(%d): %v (%v)", n, err, yonder.CodeOf(err))
 			}
 		}
@@ -407,7 +449,7 @@ func TestOverflow(t *testing.T) {
 		var large func() (string, int8, error)
 		c.Bind("large", &large)
 		s, n, err := large()
-		if s != "" || n != 0 || !strings.HasPrefix(textOf(err), `yonder: call "large": result 2: `) || !strings.Contains(textOf(err), "int8") || yonder.IsRemote(err) {
+		if s != "" || n != 0 || err == nil || m.can(t, signatures) && (!strings.HasPrefix(textOf(err), `yonder: call "large": result 2: `) || !strings.Contains(textOf(err), "int8")) || yonder.IsRemote(err) {
 			t.Errorf("large: %q, %d, %v", s, n, err)
 		}
 	})

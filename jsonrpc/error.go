@@ -159,7 +159,7 @@ func codeNamed(name string) (yonder.Code, bool) {
 
 // fault appends an error's object.
 func (b *outBuffer) fault(s *yonder.Server, err error) {
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e := chosen(err); e != nil {
 		b.object(e.Code, e.Error(), e.Data)
 		return
 	}
@@ -177,6 +177,31 @@ func (b *outBuffer) fault(s *yonder.Server, err error) {
 		data = d
 	}
 	b.object(numberOf(yonder.Code(record.Code)), record.Message, data)
+}
+
+// chosen returns the [*Error] that a handler's error is, or wraps. A panic of the error's own
+// methods is not told here: [yonder.Server.EncodeError] makes an error of it, and logs it.
+func chosen(err error) (e *Error) {
+	defer func() {
+		if recover() != nil {
+			e = nil
+		}
+	}()
+	e, _ = errors.AsType[*Error](err)
+	return e
+}
+
+// textOf returns an error's text, for version 1.0. A panic is treated as chosen treats it.
+func textOf(s *yonder.Server, err error) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = "internal"
+			if record, bad := wire.ParseError(s.EncodeError(err, yonder.JSON)); bad == nil {
+				text = record.Message
+			}
+		}
+	}()
+	return err.Error()
 }
 
 // errMethod is the error of a call that names no procedure.

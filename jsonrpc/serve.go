@@ -194,7 +194,7 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 		out.WriteString(`{"id":`)
 		out.Write(r.id)
 		out.WriteString(`,"result":null,"error":`)
-		out.text(err.Error())
+		out.text(textOf(s.srv, err))
 	case err != nil:
 		out.Truncate(start)
 		out.WriteString(`{"jsonrpc":"2.0","error":`)

@@ -301,7 +301,9 @@ func (p *procedure) call(c *serverCall) (any, error) {
 	err := p.of.srv.Call(c.ctx, call)
 	c.metadata = call.Reply
 	if err != nil {
-		return nil, err
+		return nil, sound(err, func(any) error { // EncodeError logs it, and makes an error of it
+			return new(yonder.Dialer).DecodeError(p.of.srv.EncodeError(err, yonder.JSON), yonder.JSON)
+		})
 	}
 	return p.result(call.Results())
 }

@@ -190,7 +190,25 @@ func (m *method) undecoded(c *serverCall, err error) (bool, error) { return true
 func (m *method) call(c *serverCall) (any, error) {
 	reply := m.newReply()
 	err := m.invoke(c.ctx, c.request.ServiceMethod, c.arg, reply)
+	if err != nil {
+		err = sound(err, func(v any) error {
+			log.Printf("rpc: an error of %s panicked: %v\n%s", c.request.ServiceMethod, v, debug.Stack())
+			return panicked(c.request.ServiceMethod)
+		})
+	}
 	return reply.Interface(), err
+}
+
+// sound returns err, or what otherwise makes of a panic of err's own methods.
+func sound(err error, otherwise func(v any) error) (same error) {
+	defer func() {
+		if v := recover(); v != nil {
+			same = otherwise(v)
+		}
+	}()
+	_ = err.Error()
+	yonder.CodeOf(err)
+	return err
 }
 
 // invoke calls the method. Its panic is an error, and the stack is logged.
