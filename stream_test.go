@@ -831,7 +831,6 @@ func TestReaders(t *testing.T) {
 			}
 		}
 
-		m.needs(t, conversation) // head takes the beginning of what has no end, and rot is closed by its reader
 		closed := make(chan bool, 1)
 		in := &notingCloser{Reader: iotest.OneByteReader(strings.NewReader("Hello")), closed: closed}
 		var rotate func(io.ReadCloser) (io.ReadCloser, error)
@@ -848,6 +847,7 @@ func TestReaders(t *testing.T) {
 		}
 		<-closed
 
+		m.needs(t, conversation) // head takes the beginning of what has no end
 		// A reader need not be a pointer.
 		var head func(io.Reader) (string, error)
 		c.Bind("head", &head)

@@ -198,8 +198,9 @@ func isStream(t reflect.Type) bool {
 	return t.Kind() == reflect.Func || t == readerType || t == readCloserType
 }
 
-// paramsOf appends the parameters of a call to make, if there are any, as an array.
-func (b *outBuffer) paramsOf(args []any, max int) error {
+// paramsOf appends the parameters of a call to make, if there are any, as an array. types
+// are those that the caller has declared.
+func (b *outBuffer) paramsOf(args []any, types []reflect.Type, max int) error {
 	if len(args) == 0 {
 		return nil
 	}
@@ -221,7 +222,7 @@ func (b *outBuffer) paramsOf(args []any, max int) error {
 			b.Truncate(b.Len() - 1)
 			b.WriteByte('[')
 		}
-		if err := b.argument(arg, max); err != nil {
+		if err := b.argument(arg, types[i], max); err != nil {
 			return fmt.Errorf("argument %d: %w", i+1, err)
 		}
 	}
@@ -229,13 +230,17 @@ func (b *outBuffer) paramsOf(args []any, max int) error {
 	return nil
 }
 
-// argument appends an argument. One that streams is read to its end.
-func (b *outBuffer) argument(arg any, max int) error {
+// argument appends an argument, which the caller has declared as a t. One that streams is
+// read to its end.
+func (b *outBuffer) argument(arg any, t reflect.Type, max int) error {
 	v := reflect.ValueOf(arg)
 	if !v.IsValid() || v.Kind() != reflect.Func && !v.Type().Implements(readerType) {
 		return b.value(arg)
 	}
 	slot, err := slotOf(v.Type())
+	if t == readCloserType {
+		slot = &fn.Slot{Kind: fn.ReadCloser, Type: t} // who reads it closes it
+	}
 	switch {
 	case err != nil:
 		return err
