@@ -262,7 +262,6 @@ func TestRemotePanics(t *testing.T) {
 
 func TestNotify(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
-		m.needs(t, oneWay)
 		var srv yonder.Server
 		heard := make(chan string)
 		srv.Register("hear", func(s string) (string, error) {

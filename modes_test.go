@@ -90,11 +90,10 @@ const (
 	callbacks    ability = "callbacks"    // functions among the arguments
 	conversation ability = "conversation" // arguments that go on after the call was sent
 	metadata     ability = "metadata"
-	cancellation ability = "cancellation" // the handler hears of it
-	deadlines    ability = "deadlines"    // so it does
-	signatures   ability = "signatures"   // the two ends compare them: Check, and errors that name both
-	identity     ability = "identity"     // errors.Is, errors.As and details
-	oneWay       ability = "one-way calls"
+	cancellation ability = "cancellation"         // the handler hears of it
+	deadlines    ability = "deadlines"            // so it does
+	signatures   ability = "signatures"           // the two ends compare them: Check, and errors that name both
+	identity     ability = "identity"             // errors.Is, errors.As and details
 	nils         ability = "nils"                 // as an argument or a result of its own
 	oneByOne     ability = "variadics one by one" // by a caller that does not know that they are
 	asSlice      ability = "slices for variadics" // likewise
@@ -114,7 +113,6 @@ var lacks = map[mode]map[ability]string{
 		conversation: "an argument is one value",
 		signatures:   "the wire has no signatures",
 		identity:     "an error is a text and a code",
-		oneWay:       "every call is answered",
 		nils:         "gob has none",
 		oneByOne:     "a variadic argument is a slice",
 	},
@@ -126,7 +124,6 @@ var lacks = map[mode]map[ability]string{
 		cancellation: "a message has no room for it",
 		deadlines:    "a message has no room for it",
 		signatures:   "the wire has no signatures",
-		oneWay:       "every call is answered",
 	},
 }
 

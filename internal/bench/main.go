@@ -172,8 +172,8 @@ func compareMode(ctx context.Context, cfg *config, gate bool, out io.Writer) err
 }
 
 // The gate of CI: it catches a real loss of speed, and no noise trips it. It does not
-// show that a goal is met; the tables do. When it was set, the median ratios of whole
-// runs were 1.96 to 2.29.
+// show that a goal is met; the tables do. Whole runs on a quiet machine give about 4, and
+// beside programs that take half of it 2.1.
 const (
 	gateEntrant   = "yonder-generic"
 	gateReference = "net/rpc"
