@@ -237,7 +237,7 @@ func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
 	name := callbackName(sc.call.Procedure, i)
 	return plan.Make(func(ctx context.Context, args, results []reflect.Value) error {
 		if ctx == nil {
-			ctx = &sc.ctx
+			ctx = sc.ctx
 		}
 		if sc.over.Load() {
 			return errOver(name)
