@@ -57,9 +57,8 @@ func (e *entrant) runs(w *workload) bool {
 
 // A target is what a client is made for.
 type target struct {
-	addr       string
-	procedures int           // that the server has, of each kind
-	timeout    time.Duration // of each call, for those who configure it; zero: none
+	addr    string
+	timeout time.Duration // of each call, for those who configure it; zero: none
 }
 
 func (t *target) dial(ctx context.Context) (net.Conn, error) {
