@@ -109,6 +109,8 @@ func allEntrants() []entrant {
 			about: "the standard library's, gob"},
 		{name: "grpc", peer: true, can: everything, serve: serveGRPC, dial: dialGRPC, hello: "./internal/bench/hello/grpc",
 			about: "generated code"},
+		{name: "grpc-tuned", peer: true, can: concurrent | payloads | bulk | streams | transfers, serve: serveGRPCTuned, dial: dialGRPCTuned,
+			about: "tuned: as many stream workers as CPUs, windows of 16 MiB, buffers of 256 KiB"},
 		{name: "connect", peer: true, can: everything &^ (numbered | builds), serve: serveConnect, dial: dialConnect,
 			about: "Connect's protocol over h2c by net/http, generated code; tuned: 10,000 concurrent streams on one connection"},
 		{name: "drpc", peer: true, can: everything &^ (numbered | builds), serve: serveDRPC, dial: dialDRPC,

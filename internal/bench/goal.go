@@ -39,7 +39,11 @@ func allGoals() []goal {
 			goals = append(goals, goal{size + ", " + callers + " callers: generic to the raw multiplexer, bytes/s", 1, 0, versus(size+"/"+callers, generic, "raw-mux", rate), hundredths})
 		}
 		for _, callers := range []string{"1", "16", "256"} {
-			goals = append(goals, goal{size + ", callers " + callers + ": generic to the best peer, bytes/s", 1, 0, versusPeers(size+"/"+callers, generic, rate, worstOfMore), hundredths})
+			who := callers + " callers"
+			if callers == "1" {
+				who = "1 caller"
+			}
+			goals = append(goals, goal{size + ", " + who + ": generic to the best peer, bytes/s", 1, 0, versusPeers(size+"/"+callers, generic, rate, worstOfMore), hundredths})
 		}
 	}
 	for _, way := range []string{"up", "down"} {

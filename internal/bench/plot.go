@@ -112,7 +112,7 @@ func isLimit(name string) bool { return strings.HasPrefix(name, "raw") }
 
 // inPlots tells which entrants are drawn: the main ones, each once.
 func inPlots(name string) bool {
-	return !slices.Contains([]string{"yonder-timeout", "net/rpc drop-in", "net/rpc to yonder", "local-bound", "local-generic"}, name)
+	return !slices.Contains([]string{"yonder-timeout", "grpc-tuned", "net/rpc drop-in", "net/rpc to yonder", "local-bound", "local-generic"}, name)
 }
 
 // colours gives each entrant that is drawn a colour, the same in every plot.
