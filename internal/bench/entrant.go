@@ -112,7 +112,7 @@ func allEntrants() []entrant {
 		{name: "grpc-tuned", peer: true, can: concurrent | payloads | bulk | streams | transfers, serve: serveGRPCTuned, dial: dialGRPCTuned,
 			about: "tuned: as many stream workers as CPUs, windows of 16 MiB, buffers of 256 KiB"},
 		{name: "connect", peer: true, can: everything &^ (numbered | builds), serve: serveConnect, dial: dialConnect,
-			about: "Connect's protocol over h2c by net/http, generated code; tuned: 10,000 concurrent streams on one connection"},
+			about: "Connect's protocol over h2c by net/http, generated code; tuned: 10,000 concurrent streams on one connection, no gzip"},
 		{name: "drpc", peer: true, can: everything &^ (numbered | builds), serve: serveDRPC, dial: dialDRPC,
 			about: "generated code; calls on one connection take turns"},
 		{name: "drpc-pool", can: concurrent | payloads | bulk | deadlines, serve: serveDRPC, dial: dialDRPCPool,
