@@ -79,10 +79,17 @@ type funcCall struct {
 	argv, intov [2]any
 }
 
-// newFuncCall returns a call with a bound function's arguments, and its results to fill.
-func newFuncCall(procedure string, plan *fn.Func, args, results []reflect.Value) *Call {
-	f := &funcCall{Call: Call{Procedure: procedure, plan: plan}}
+// newFuncCall returns a call with a bound function's arguments, and its results, which it
+// fills.
+func newFuncCall(procedure string, plan *fn.Func, args []reflect.Value) (*Call, []reflect.Value) {
+	f := new(funcCall)
+	return &f.Call, f.init(procedure, plan, args)
+}
+
+func (f *funcCall) init(procedure string, plan *fn.Func, args []reflect.Value) (results []reflect.Value) {
+	results = plan.NewResults()
 	c := &f.Call
+	c.Procedure, c.plan = procedure, plan
 	c.args, c.into = f.argv[:0], f.intov[:0]
 	for _, v := range args {
 		c.args = append(c.args, v.Interface())
@@ -90,7 +97,7 @@ func newFuncCall(procedure string, plan *fn.Func, args, results []reflect.Value)
 	for _, v := range results {
 		c.into = append(c.into, v.Addr().Interface())
 	}
-	return c
+	return results
 }
 
 // NewCall returns a call of a procedure with these arguments, for [Client.Call] and

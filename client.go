@@ -501,7 +501,7 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 		return reflect.Value{}, err
 	}
 	streams := hasStreams(plan.Results)
-	return plan.Make(func(ctx context.Context, args, results []reflect.Value) error {
+	return plan.Make(func(ctx context.Context, args []reflect.Value) ([]reflect.Value, error) {
 		if ctx == nil {
 			ctx = context.Background()
 			if c.Timeout > 0 && !streams {
@@ -510,9 +510,17 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 				defer cancel()
 			}
 		}
-		call := newFuncCall(name, plan, args, results)
+		if res := c.direct(ctx, r); res != nil && res.takes(plan) {
+			var results []reflect.Value
+			err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+				results, err = res.proc.plan.Call(res.proc.fv, ctx, args)
+				return err
+			})
+			return results, err
+		}
+		call, results := newFuncCall(name, plan, args)
 		call.ref = r
-		return c.Call(ctx, call)
+		return results, c.Call(ctx, call)
 	}), nil
 }
 
@@ -607,6 +615,19 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 		panic(fmt.Sprintf("yonder: remote %q: %v", name, err))
 	}
 	return func(ctx context.Context, req Req) (Resp, error) {
+		if res := c.direct(ctx, r); res != nil {
+			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
+				var resp Resp
+				err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+					resp, err = f(ctx, req)
+					return err
+				})
+				if err != nil {
+					return *new(Resp), err
+				}
+				return resp, nil
+			}
+		}
 		v := &struct {
 			call Call
 			req  Req

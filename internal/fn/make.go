@@ -6,30 +6,40 @@ import (
 )
 
 // Make returns a function of f's type that does what call does. call gets the
-// context, nil if the function takes none, the arguments, and the results to set,
-// without the error. f must be one that [Caller] accepts.
-func (f *Func) Make(call func(ctx context.Context, args, results []reflect.Value) error) reflect.Value {
+// context, nil if the function takes none, and the arguments. It returns one value for each
+// of f.Results, or an error. f must be one that [Caller] accepts.
+func (f *Func) Make(call func(ctx context.Context, args []reflect.Value) ([]reflect.Value, error)) reflect.Value {
 	return reflect.MakeFunc(f.Type, func(in []reflect.Value) []reflect.Value {
 		var ctx context.Context
 		if f.Context {
 			ctx, _ = in[0].Interface().(context.Context)
 			in = in[1:]
 		}
-		n := len(f.Results)
-		out := make([]reflect.Value, n+1)
-		for i := range n {
-			out[i] = reflect.New(f.Results[i].Type).Elem()
+		results, err := call(ctx, in)
+		if err != nil {
+			return f.failure(err)
 		}
-		if err := call(ctx, in, out[:n]); err != nil {
-			for i := range n {
-				out[i].SetZero() // it may have been set before the error was found
-			}
-			out[n] = reflect.ValueOf(&err).Elem()
-		} else {
-			out[n] = noError
-		}
-		return out
+		return append(results, noError)
 	})
 }
 
-var noError = reflect.Zero(reflect.TypeFor[error]())
+var noError = reflect.Zero(errorType)
+
+// failure returns the results of a function of f's type that has failed.
+func (f *Func) failure(err error) []reflect.Value {
+	results := make([]reflect.Value, 0, len(f.Results)+1)
+	for i := range f.Results {
+		results = append(results, reflect.Zero(f.Results[i].Type))
+	}
+	return append(results, reflect.ValueOf(&err).Elem())
+}
+
+// NewResults returns a zero value for each of f.Results, which can be set, with room for the
+// error behind them.
+func (f *Func) NewResults() []reflect.Value {
+	results := make([]reflect.Value, 0, len(f.Results)+1)
+	for i := range f.Results {
+		results = append(results, reflect.New(f.Results[i].Type).Elem())
+	}
+	return results
+}
