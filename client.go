@@ -166,6 +166,7 @@ type Client struct {
 	end         context.CancelFunc
 	live        atomic.Pointer[link] // current, for calls that need no lock
 	running     sync.WaitGroup       // goroutines
+	spare       sync.Pool            // of *funcCall, those of bound functions
 
 	only *link // if dial is nil: the connection
 
@@ -518,10 +519,35 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 			})
 			return results, err
 		}
-		call, results := newFuncCall(name, plan, args)
-		call.ref = r
-		return results, c.Call(ctx, call)
+		f := c.newFuncCall()
+		results := f.init(name, plan, args)
+		f.ref = r
+		err := c.Call(ctx, &f.Call)
+		c.release(f)
+		return results, err
 	}), nil
+}
+
+// newFuncCall returns a call of a bound function, to be initialised.
+func (c *Client) newFuncCall() *funcCall {
+	if f, ok := c.spare.Get().(*funcCall); ok {
+		return f
+	}
+	return new(funcCall)
+}
+
+// release lets another call have the memory of one that is over.
+func (c *Client) release(f *funcCall) {
+	if c.keepsNothing(&f.Call) {
+		*f = funcCall{}
+		c.spare.Put(f)
+	}
+}
+
+// keepsNothing reports whether nobody can have kept a call that is over: no interceptor or
+// transport has seen it, and no streams, readers or functions belong to it.
+func (c *Client) keepsNothing(call *Call) bool {
+	return !c.intercepted && c.transport == nil && c.local == nil && call.plan.Plain
 }
 
 // boundRef is ref, and has Check check it.
@@ -614,6 +640,7 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 	if err != nil {
 		panic(fmt.Sprintf("yonder: remote %q: %v", name, err))
 	}
+	spare := new(sync.Pool) // of *remoteCall[Req, Resp]
 	return func(ctx context.Context, req Req) (Resp, error) {
 		if res := c.direct(ctx, r); res != nil {
 			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
@@ -628,20 +655,33 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 				return resp, nil
 			}
 		}
-		v := &struct {
-			call Call
-			req  Req
-			resp Resp
-			args [1]any
-			into [1]any
-		}{req: req}
+		v, ok := spare.Get().(*remoteCall[Req, Resp])
+		if !ok {
+			v = new(remoteCall[Req, Resp])
+		}
 		call := &v.call
 		call.Procedure, call.plan, call.ref, call.indirect = name, plan, r, true
+		v.req = req
 		v.args[0], v.into[0] = &v.req, &v.resp
 		call.args, call.into = v.args[:], v.into[:]
-		if err := c.Call(ctx, call); err != nil {
-			return *new(Resp), err
+		err := c.Call(ctx, call)
+		var resp Resp
+		if err == nil {
+			resp = v.resp
 		}
-		return v.resp, nil
+		if c.keepsNothing(call) {
+			*v = remoteCall[Req, Resp]{}
+			spare.Put(v)
+		}
+		return resp, err
 	}
+}
+
+// remoteCall is a call of a function that [Remote] has made.
+type remoteCall[Req, Resp any] struct {
+	call Call
+	req  Req
+	resp Resp
+	args [1]any
+	into [1]any
 }
