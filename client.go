@@ -640,7 +640,6 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 	if err != nil {
 		panic(fmt.Sprintf("yonder: remote %q: %v", name, err))
 	}
-	spare := new(sync.Pool) // of *remoteCall[Req, Resp]
 	return func(ctx context.Context, req Req) (Resp, error) {
 		if res := c.direct(ctx, r); res != nil {
 			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
@@ -655,33 +654,23 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 				return resp, nil
 			}
 		}
-		v, ok := spare.Get().(*remoteCall[Req, Resp])
-		if !ok {
-			v = new(remoteCall[Req, Resp])
+		v := &struct {
+			req  Req
+			resp Resp
+		}{req: req}
+		if err := c.callRemote(ctx, name, plan, r, &v.req, &v.resp); err != nil {
+			return *new(Resp), err
 		}
-		call := &v.call
-		call.Procedure, call.plan, call.ref, call.indirect = name, plan, r, true
-		v.req = req
-		v.args[0], v.into[0] = &v.req, &v.resp
-		call.args, call.into = v.args[:], v.into[:]
-		err := c.Call(ctx, call)
-		var resp Resp
-		if err == nil {
-			resp = v.resp
-		}
-		if c.keepsNothing(call) {
-			*v = remoteCall[Req, Resp]{}
-			spare.Put(v)
-		}
-		return resp, err
+		return v.resp, nil
 	}
 }
 
-// remoteCall is a call of a function that [Remote] has made.
-type remoteCall[Req, Resp any] struct {
-	call Call
-	req  Req
-	resp Resp
-	args [1]any
-	into [1]any
+// callRemote makes a call of a function that [Remote] has made.
+func (c *Client) callRemote(ctx context.Context, name string, plan *fn.Func, r *ref, req, resp any) error {
+	f := c.newFuncCall()
+	f.Procedure, f.plan, f.ref, f.indirect = name, plan, r, true
+	f.args, f.into = append(f.argv[:0], req), append(f.intov[:0], resp)
+	err := c.Call(ctx, &f.Call)
+	c.release(f)
+	return err
 }
