@@ -12,10 +12,12 @@ import (
 // context from it: then a standard context is made, which does the rest. So a
 // deadline takes a runtime timer only if a handler looks at it.
 type callContext struct {
-	call     *Call
+	owner    *serverCall
 	deadline time.Time
 
 	mu       sync.Mutex
+	call     *Call // nil: it has been forgotten
+	asked    bool  // somebody has call from here
 	err      error // what Err has returned, or will; nil: it has not ended, unless deadline or standard say so
 	cause    error // with err, if there was no standard context then
 	standard *standardContext
@@ -56,11 +58,33 @@ func (c *callContext) Err() error {
 func (c *callContext) Value(key any) any {
 	switch key.(type) {
 	case callKey:
-		return c.call
+		return c.called()
 	case outgoingKey, replyKey:
 		return nil
 	}
 	return c.derive().Value(key)
+}
+
+// called returns the call.
+func (c *callContext) called() *Call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.call == nil {
+		c.call = c.owner.again()
+	}
+	c.asked = true
+	return c.call
+}
+
+// forget lets go of the call, and reports whether nobody else has it from here.
+func (c *callContext) forget() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked {
+		return false
+	}
+	c.call = nil
+	return true
 }
 
 // derive returns the standard context, made when it is first asked for.

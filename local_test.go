@@ -64,9 +64,12 @@ func TestEndlessContext(t *testing.T) {
 					if <-seen.Done(); seen.Err() != context.Canceled {
 						t.Errorf("%s %s: the handler's context ended with %v", kind, what, seen.Err())
 					}
+					if after, ok := yonder.InfoFrom(seen); !ok || after.Procedure != name || after.Metadata["key"] != "value" {
+						t.Errorf("%s %s: after the call: %+v, %v", kind, what, after, ok)
+					}
 					return got, reply, err
 				}
-				for range 2 { // the first call finds the procedure
+				for range 2 { // the first call finds the procedure; the second may have its memory
 					if got, reply, err := call("value"); got != "value" || reply != nil || err != nil {
 						t.Errorf("%s: %v, %v, %v", kind, got, reply, err)
 					}

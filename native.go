@@ -40,6 +40,7 @@ type linkConfig struct {
 	client      *Client     // what calls the peer; nil: one is made on demand
 	compression Compression // nil: none
 	workers     *mux.Workers
+	calls       *sync.Pool // of *Call, those that are served
 	logger      *slog.Logger
 	closed      error // what calls end with when this end closes the connection
 }
@@ -363,18 +364,19 @@ func decodeValue(codec Codec, data []byte, large bool, into any) (rest []byte, e
 // serverCall is a call that the peer has made.
 type serverCall struct {
 	in   mux.Incoming
-	call Call
+	call *Call // nil: it is not served, yet or any more
 	ctx  callContext
 	link *link
 	over atomic.Bool // callbacks are not valid any more
+	// reuse says that call is nobody's when it has been served, unless ctx has given it away.
+	reuse bool
 }
 
 // NewCall implements [mux.Handler].
 func (l *link) NewCall() *mux.Incoming {
 	sc := &serverCall{link: l}
 	sc.in.Owner = sc
-	sc.call.link = l
-	sc.ctx.call = &sc.call
+	sc.ctx.owner = sc
 	return &sc.in
 }
 
@@ -401,8 +403,7 @@ func (l *link) Serve(in *mux.Incoming) {
 		sc.ctx.end(context.Canceled)
 	}()
 	sc.ctx.deadline = in.Deadline
-	sc.call.Metadata = in.Head.Meta
-	sc.call.OneWay = in.Flags&wire.OneWay != 0
+	sc.begin()
 	var err error
 	switch {
 	case sc.ctx.Err() != nil:
@@ -422,6 +423,33 @@ func (l *link) Serve(in *mux.Incoming) {
 	if err != nil {
 		sc.fail(err)
 	}
+	sc.finish()
+}
+
+// begin makes the call that is served.
+func (sc *serverCall) begin() {
+	call, ok := sc.link.calls.Get().(*Call)
+	if !ok {
+		call = new(Call)
+	}
+	call.link = sc.link
+	call.Metadata = sc.in.Head.Meta
+	call.OneWay = sc.in.Flags&wire.OneWay != 0
+	sc.call, sc.ctx.call = call, call
+}
+
+// finish lets another call have the memory of this one, which has been answered.
+func (sc *serverCall) finish() {
+	if sc.reuse && sc.ctx.forget() {
+		*sc.call = Call{}
+		sc.link.calls.Put(sc.call)
+		sc.call = nil
+	}
+}
+
+// again returns the call for a handler that asks for it when it has been forgotten.
+func (sc *serverCall) again() *Call {
+	return &Call{Procedure: sc.in.Name.Name, Metadata: sc.in.Head.Meta, link: sc.link}
 }
 
 // procedure runs the procedure that is called.
@@ -456,7 +484,8 @@ func (sc *serverCall) procedure() error {
 		return nil
 	}
 	sc.call.proc, sc.call.resolved, sc.call.source = res.proc, res, sc
-	return sc.link.server.Call(&sc.ctx, &sc.call)
+	sc.reuse = res.proc.plan.Plain && len(sc.link.server.Interceptors) == 0
+	return sc.link.server.Call(&sc.ctx, sc.call)
 }
 
 // callback runs a function among the arguments of a call that this end has made.
@@ -475,9 +504,9 @@ func (sc *serverCall) callback() error {
 	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
 	sc.call.source = sc
 	if sc.link.server != nil {
-		return sc.link.server.Call(&sc.ctx, &sc.call)
+		return sc.link.server.Call(&sc.ctx, sc.call)
 	}
-	return sc.call.proc.guarded(&sc.ctx, &sc.call, sc.link.logger)
+	return sc.call.proc.guarded(&sc.ctx, sc.call, sc.link.logger)
 }
 
 // callbackName is what interceptors see as the name of a function among the arguments.
@@ -592,7 +621,7 @@ func (l *link) record(procedure string, err error) *wire.Error {
 
 // succeed answers with the results, and sends the streams among them.
 func (sc *serverCall) succeed() (err error) {
-	l, call := sc.link, &sc.call
+	l, call := sc.link, sc.call
 	defer func() {
 		if r := recover(); r != nil { // of a MarshalText or the like
 			err = panicked(l.logger, call.Procedure, r)
