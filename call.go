@@ -87,16 +87,12 @@ func newFuncCall(procedure string, plan *fn.Func, args []reflect.Value) (*Call, 
 }
 
 func (f *funcCall) init(procedure string, plan *fn.Func, args []reflect.Value) (results []reflect.Value) {
-	results = plan.NewResults()
-	c := &f.Call
-	c.Procedure, c.plan = procedure, plan
-	c.args, c.into = f.argv[:0], f.intov[:0]
+	f.Procedure, f.plan = procedure, plan
+	f.args = f.argv[:0]
 	for _, v := range args {
-		c.args = append(c.args, v.Interface())
+		f.args = append(f.args, v.Interface())
 	}
-	for _, v := range results {
-		c.into = append(c.into, v.Addr().Interface())
-	}
+	results, f.into = plan.NewResults(f.intov[:0])
 	return results
 }
 

@@ -34,12 +34,13 @@ func (f *Func) failure(err error) []reflect.Value {
 	return append(results, reflect.ValueOf(&err).Elem())
 }
 
-// NewResults returns a zero value for each of f.Results, which can be set, with room for the
-// error behind them.
-func (f *Func) NewResults() []reflect.Value {
+// NewResults returns a zero value for each of f.Results, with room for the error behind them, and
+// appends pointers to them to places.
+func (f *Func) NewResults(places []any) ([]reflect.Value, []any) {
 	results := make([]reflect.Value, 0, len(f.Results)+1)
 	for i := range f.Results {
-		results = append(results, reflect.New(f.Results[i].Type).Elem())
+		p := reflect.New(f.Results[i].Type)
+		results, places = append(results, p.Elem()), append(places, p.Interface())
 	}
-	return results
+	return results, places
 }
