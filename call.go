@@ -80,7 +80,7 @@ type funcCall struct {
 }
 
 // newFuncCall returns a call with a bound function's arguments, and its results, which it
-// fills.
+// fills and which take the memory of args.
 func newFuncCall(procedure string, plan *fn.Func, args []reflect.Value) (*Call, []reflect.Value) {
 	f := new(funcCall)
 	return &f.Call, f.init(procedure, plan, args)
@@ -92,7 +92,7 @@ func (f *funcCall) init(procedure string, plan *fn.Func, args []reflect.Value) (
 	for _, v := range args {
 		f.args = append(f.args, v.Interface())
 	}
-	results, f.into = plan.NewResults(f.intov[:0])
+	results, f.into = plan.NewResults(args, f.intov[:0])
 	return results
 }
 

@@ -13,7 +13,8 @@ func (f *Func) Make(call func(ctx context.Context, args []reflect.Value) ([]refl
 		var ctx context.Context
 		if f.Context {
 			ctx, _ = in[0].Interface().(context.Context)
-			in = in[1:]
+			copy(in, in[1:]) // not in[1:], so that the results find room there
+			in = in[:len(in)-1]
 		}
 		results, err := call(ctx, in)
 		if err != nil {
@@ -34,10 +35,10 @@ func (f *Func) failure(err error) []reflect.Value {
 	return append(results, reflect.ValueOf(&err).Elem())
 }
 
-// NewResults returns a zero value for each of f.Results, with room for the error behind them, and
-// appends pointers to them to places.
-func (f *Func) NewResults(places []any) ([]reflect.Value, []any) {
-	results := make([]reflect.Value, 0, len(f.Results)+1)
+// NewResults returns a zero value for each of f.Results, and appends pointers to them to
+// places. It takes the memory of the arguments that [Func.Make] gave, which must be used up.
+func (f *Func) NewResults(args []reflect.Value, places []any) ([]reflect.Value, []any) {
+	results := args[:0]
 	for i := range f.Results {
 		p := reflect.New(f.Results[i].Type)
 		results, places = append(results, p.Elem()), append(places, p.Interface())
