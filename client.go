@@ -98,7 +98,7 @@ func (d *Dialer) client() *Client {
 	c.config = linkConfig{
 		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
-		compression: d.Compression, workers: new(mux.Workers), calls: new(sync.Pool),
+		compression: d.Compression, workers: new(mux.Workers),
 	}
 	if d.Codec != nil {
 		c.config.codecs[0] = d.Codec // which is used

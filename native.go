@@ -40,7 +40,6 @@ type linkConfig struct {
 	client      *Client     // what calls the peer; nil: one is made on demand
 	compression Compression // nil: none
 	workers     *mux.Workers
-	calls       *sync.Pool // of *Call, those that are served
 	logger      *slog.Logger
 	closed      error // what calls end with when this end closes the connection
 }
@@ -195,7 +194,7 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	if call.OneWay {
 		q.Flags |= wire.OneWay
 	}
-	if !call.plan.Plain {
+	if q.Queue = call.plan.Plain && !call.OneWay; !call.plan.Plain {
 		q.Tag = &offer{call.Procedure, call.plan.Args, slices.Clone(call.args)}
 	}
 	o, err := l.mux.Start(ctx, &q)
@@ -216,7 +215,7 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 		if ctx.Err() != nil && err == ctx.Err() {
 			return true, contextFailure(ctx, quoted(call))
 		}
-		return true, l.failure(quoted(call), err)
+		return !o.Unsent(), l.failure(quoted(call), err)
 	}
 	err = l.answer(call, o, nil)
 	o.Release()
@@ -364,20 +363,36 @@ func decodeValue(codec Codec, data []byte, large bool, into any) (rest []byte, e
 // serverCall is a call that the peer has made.
 type serverCall struct {
 	in   mux.Incoming
-	call *Call // nil: it is not served, yet or any more
-	ctx  callContext
+	call Call
+	ctx  *callContext // apart, because a handler may keep it
 	link *link
 	over atomic.Bool // callbacks are not valid any more
-	// reuse says that call is nobody's when it has been served, unless ctx has given it away.
-	reuse bool
 }
+
+var serverCalls = sync.Pool{New: func() any { return new(serverCall) }}
 
 // NewCall implements [mux.Handler].
 func (l *link) NewCall() *mux.Incoming {
-	sc := &serverCall{link: l}
+	sc := serverCalls.Get().(*serverCall)
+	sc.link = l
 	sc.in.Owner = sc
-	sc.ctx.owner = sc
+	sc.call.link = l
+	sc.ctx = &callContext{call: &sc.call}
 	return &sc.in
+}
+
+// Free implements [mux.Handler]. What a handler or an interceptor may have kept is left to
+// the garbage collector.
+func (l *link) Free(in *mux.Incoming) {
+	sc := in.Owner.(*serverCall)
+	if sc.call.proc == nil || in.Name == nil || !sc.call.proc.plan.Plain || len(l.server.Interceptors) > 0 ||
+		!sc.ctx.leave(leftCall{in.Name, sc.call.Metadata, l}) {
+		return
+	}
+	in.Reset()
+	sc.call, sc.ctx, sc.link = Call{}, nil, nil
+	sc.over.Store(false)
+	serverCalls.Put(sc)
 }
 
 // Cancel implements [mux.Owner].
@@ -403,7 +418,8 @@ func (l *link) Serve(in *mux.Incoming) {
 		sc.ctx.end(context.Canceled)
 	}()
 	sc.ctx.deadline = in.Deadline
-	sc.begin()
+	sc.call.Metadata = in.Head.Meta
+	sc.call.OneWay = in.Flags&wire.OneWay != 0
 	var err error
 	switch {
 	case sc.ctx.Err() != nil:
@@ -423,33 +439,6 @@ func (l *link) Serve(in *mux.Incoming) {
 	if err != nil {
 		sc.fail(err)
 	}
-	sc.finish()
-}
-
-// begin makes the call that is served.
-func (sc *serverCall) begin() {
-	call, ok := sc.link.calls.Get().(*Call)
-	if !ok {
-		call = new(Call)
-	}
-	call.link = sc.link
-	call.Metadata = sc.in.Head.Meta
-	call.OneWay = sc.in.Flags&wire.OneWay != 0
-	sc.call, sc.ctx.call = call, call
-}
-
-// finish lets another call have the memory of this one, which has been answered.
-func (sc *serverCall) finish() {
-	if sc.reuse && sc.ctx.forget() {
-		*sc.call = Call{}
-		sc.link.calls.Put(sc.call)
-		sc.call = nil
-	}
-}
-
-// again returns the call for a handler that asks for it when it has been forgotten.
-func (sc *serverCall) again() *Call {
-	return &Call{Procedure: sc.in.Name.Name, Metadata: sc.in.Head.Meta, link: sc.link}
 }
 
 // procedure runs the procedure that is called.
@@ -484,8 +473,7 @@ func (sc *serverCall) procedure() error {
 		return nil
 	}
 	sc.call.proc, sc.call.resolved, sc.call.source = res.proc, res, sc
-	sc.reuse = res.proc.plan.Plain && len(sc.link.server.Interceptors) == 0
-	return sc.link.server.Call(&sc.ctx, sc.call)
+	return sc.link.server.Call(sc.ctx, &sc.call)
 }
 
 // callback runs a function among the arguments of a call that this end has made.
@@ -504,9 +492,9 @@ func (sc *serverCall) callback() error {
 	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
 	sc.call.source = sc
 	if sc.link.server != nil {
-		return sc.link.server.Call(&sc.ctx, sc.call)
+		return sc.link.server.Call(sc.ctx, &sc.call)
 	}
-	return sc.call.proc.guarded(&sc.ctx, sc.call, sc.link.logger)
+	return sc.call.proc.guarded(sc.ctx, &sc.call, sc.link.logger)
 }
 
 // callbackName is what interceptors see as the name of a function among the arguments.
@@ -621,7 +609,7 @@ func (l *link) record(procedure string, err error) *wire.Error {
 
 // succeed answers with the results, and sends the streams among them.
 func (sc *serverCall) succeed() (err error) {
-	l, call := sc.link, sc.call
+	l, call := sc.link, &sc.call
 	defer func() {
 		if r := recover(); r != nil { // of a MarshalText or the like
 			err = panicked(l.logger, call.Procedure, r)
@@ -665,9 +653,9 @@ func (sc *serverCall) succeed() (err error) {
 
 // produceAll sends the streams among the results; the last to end ends the call.
 func (sc *serverCall) produceAll(streams []outStream) {
-	stop := context.AfterFunc(&sc.ctx, func() {
+	stop := context.AfterFunc(sc.ctx, func() {
 		for _, s := range streams {
-			s.to.Stop(context.Cause(&sc.ctx))
+			s.to.Stop(context.Cause(sc.ctx))
 		}
 	})
 	defer stop()
@@ -677,7 +665,7 @@ func (sc *serverCall) produceAll(streams []outStream) {
 		record := sc.link.produce(sc.call.Procedure, s)
 		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
 			// Cut short: the consumer must not take it for complete.
-			err := contextFailure(&sc.ctx, streamOf(sc.call.Procedure))
+			err := contextFailure(sc.ctx, streamOf(sc.call.Procedure))
 			record = sc.link.closing(sc.call.Procedure, err)
 		}
 		mu.Lock()

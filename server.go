@@ -55,7 +55,6 @@ type Server struct {
 	handler Handler // the interceptors around invoke
 	errs    *errorTable
 	workers mux.Workers
-	calls   sync.Pool // of *Call, those that connections bring
 
 	refuses atomic.Bool // closed, for calls in the same process
 
@@ -404,7 +403,7 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	l := newLink(conn, linkConfig{
 		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
-		compression: s.Compression, workers: &s.workers, calls: &s.calls,
+		compression: s.Compression, workers: &s.workers,
 	})
 	s.mu.Lock()
 	if s.closed {
