@@ -323,8 +323,6 @@ func TestFieldsThatStayAtHome(t *testing.T) {
 
 func TestDeepValues(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
-		m.cannot(t, netRPC, "what is encoded for gob may be nested half as deep")
-		m.cannot(t, overFrames, "values are nested 1000 deep at most")
 		var srv yonder.Server
 		srv.Register("length", func(l *List) (n int) {
 			for ; l != nil; l = l.Next {

@@ -9,7 +9,7 @@ import (
 // Limits of a message's gob stream, beyond its length. What encodes itself stays far below
 // them.
 const (
-	maxDepth  = 1000    // values within values: a linked list has one a node
+	maxDepth  = 10_000  // values within an argument: a linked list has one a node
 	maxTypes  = 4096    // type definitions
 	maxFields = 1 << 16 // of all struct types together
 	maxNils   = 1 << 16 // nil interfaces within structs
@@ -328,7 +328,7 @@ func (c *checker) message(id int64) (name string) {
 			if args == nil || args.kind != sliceKind || args.elem != interfaceID {
 				c.fail("Args is not a slice of interfaces")
 			}
-			c.value(t.fields[n], 1, false)
+			c.value(t.fields[n], -2, false) // the slice, and the interface, are none of the argument's
 		default:
 			c.fail("it has a field beside Func and Args, or Func is no string")
 		}

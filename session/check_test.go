@@ -143,7 +143,7 @@ func TestCheckRefuses(t *testing.T) {
 	}{
 		{name: "map of a billion", stream: bomb(t, "map[string]int", "ff83 04 01 02 ff84 00 01 0c 01 04 00 00 0c ff84 06 00 fc3b9aca00 00"), want: "a map claims 1000000000 elements, and 1 bytes follow"},
 		{name: "slice of a billion", stream: bomb(t, "[]interface {}", "ff82 06 00 fc3b9aca00 00"), want: "a slice or array claims 1000000000 elements, and 1 bytes follow"},
-		{name: "a list too long", stream: bomb(t, "node", deep(maxDepth+1)), want: "values are nested more than 1000 deep"},
+		{name: "a list too long", stream: bomb(t, "node", deep(maxDepth+1)), want: "values are nested more than 10000 deep"},
 		{name: "type 1000", stream: bomb(t, "int", "fe07d0 02 00 02 00"), want: "type 1000 is not defined"},
 		{name: "nothing", want: "it is cut short"},
 		{name: "long integer", bytes: "f0", want: "an integer has more than 8 bytes"},
