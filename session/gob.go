@@ -11,7 +11,10 @@ import (
 	"sync"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/gobvalue"
 )
+
+var errorType = reflect.TypeFor[error]()
 
 // wireError is an error on the wire that the program has not registered itself.
 type wireError struct {
@@ -113,7 +116,9 @@ func base(t reflect.Type) reflect.Type {
 // are.
 func encode(msg RPCData) (frame []byte, err error) {
 	registerOwn()
+	types := make([]reflect.Type, len(msg.Args))
 	for i, v := range msg.Args {
+		types[i] = reflect.TypeOf(v)
 		v := reflect.ValueOf(v)
 		if err := fn.Acyclic(v); err != nil {
 			return nil, fmt.Errorf("value %d: %w", i+1, err)
@@ -125,12 +130,13 @@ func encode(msg RPCData) (frame []byte, err error) {
 			}
 			v = v.Elem()
 		}
+		msg.Args[i] = gobvalue.Of(msg.Args[i])
 	}
 	frame, err = tryEncode(msg)
 	if err != nil {
-		for _, v := range msg.Args {
-			if _, ok := v.(error); !ok { // which errors are to be told by their types is the program's decision
-				register(reflect.TypeOf(v))
+		for _, t := range types {
+			if t != nil && !t.Implements(errorType) { // which errors are to be told by their types is the program's decision
+				register(t)
 			}
 		}
 		frame, err = tryEncode(msg)
@@ -143,7 +149,7 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 	var buf bytes.Buffer
 	buf.Write(make([]byte, headerSize))
 	if err := gob.NewEncoder(&buf).Encode(msg); err != nil {
-		return nil, err
+		return nil, gobvalue.Explain(err)
 	}
 	if size := int64(buf.Len() - headerSize); size > math.MaxUint32 {
 		return nil, &tooLarge{size, math.MaxUint32}
@@ -223,7 +229,7 @@ func assign(to reflect.Value, value any) error {
 	}
 	// Two types with the same parts: what would have come had each end registered its own.
 	var buf bytes.Buffer
-	if err := gob.NewEncoder(&buf).EncodeValue(v); err != nil {
+	if err := gob.NewEncoder(&buf).Encode(gobvalue.Of(value)); err != nil {
 		return err
 	}
 	if err := gob.NewDecoder(&buf).DecodeValue(to.Addr()); err != nil {

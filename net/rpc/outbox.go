@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"github.com/yonder-rpc/yonder/internal/gobvalue"
 )
 
 const (
@@ -104,6 +106,7 @@ type putting struct {
 // put encodes a header and a body, and has them written. It waits for earlier writes if
 // too much is queued. If the body cannot be encoded, the error is an encodeError.
 func (o *outbox) put(how putting, seq uint64, header, body any) error {
+	body = gobvalue.Of(body)
 	o.mu.Lock()
 	for (len(o.buf) >= maxQueued && o.writing || o.taken) && o.err == nil {
 		if !o.waitLocked(how.done) {
@@ -124,7 +127,7 @@ func (o *outbox) put(how putting, seq uint64, header, body any) error {
 		if how.broken {
 			o.err = errBroken
 		}
-		return encodeError{err}
+		return encodeError{gobvalue.Explain(err)}
 	}
 	if len(o.buf) == 0 { // written already
 		o.mu.Unlock()
