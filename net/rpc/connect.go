@@ -354,13 +354,13 @@ func (t *transport) failure(ctx context.Context, call *yonder.Call, err error) e
 		if cause := context.Cause(ctx); cause != nil && cause != ended {
 			err = fmt.Errorf("%w: %w", ended, cause)
 		}
-		return yonder.Errorf(yonder.CodeOf(ended), "yonder: call %q: %w", call.Procedure, err)
+		return failed(call, yonder.CodeOf(ended), err)
 	}
 	if e, ok := errors.AsType[*yonder.Error](err); ok {
 		if e.Remote() {
 			return err
 		}
-		return yonder.Errorf(e.Code, "yonder: call %q: %w", call.Procedure, err)
+		return failed(call, e.Code, err)
 	}
 	if text, ok := err.(ServerError); ok {
 		return yonder.FromPeer(yonder.Error{Code: codeOf(text, call.Procedure), Message: string(text), Err: text})
@@ -372,12 +372,20 @@ func (t *transport) failure(ctx context.Context, call *yonder.Call, err error) e
 	closed := t.closed
 	t.mu.Unlock()
 	if closed {
-		return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w", call.Procedure, yonder.ErrClientClosed)
+		return failed(call, yonder.Unavailable, yonder.ErrClientClosed)
 	}
 	if err == io.ErrUnexpectedEOF || err == ErrShutdown {
-		return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w", call.Procedure, yonder.ErrConnectionLost)
+		return failed(call, yonder.Unavailable, yonder.ErrConnectionLost)
 	}
-	return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w: %w", call.Procedure, yonder.ErrConnectionLost, err)
+	return failed(call, yonder.Unavailable, fmt.Errorf("%w: %w", yonder.ErrConnectionLost, err))
+}
+
+// failed returns the error of a call that failed because of err, with the package's name once.
+func failed(call *yonder.Call, code yonder.Code, err error) error {
+	return &yonder.Error{
+		Code: code, Err: err,
+		Message: fmt.Sprintf("yonder: call %q: %s", call.Procedure, strings.TrimPrefix(err.Error(), "yonder: ")),
+	}
 }
 
 // codeOf returns the code of an error that came without one.
