@@ -174,8 +174,8 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 			srv.Codecs = []yonder.Codec{yonder.JSON}
 		}
 	}
-	if p := map[mode]yonder.Protocol{overWeb: web.Protocol, jsonRPC: jsonrpc.Protocol, netRPC: rpc.Protocol, overFrames: session.Protocol}[m]; p != nil && srv.Protocols == nil {
-		srv.Protocols = []yonder.Protocol{p}
+	if srv.Protocols == nil { // else it may be serving already
+		srv.Protocols = m.protocols()
 	}
 	c, err := m.dial(t, d, m.serve(t, srv))
 	if err != nil {
@@ -183,6 +183,21 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// protocols returns what a server needs beside yonder's own protocol.
+func (m mode) protocols() []yonder.Protocol {
+	switch m {
+	case overWeb:
+		return []yonder.Protocol{web.Protocol}
+	case jsonRPC:
+		return []yonder.Protocol{jsonrpc.Protocol}
+	case netRPC:
+		return []yonder.Protocol{rpc.Protocol}
+	case overFrames:
+		return []yonder.Protocol{session.Protocol}
+	}
+	return nil
 }
 
 // dial makes a client of what listens at an address, as d and the mode have it.
@@ -199,12 +214,8 @@ func (m mode) dial(t *testing.T, d *yonder.Dialer, address string) (*yonder.Clie
 			return nil, err
 		}
 		return d.NewClientOver(over), nil
-	case overFrames: // session.Dial takes no Dialer
-		conn, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-		if err != nil {
-			return nil, err
-		}
-		return session.Over(d, conn), nil
+	case overFrames:
+		return (&session.Dialer{Client: *d}).Dial(t.Context(), address)
 	}
 	return d.Dial(t.Context(), address)
 }
