@@ -31,6 +31,7 @@ type guard struct {
 	locals map[string]reflect.Type // structs that gob knows by these names; nil: none
 	defs   int                     // bytes of the definitions of types so far
 
+	seen uint64 // bytes of all messages whose lengths have been read
 	head []byte // what comes before r's bytes
 	left uint64 // bytes of the current message that are still in r
 	buf  []byte // of messages that have been read whole
@@ -153,6 +154,7 @@ func (g *guard) length() (uint64, error) {
 	g.begun(true)
 	g.buf = append(g.buf, b)
 	if b <= 0x7f {
+		g.seen += uint64(b)
 		return uint64(b), nil
 	}
 	size := -int(int8(b))
@@ -169,6 +171,7 @@ func (g *guard) length() (uint64, error) {
 	}
 	g.buf = append(g.buf, more...)
 	g.r.Discard(size)
+	g.seen += n
 	return n, nil
 }
 

@@ -36,10 +36,9 @@ import (
 // documentation describes.
 //
 // Of the server's limits, MaxMessage bounds an argument, MaxCalls the calls of a connection
-// in flight, beyond which nothing more is read, a cancellation neither, and MaxMetadata that
-// of a call. KeepAlive
-// bounds the pauses within a message, and of a peer that does not read its answers; a
-// connection that is idle may stay so.
+// in flight, as [Server.MaxCalls] says, and MaxMetadata that of a call. KeepAlive bounds the
+// pauses within a message, and of a peer that does not read its answers; a connection that is
+// idle may stay so.
 var Protocol yonder.Protocol = protocol{}
 
 type protocol struct{}
