@@ -259,6 +259,8 @@ func (c *serverConn) serve(ctx context.Context, a *answer, data []byte) {
 
 // call does a call and returns its answer.
 func (c *serverConn) call(ctx context.Context, target *yonder.Target, msg RPCData) []byte {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a handler's context ends with its call
 	call := target.NewCall(yonder.CallInfo{Protocol: "session", Conn: c.Conn}, func(into []any) error {
 		return setArgs(target, into, msg.Args)
 	})
@@ -271,7 +273,7 @@ func (c *serverConn) call(ctx context.Context, target *yonder.Target, msg RPCDat
 	}
 	frame, err := encode(reply)
 	if size := len(frame) - headerSize; err == nil && size > c.limits.MaxMessage {
-		err = yonder.Errorf(yonder.ResourceExhausted, "yonder: %q: the results take %d bytes; at most %d are sent", msg.Func, size, c.limits.MaxMessage)
+		err = yonder.Errorf(yonder.ResourceExhausted, "yonder: %q: an answer of %d bytes is larger than the limit of %d", msg.Func, size, c.limits.MaxMessage)
 	}
 	if err != nil {
 		return c.failure(msg.Func, target, yonder.Errorf(codeOr(err, yonder.Internal), "yonder: %q: the results cannot be encoded: %w", msg.Func, err))

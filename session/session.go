@@ -125,7 +125,7 @@ func seal(frame []byte) []byte {
 type tooLarge struct{ size, most int64 }
 
 func (e *tooLarge) Error() string {
-	return fmt.Sprintf("a message of %d bytes is too large; at most %d are accepted", e.size, e.most)
+	return fmt.Sprintf("a message of %d bytes is larger than the limit of %d", e.size, e.most)
 }
 
 // messageReader reads messages from a connection.

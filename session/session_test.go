@@ -729,7 +729,7 @@ func TestSession(t *testing.T) {
 	}
 	b.MaxMessage = 2000
 	go a.Write(make([]byte, 2001))
-	if _, err := b.Read(); err == nil || err.Error() != "a message of 2001 bytes is too large; at most 2000 are accepted" {
+	if _, err := b.Read(); err == nil || err.Error() != "a message of 2001 bytes is larger than the limit of 2000" {
 		t.Error(err)
 	}
 	go func() {

@@ -34,7 +34,7 @@ func Connect(ctx context.Context, address string) (*yonder.Client, error) {
 // and [yonder.Unimplemented] if a stock server has no such method. A server that is of neither
 // kind goes on with calls whose contexts have ended.
 //
-// For a client with interceptors, or a time limit, give what [Dialer.Transport] returns to
+// Metadata of a call has at most 32 KiB. For a client with interceptors, or a time limit, give what [Dialer.Transport] returns to
 // [yonder.Dialer.NewClientOver].
 func (d *Dialer) Connect(ctx context.Context, address string) (*yonder.Client, error) {
 	t, err := d.Transport(ctx, address)
@@ -140,6 +140,9 @@ func (t *transport) Close() error {
 func (t *transport) Call(ctx context.Context, call *yonder.Call) error {
 	if !call.Plain() {
 		return yonder.Errorf(yonder.Unimplemented, "yonder: call %q: net/rpc carries no streams, readers or functions; call it by yonder.Dial, if the server is one of yonder", call.Procedure)
+	}
+	if err := tooMuch(call.Procedure, call.Metadata, maxMetadata); err != nil {
+		return err
 	}
 	arg, err := t.argument(call)
 	if err != nil {

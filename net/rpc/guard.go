@@ -210,7 +210,7 @@ func (g *guard) read(n uint64) error {
 // refuse passes over a message that is too large. If it defined a type, what comes next
 // could not be told from it, and the connection is of no more use.
 func (g *guard) refuse(n uint64, id int64) error {
-	text := fmt.Sprintf("rpc: a message of %d bytes is larger than the limit, %d", n, g.max)
+	text := fmt.Sprintf("rpc: a message of %d bytes is larger than the limit of %d", n, g.max)
 	if id < 0 || n >= maxGob {
 		return errors.New(text)
 	}

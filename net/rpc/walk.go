@@ -381,7 +381,7 @@ func (w *walk) more() bool {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil && n > g.max-min(g.max, uint64(len(g.buf))) {
-		err = fmt.Errorf("rpc: a message is larger than the limit, %d bytes", g.max)
+		err = fmt.Errorf("rpc: a message is larger than the limit of %d bytes", g.max)
 	}
 	w.i = len(g.buf)
 	w.from = w.i
