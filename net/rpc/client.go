@@ -243,7 +243,7 @@ func (client *Client) write(call *Call, crowded bool) error {
 		r.ext = call.with.extension()
 		how.done = call.with.ctx.Done()
 	}
-	err := client.gob.out.put(how, r.Seq, r.wire(), call.Args)
+	err := client.gob.out.put(how, r.Seq, r, call.Args)
 	if e, ok := err.(encodeError); ok {
 		call.unsent = true
 		return e.err
@@ -322,7 +322,7 @@ func (client *Client) cancel(seq uint64) {
 	client.seq++
 	client.mu.Unlock()
 	r := Request{ServiceMethod: cancelMethod, Seq: own}
-	client.gob.out.put(putting{}, r.Seq, r.wire(), &cancelArgs{seq})
+	client.gob.out.put(putting{}, r.Seq, &r, &cancelArgs{seq})
 }
 
 // understood notes what the server has said that it understands, and cancels what was left

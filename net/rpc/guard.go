@@ -29,6 +29,7 @@ type guard struct {
 	types  map[int64]*wireType
 	want   want                    // what the decoder wants of the next value
 	locals map[string]reflect.Type // structs that gob knows by these names; nil: none
+	known  map[string]string       // names of methods
 	defs   int                     // bytes of the definitions of types so far
 
 	seen uint64 // bytes of all messages whose lengths have been read
@@ -113,6 +114,11 @@ func (g *guard) next() error {
 	if err != nil {
 		return err
 	}
+	return g.admit(n)
+}
+
+// admit is next for a message whose length has been read.
+func (g *guard) admit(n uint64) error {
 	if n == 0 {
 		g.head = g.buf
 		return nil

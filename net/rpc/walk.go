@@ -43,6 +43,9 @@ type wireType struct {
 	judged bool
 	plain  bool // whether judged, nothing in it needs to be looked at
 
+	headed bool          // whether header says
+	header []headerField // what the fields are as a header's; nil: it is none
+
 	local  reflect.Type // that it was last decoded into
 	wanted []want       // of fields, then
 }
