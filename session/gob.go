@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
@@ -157,19 +158,19 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 	return seal(buf.Bytes()), nil
 }
 
-// decode reads a message. types, called if it is needed, has the types registered that a message
+// decode reads a message. known is of the connection; nil: there is none. types, called if it is needed, has the types registered that a message
 // with this name may have. With an error, the message has its name, if that much can be read.
-func decode(data []byte, types func(name string)) (RPCData, error) {
+func decode(data []byte, known *decoders, types func(name string)) (RPCData, error) {
 	registerOwn()
-	name, data, nils, err := check(data)
+	name, defs, value, nils, err := check(data)
 	if err != nil {
 		return RPCData{}, err
 	}
 	var msg RPCData
-	if err = tryDecode(data, &msg); err != nil {
+	if err = known.decode(defs, value, &msg); err != nil {
 		types(name)
 		msg = RPCData{}
-		if err = tryDecode(data, &msg); err != nil {
+		if err = known.decode(defs, value, &msg); err != nil {
 			return RPCData{Func: name}, err
 		}
 	}
@@ -179,9 +180,60 @@ func decode(data []byte, types func(name string)) (RPCData, error) {
 	return msg, nil
 }
 
-func tryDecode(data []byte, into any) (err error) {
+// decoders are gob's decoders that have read the definitions of types already: most messages of
+// a connection have the same, and they are most of what a small message costs. One goroutine at
+// a time uses them. A nil *decoders keeps none.
+type decoders struct {
+	known map[string]*decoder // by definitions
+}
+
+// decoder is a decoder, and what it reads from.
+type decoder struct {
+	in  bytes.Reader
+	gob *gob.Decoder
+}
+
+// What is kept for a connection: gob takes some fifty times what definitions take, and the
+// largest message.
+const (
+	maxDecoders = 8
+	maxDefs     = 2 << 10 // bytes
+	maxKept     = 8 << 10 // bytes of a message
+)
+
+// decode decodes a message, as check returns it.
+func (d *decoders) decode(defs, value []byte, msg *RPCData) error {
+	if d == nil || len(defs) > maxDefs || len(value) > maxKept {
+		return tryDecode(slices.Concat(defs, value), msg)
+	}
+	known := d.known[string(defs)]
+	if known != nil {
+		known.in.Reset(value)
+	} else {
+		known = new(decoder)
+		known.in.Reset(slices.Concat(defs, value))
+		known.gob = gob.NewDecoder(&known.in)
+	}
+	err := decodeBy(known.gob, msg)
+	switch {
+	case err != nil || known.in.Len() > 0: // nobody knows what it is in the middle of
+		delete(d.known, string(defs))
+	case len(d.known) < maxDecoders:
+		if d.known == nil {
+			d.known = make(map[string]*decoder)
+		}
+		d.known[string(defs)] = known
+	}
+	return err
+}
+
+func tryDecode(data []byte, into any) error {
+	return decodeBy(gob.NewDecoder(bytes.NewReader(data)), into)
+}
+
+func decodeBy(dec *gob.Decoder, into any) (err error) {
 	defer catch(&err) // of a GobDecode or the like
-	err = gob.NewDecoder(bytes.NewReader(data)).Decode(into)
+	err = dec.Decode(into)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}

@@ -89,6 +89,7 @@ type serverConn struct {
 	net.Conn
 	srv    *yonder.Server
 	limits yonder.Limits
+	known  decoders // the reading goroutine's
 
 	mu       sync.Mutex
 	changed  sync.Cond // when any of the following does
@@ -137,7 +138,7 @@ func (c *serverConn) readRequests(ctx context.Context) error {
 		case isLarge:
 			c.finish(a, c.failure("", nil, yonder.Errorf(yonder.ResourceExhausted, "yonder: %w", large)))
 		case draining:
-			msg, _ := decode(data, func(string) {})
+			msg, _ := decode(data, nil, func(string) {})
 			c.finish(a, c.failure(msg.Func, nil, yonder.Errorf(yonder.Unavailable, "yonder: the server is shutting down")))
 		default:
 			c.serve(ctx, a, data)
@@ -223,7 +224,7 @@ func (c *serverConn) written(a *answer) {
 
 // serve has the server do a call, on a goroutine of its own.
 func (c *serverConn) serve(ctx context.Context, a *answer, data []byte) {
-	msg, err := decode(data, func(name string) {
+	msg, err := decode(data, &c.known, func(name string) {
 		if target, err := c.srv.Target(name); err == nil {
 			for _, t := range target.Args {
 				register(t)

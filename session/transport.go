@@ -319,6 +319,7 @@ func (l *link) writeRequests() {
 // readAnswers gives answers to the calls that wait for them.
 func (l *link) readAnswers() {
 	m := messageReader{conn: l.conn, r: bufio.NewReader(l.conn), most: l.limits.MaxMessage, patience: l.limits.KeepAlive}
+	var known decoders
 	for {
 		data, err := m.read()
 		large, isLarge := err.(*tooLarge)
@@ -341,7 +342,7 @@ func (l *link) readAnswers() {
 		case isLarge:
 			x.err = yonder.Errorf(yonder.ResourceExhausted, "%w", large)
 		case !x.oneWay:
-			x.answer, x.err = decode(data, func(string) {
+			x.answer, x.err = decode(data, &known, func(string) {
 				for _, typ := range x.types {
 					register(typ)
 				}
