@@ -117,6 +117,9 @@ func base(t reflect.Type) reflect.Type {
 // are.
 func encode(msg RPCData) (frame []byte, err error) {
 	registerOwn()
+	if frame := encodePlain(msg); frame != nil {
+		return frame, nil
+	}
 	types := make([]reflect.Type, len(msg.Args))
 	for i, v := range msg.Args {
 		types[i] = reflect.TypeOf(v)
