@@ -165,6 +165,11 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 // with this name may have. With an error, the message has its name, if that much can be read.
 func decode(data []byte, known *decoders, types func(name string)) (RPCData, error) {
 	registerOwn()
+	if known != nil {
+		if msg, ok := decodePlain(data, known.opening); ok {
+			return msg, nil
+		}
+	}
 	name, defs, value, nils, err := check(data)
 	if err != nil {
 		return RPCData{}, err
@@ -180,6 +185,9 @@ func decode(data []byte, known *decoders, types func(name string)) (RPCData, err
 	if nils {
 		restore(reflect.ValueOf(&msg))
 	}
+	if known != nil && !known.learned && len(defs) <= maxDefs {
+		known.opening, known.learned = learn(data), true
+	}
 	return msg, nil
 }
 
@@ -187,7 +195,9 @@ func decode(data []byte, known *decoders, types func(name string)) (RPCData, err
 // a connection have the same, and they are most of what a small message costs. One goroutine at
 // a time uses them. A nil *decoders keeps none.
 type decoders struct {
-	known map[string]*decoder // by definitions
+	known   map[string]*decoder // by definitions
+	opening opening             // of the peer's messages
+	learned bool                // it is known, or that it will not do
 }
 
 // decoder is a decoder, and what it reads from.

@@ -8,41 +8,192 @@ import (
 	"sync"
 )
 
-// A message whose values are all of gob's own types is written without gob, which takes more
-// time to say what an RPCData is than for anything else. The bytes are gob's, which FuzzPlain
-// compares.
+// A message whose values are all of gob's own types is written and read without gob, which takes
+// more time for what an RPCData is than for anything else. The bytes are gob's, and so are the
+// values, which FuzzPlain and FuzzPlainReader compare.
 
 // An opening is how gob's messages of an RPCData begin: with the definitions of its types, and,
 // behind a length, the number of its own.
 type opening struct{ defs, number []byte }
 
-var openingOf = sync.OnceValue(func() (o opening) {
+// ownOpening is that of this process.
+var ownOpening = sync.OnceValue(func() opening {
 	var buf bytes.Buffer
-	if gob.NewEncoder(&buf).Encode(RPCData{Args: []any{nil}}) != nil {
-		return o
-	}
-	for rest := buf.Bytes(); len(rest) > 0; {
+	gob.NewEncoder(&buf).Encode(RPCData{Args: []any{nil}})
+	return openingOf(buf.Bytes())
+})
+
+// openingOf returns the opening of a message; with a nil number: it has none.
+func openingOf(stream []byte) opening {
+	for rest := stream; len(rest) > 0; {
 		size, message, err := number(rest)
 		if err != nil || size > uint64(len(message)) {
-			return opening{}
+			break
 		}
 		id, after, err := number(message[:size])
 		if err != nil {
-			return opening{}
+			break
 		}
 		if signed(id) >= 0 {
-			o.number = message[:int(size)-len(after)]
-			return o
+			return opening{stream[:len(stream)-len(rest)], message[:int(size)-len(after)]}
 		}
-		o.defs = buf.Bytes()[:buf.Len()-len(message)+int(size)]
 		rest = message[size:]
 	}
 	return opening{}
-})
+}
+
+// learn returns the opening of a message that check has accepted, if it is one that decodePlain
+// can go by. Another process numbers its types its own way.
+func learn(stream []byte) opening {
+	c := &checker{stream: stream, types: make(map[int64]*wireType), out: new([]byte)}
+	t := c.types[c.typeSequence(false)]
+	if len(t.fields) != 2 || t.funcField != 0 || t.argsField != 1 {
+		return opening{}
+	}
+	o := openingOf(stream)
+	return opening{bytes.Clone(o.defs), bytes.Clone(o.number)}
+}
+
+// decodePlain returns a message whose opening is known and whose values are all of gob's own
+// types, and whether it is one; else check and gob are to read it.
+func decodePlain(stream []byte, o opening) (msg RPCData, ok bool) {
+	rest, ok := bytes.CutPrefix(stream, o.defs)
+	if !ok || o.number == nil {
+		return msg, false
+	}
+	r := plainReader{rest: rest}
+	if r.uint() != uint64(len(r.rest)) {
+		return msg, false
+	}
+	if r.rest, ok = bytes.CutPrefix(r.rest, o.number); !ok {
+		return msg, false
+	}
+	field := uint64(0)
+	next := func() uint64 {
+		if delta := r.uint(); delta != 0 && delta <= 2 {
+			field += delta
+			return field
+		}
+		return 0
+	}
+	f := next()
+	if f == 1 {
+		msg.Func = string(r.bytes())
+		f = next()
+	}
+	if f == 2 {
+		n := r.uint()
+		if n == 0 || n > uint64(len(r.rest)) {
+			return msg, false
+		}
+		msg.Args = make([]any, n)
+		for i := range msg.Args {
+			msg.Args[i] = r.value()
+		}
+		f = next()
+	}
+	return msg, f == 0 && !r.bad && r.ended && len(r.rest) == 0
+}
+
+// A plainReader reads parts of a message. When it is bad, it returns zeros.
+type plainReader struct {
+	rest  []byte
+	bad   bool
+	ended bool // the last number was zero
+}
+
+func (r *plainReader) uint() uint64 {
+	n, rest, err := number(r.rest)
+	if err != nil || r.bad {
+		r.bad = true
+		return 0
+	}
+	r.rest, r.ended = rest, n == 0
+	return n
+}
+
+func (r *plainReader) bytes() []byte {
+	n := r.uint()
+	if n > uint64(len(r.rest)) {
+		r.bad = true
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+// value reads an interface's value.
+func (r *plainReader) value() any {
+	name := r.bytes()
+	if len(name) == 0 {
+		return nil
+	}
+	id := signed(r.uint())
+	size := r.uint()
+	after := len(r.rest) - int(min(size, math.MaxInt32))
+	if r.uint() != 0 {
+		r.bad = true
+	}
+	v := r.known(string(name), id)
+	r.bad = r.bad || v == nil || len(r.rest) != after
+	return v
+}
+
+// known reads a value of one of gob's types.
+func (r *plainReader) known(name string, id int64) any {
+	switch {
+	case name == "bool" && id == boolID:
+		return r.uint() != 0
+	case name == "int" && id == intID:
+		return signedAs[int](r)
+	case name == "int8" && id == intID:
+		return signedAs[int8](r)
+	case name == "int16" && id == intID:
+		return signedAs[int16](r)
+	case name == "int32" && id == intID:
+		return signedAs[int32](r)
+	case name == "int64" && id == intID:
+		return signedAs[int64](r)
+	case name == "uint" && id == uintID:
+		return unsignedAs[uint](r)
+	case name == "uint8" && id == uintID:
+		return unsignedAs[uint8](r)
+	case name == "uint16" && id == uintID:
+		return unsignedAs[uint16](r)
+	case name == "uint32" && id == uintID:
+		return unsignedAs[uint32](r)
+	case name == "uint64" && id == uintID:
+		return r.uint()
+	case name == "float64" && id == floatID:
+		return math.Float64frombits(bits.ReverseBytes64(r.uint()))
+	case name == "float32" && id == floatID:
+		x := math.Float64frombits(bits.ReverseBytes64(r.uint()))
+		r.bad = r.bad || math.Abs(x) > math.MaxFloat32 && !math.IsInf(x, 0)
+		return float32(x)
+	case name == "string" && id == stringID:
+		return string(r.bytes())
+	case name == "[]uint8" && id == bytesID:
+		return append([]byte(nil), r.bytes()...)
+	}
+	return nil
+}
+
+func signedAs[T int | int8 | int16 | int32 | int64](r *plainReader) T {
+	n := signed(r.uint())
+	r.bad = r.bad || int64(T(n)) != n
+	return T(n)
+}
+
+func unsignedAs[T uint | uint8 | uint16 | uint32](r *plainReader) T {
+	n := r.uint()
+	r.bad = r.bad || uint64(T(n)) != n
+	return T(n)
+}
 
 // encodePlain returns the frame of a message, or nil if gob is needed for it.
 func encodePlain(msg RPCData) []byte {
-	o := openingOf()
+	o := ownOpening()
 	if o.number == nil {
 		return nil
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"math"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // FuzzPlain compares messages with gob's.
@@ -42,5 +45,52 @@ func TestNotPlain(t *testing.T) {
 	n := testing.AllocsPerRun(100, func() { encodePlain(RPCData{"add", []any{7, "text"}}) })
 	if n > 1 {
 		t.Errorf("%v allocations; want 1", n)
+	}
+}
+
+// FuzzPlainReader compares what is read without gob with what gob reads.
+func FuzzPlainReader(f *testing.F) {
+	frame, err := tryEncode(RPCData{"add", []any{nil, 7, int8(-8), uint16(9), 1.5, float32(2.5), true, "text", []byte("bytes")}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	registerOwn()
+	o := openingOf(frame[headerSize:])
+	start := headerSize + len(o.defs)
+	f.Add(frame[start+3+len(o.number):], true) // behind the length
+	f.Add([]byte{1, 1, 'f', 1, 1, 0, 0}, true)
+	f.Add([]byte{1, 1, 'f', 1, 1, 4, 'i', 'n', 't', '8', 4, 4, 0, 0xfe, 1, 0, 0}, true)
+	f.Add([]byte{1, 1, 'f', 1, 1, 0, 0}, false)
+	f.Fuzz(func(t *testing.T, value []byte, measured bool) {
+		stream := bytes.Clone(o.defs)
+		if measured { // else it measures itself
+			value = append(bytes.Clone(o.number), value...)
+			stream = appendUint(stream, uint64(len(value)))
+		}
+		stream = append(stream, value...)
+		got, ok := decodePlain(stream, o)
+		if !ok {
+			return
+		}
+		want, err := decode(stream, nil, func(string) {})
+		if diff := cmp.Diff(want, got, cmpopts.EquateNaNs()); diff != "" || err != nil {
+			t.Errorf("%x: %v, %s", stream, err, diff)
+		}
+	})
+}
+
+// What is written without gob is read without, once gob has read a message of the peer's.
+func TestPlainReader(t *testing.T) {
+	var known decoders
+	msg := RPCData{"add", []any{7, "text", nil, []byte{1}, []byte(nil), float32(math.Inf(1))}}
+	frame := encodePlain(msg)
+	for i := range 3 {
+		got, err := decode(frame[headerSize:], &known, func(string) {})
+		if diff := cmp.Diff(msg, got); diff != "" || err != nil {
+			t.Errorf("%v, %s", err, diff)
+		}
+		if _, ok := decodePlain(frame[headerSize:], known.opening); !ok {
+			t.Errorf("after %d messages gob is needed", i+1)
+		}
 	}
 }
