@@ -19,7 +19,8 @@ type Request struct {
 	ServiceMethod string // "Service.Method"
 	Seq           uint64 // chosen by the client, to tell its calls apart
 
-	ext *requestExt // beyond what the standard package sends; nil: nothing
+	ext   *requestExt // beyond what the standard package sends; nil: nothing
+	space requestExt  // for ext
 }
 
 // Response is the header of an answer: with gob it travels before the reply.
@@ -208,7 +209,8 @@ func (c *gobServerCodec) ReadRequestHeader(r *Request) error {
 	}
 	r.ServiceMethod, r.Seq = f.method, f.seq
 	if f.timeout != 0 || f.metadata != nil || f.features != 0 {
-		r.ext = &requestExt{f.timeout, metadata(f.metadata), f.features}
+		r.space = requestExt{f.timeout, metadata(f.metadata), f.features}
+		r.ext = &r.space
 	}
 	return nil
 }

@@ -219,18 +219,17 @@ func (t *transport) exchange(ctx context.Context, call *yonder.Call, arg, reply 
 }
 
 func exchange(ctx context.Context, c *Client, call *yonder.Call, arg, reply any) (err error) {
-	var m yonder.Metadata
-	own := &Call{
-		ServiceMethod: call.Procedure, Args: arg, Reply: reply, Done: make(chan *Call, 1),
-		with: &callContext{ctx: ctx, metadata: call.Metadata, reply: &m},
-	}
+	own := c.ownCall()
+	own.Call = Call{ServiceMethod: call.Procedure, Args: arg, Reply: reply, Done: own.Done, with: &own.context}
+	own.context = callContext{ctx: ctx, metadata: call.Metadata, reply: &own.metadata}
+	own.metadata = nil
 	if reply != nil {
 		own.with.fresh = reflect.New(reflect.TypeOf(reply).Elem())
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := c.try(own); err != nil {
+	if err := c.try(&own.Call); err != nil {
 		return err
 	}
 	if call.OneWay {
@@ -246,17 +245,23 @@ func exchange(ctx context.Context, c *Client, call *yonder.Call, arg, reply any)
 		}
 		return nil
 	}
+	left := false
 	select {
 	case <-own.Done:
 	case <-ctx.Done():
-		c.leave(own, ctx.Err())
+		c.leave(&own.Call, ctx.Err())
 		<-own.Done
+		left = true
 	}
-	call.Reply = m
+	call.Reply = own.metadata
+	err = own.Error
 	if own.unsent {
-		return unencodable{own.Error}
+		err = unencodable{err}
 	}
-	return own.Error
+	if !left { // else who reads may still be at it
+		c.free(own)
+	}
+	return err
 }
 
 // try sends a call. A panic of gob's, or of an argument's own encoding method, is an error.

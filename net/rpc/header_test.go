@@ -43,7 +43,7 @@ func FuzzHeader(f *testing.F) {
 		enc := gob.NewEncoder(&buf)
 		o := newOutbox(io.Discard, nil)
 		for _, h := range []header{
-			&Request{method, seq, nil}, &Request{method, seq, nil}, &Request{method, seq, request}, &Request{method, seq, request}, &Request{"", 0, nil}, &Request{"", 0, new(requestExt)},
+			&Request{ServiceMethod: method, Seq: seq, ext: nil}, &Request{ServiceMethod: method, Seq: seq, ext: nil}, &Request{ServiceMethod: method, Seq: seq, ext: request}, &Request{ServiceMethod: method, Seq: seq, ext: request}, &Request{ServiceMethod: "", Seq: 0, ext: nil}, &Request{ServiceMethod: "", Seq: 0, ext: new(requestExt)},
 			&Response{method, seq, text, nil}, &Response{method, seq, text, nil}, &Response{method, seq, text, response}, &Response{method, seq, text, response}, &Response{"", 0, "", new(responseExt)},
 		} {
 			if err := enc.Encode(h.wire()); err != nil {
