@@ -34,8 +34,8 @@ func Connect(ctx context.Context, address string) (*yonder.Client, error) {
 // and [yonder.Unimplemented] if a stock server has no such method. A server that is of neither
 // kind goes on with calls whose contexts have ended.
 //
-// Metadata of a call has at most 32 KiB. For a client with interceptors, or a time limit, give what [Dialer.Transport] returns to
-// [yonder.Dialer.NewClientOver].
+// Metadata of a call has at most 32 KiB. For a client with interceptors, or a time limit, give
+// what [Dialer.Transport] returns to [yonder.Dialer.NewClientOver].
 func (d *Dialer) Connect(ctx context.Context, address string) (*yonder.Client, error) {
 	t, err := d.Transport(ctx, address)
 	if err != nil {
