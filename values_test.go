@@ -398,7 +398,7 @@ func TestLargeValues(t *testing.T) {
 
 // What a peer gets of a large value is its own: it may change it.
 func TestLargeBytesAreOwned(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runWith(t, func(t *testing.T, m mode) {
 		m.cannot(t, inProcess, "nothing is encoded: the slice is shared")
 		var srv yonder.Server
 		kept := make(chan []byte, 2)
@@ -421,7 +421,7 @@ func TestLargeBytesAreOwned(t *testing.T) {
 		if len(got) != 100<<10 || got[0] != 1 || got[len(got)-1] != 1 {
 			t.Error("what the caller changed has changed again")
 		}
-	})
+	}, netRPC, overFrames)
 }
 
 func TestOverflow(t *testing.T) {

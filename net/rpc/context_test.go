@@ -623,3 +623,27 @@ func TestCancelWhileFull(t *testing.T) {
 		}
 	})
 }
+
+// endless is an error that wraps itself.
+type endless struct{}
+
+func (endless) Error() string   { return "on and on" }
+func (e endless) Unwrap() error { return e }
+
+// Endless is a service whose errors keep package errors busy.
+type Endless struct{}
+
+func (Endless) Fail(_ int, _ *int) error { return endless{} }
+
+// An error that wraps itself is its text, whoever asks for more.
+func TestEndlessError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipe(t, rpc.NewServer(), Endless{})
+		for _, ctx := range []context.Context{t.Context(), context.Background()} {
+			if err := c.CallContext(ctx, "Endless.Fail", 1, new(int)); err == nil || err.Error() != "on and on" {
+				t.Errorf("got %v", err)
+			}
+		}
+		mustAdd(t, c)
+	})
+}
