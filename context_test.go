@@ -28,7 +28,8 @@ type testKey struct{}
 
 // A deadline travels as the time that remains, and both ends keep to it.
 func TestDeadline(t *testing.T) {
-	bubble(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, deadlines)
 		var srv yonder.Server
 		type ending struct {
 			deadline time.Time
@@ -269,7 +270,7 @@ func TestDerivedContexts(t *testing.T) {
 
 // The context of a handler ends with its call, and not before the streams of its results do.
 func TestContextAfterCall(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		kept := make(chan context.Context, 1)
 		srv.Register("plain", func(ctx context.Context) { kept <- ctx })
@@ -304,6 +305,9 @@ func TestContextAfterCall(t *testing.T) {
 			t.Error(err)
 		}
 		over("hot")
+		if !m.can(t, streams) {
+			return
+		}
 		seq, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "stream")
 		if err != nil {
 			t.Fatal(err)
@@ -556,7 +560,7 @@ func TestStuckHandler(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	bubble(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("after", func(ctx context.Context, d time.Duration) (string, error) {
 			select {
@@ -605,19 +609,21 @@ func TestTimeout(t *testing.T) {
 		if s, err := with(context.Background(), time.Hour); s != "done" || err != nil {
 			t.Errorf("with a context: %q, %v", s, err)
 		}
-		seq, err := ticks(time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if list, err := collect(seq); len(list) != 3 || err != nil {
-			t.Errorf("a stream: %v, %v", list, err)
-		}
-		r, err := read(time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(r); string(b) != "late" || err != nil {
-			t.Errorf("a reader: %q, %v", b, err)
+		if m.can(t, streams) {
+			seq, err := ticks(time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list, err := collect(seq); len(list) != 3 || err != nil {
+				t.Errorf("a stream: %v, %v", list, err)
+			}
+			r, err := read(time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(r); string(b) != "late" || err != nil {
+				t.Errorf("a reader: %q, %v", b, err)
+			}
 		}
 		unbounded := m.client(t, &srv)
 		unbounded.Bind("after", &plain)
@@ -757,7 +763,7 @@ func TestMetadataIsNotPassedOn(t *testing.T) {
 
 // Metadata beyond the limit fails its call, and the connection lives on.
 func TestMetadataLimit(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runWith(t, func(t *testing.T, m mode) {
 		m.cannot(t, inProcess, "nothing is sent")
 		var srv yonder.Server
 		srv.Register("echo", func(ctx context.Context, n int, err bool) (int, error) {
@@ -808,17 +814,21 @@ func TestMetadataLimit(t *testing.T) {
 		if got, err := yonder.Invoke[int](yonder.WithMetadata(t.Context(), "k", strings.Repeat("x", 30<<10)), c, "size"); got != 30<<10 || err != nil {
 			t.Errorf("with a larger limit: %d, %v", got, err)
 		}
-	})
+	}, netRPC)
 }
 
 func TestInfo(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("who", func(ctx context.Context) error {
 			info, ok := yonder.InfoFrom(ctx)
-			protocol, network := "yonder", map[mode]string{overTCP: "tcp", inJSON: "tcp", overUnix: "unix", overPipe: "pipe"}[m]
-			if m == inProcess {
-				protocol = "local"
+			protocol, network := "yonder", map[mode]string{overUnix: "unix", overPipe: "pipe"}[m]
+			if network == "" {
+				network = "tcp"
+			}
+			switch m {
+			case inProcess, jsonRPC, netRPC, overFrames:
+				protocol = m.name
 			}
 			if !ok || info.Procedure != "who" || info.Protocol != protocol || info.Metadata != nil {
 				t.Errorf("got %+v, %t", info, ok)

@@ -159,7 +159,7 @@ func TestRegisterPanics(t *testing.T) {
 }
 
 func TestAdd(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runWith(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		params := []string{"uid"}
 		srv.Add(yonder.Procedure{
@@ -183,7 +183,7 @@ func TestAdd(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-	})
+	}, netRPC, overFrames)
 }
 
 func TestHideProcedures(t *testing.T) {
