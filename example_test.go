@@ -535,9 +535,10 @@ func (lineProtocol) ServeConn(ctx context.Context, s *yonder.Server, conn net.Co
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
 		_, line, _ := strings.Cut(lines.Text(), " ")
 		name, argument, _ := strings.Cut(line, " ")
-		target, err := s.Target(name)
+		info := yonder.CallInfo{Procedure: name, Protocol: "line", Conn: conn}
+		target, err := s.Target(info)
 		if err == nil {
-			call := target.NewCall(yonder.CallInfo{Protocol: "line", Conn: conn}, func(args []any) error {
+			call := target.NewCall(info, func(args []any) error {
 				if len(args) != 1 {
 					return errors.New("only procedures of one argument can be called")
 				}

@@ -440,7 +440,7 @@ func (sc *serverCall) procedure() error {
 		if err != nil {
 			return Errorf(InvalidArgument, "yonder: %q: the caller's signature cannot be read: %w", name.Name, err)
 		}
-		proc, err := sc.link.server.lookup(name.Name)
+		proc, err := sc.link.server.lookup(name.Name, nativeProtocol, sc.link.conn)
 		if err != nil {
 			return err
 		}

@@ -154,20 +154,40 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 // decode reads a message. types, called if it is needed, has the types registered that a message
 // with this name may have. With an error, the message has its name, if that much can be read.
 func decode(data []byte, types func(name string)) (RPCData, error) {
-	registerOwn()
-	name, data, nils, err := check(data)
+	c, err := admit(data)
 	if err != nil {
 		return RPCData{}, err
 	}
+	msg, err := c.decode(func() { types(c.name) })
+	msg.Func = c.name
+	return msg, err
+}
+
+// checked is a message that [check] has read, and package gob has not.
+type checked struct {
+	name string
+	data []byte
+	nils bool
+}
+
+// admit checks a message.
+func admit(data []byte) (c checked, err error) {
+	c.name, c.data, c.nils, err = check(data)
+	return c, err
+}
+
+// decode decodes the message. types, called if it is needed, has the types in it registered.
+func (c *checked) decode(types func()) (RPCData, error) {
+	registerOwn()
 	var msg RPCData
-	if err = tryDecode(data, &msg); err != nil {
-		types(name)
+	if tryDecode(c.data, &msg) != nil {
+		types()
 		msg = RPCData{}
-		if err = tryDecode(data, &msg); err != nil {
-			return RPCData{Func: name}, err
+		if err := tryDecode(c.data, &msg); err != nil {
+			return RPCData{}, err
 		}
 	}
-	if nils {
+	if c.nils {
 		restore(reflect.ValueOf(&msg))
 	}
 	return msg, nil

@@ -142,7 +142,9 @@ func serveWebSocket(w http.ResponseWriter, r *http.Request, srv *yonder.Server) 
 	if err != nil {
 		return // it has answered
 	}
-	srv.ServeConn(newSocket(ws, taken.conn)) // it logs what there is to say
+	s := newSocket(ws, taken.conn)
+	s.authorization = r.Header.Get("Authorization")
+	srv.ServeConn(s) // it logs what there is to say
 }
 
 // serveConnect hands over the connection as package net/rpc's server does.
@@ -161,7 +163,7 @@ func serveConnect(w http.ResponseWriter, r *http.Request, srv *yonder.Server) {
 		http.Error(w, err.Error(), http.StatusNotImplemented)
 		return
 	}
-	t := &tunnel{Conn: conn}
+	t := &tunnel{Conn: conn, authorization: r.Header.Get("Authorization")}
 	t.read, _ = buffer.Reader.Peek(buffer.Reader.Buffered())
 	if _, err := io.WriteString(conn, "HTTP/1.0 200 Connected to Go RPC\n\n"); err != nil {
 		conn.Close()
