@@ -22,13 +22,12 @@
 //
 // # TLS
 //
-// It is a listener's business: srv.Serve(tls.NewListener(l, config)) has all protocols over TLS
-// on one port, these too. The configuration must not offer HTTP/2, which web.Protocol does not
-// speak. [TLS] finds who the peer of a call is.
+// It is a listener's business: package tlsconn makes one, and has all protocols over TLS on one
+// port, these too. Another's configuration must not offer HTTP/2, which web.Protocol does not
+// speak. Package tlsconn finds who the peer of a call is, too.
 package web
 
 import (
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -170,22 +169,4 @@ func serveConnect(w http.ResponseWriter, r *http.Request, srv *yonder.Server) {
 		return
 	}
 	srv.ServeConn(t)
-}
-
-// TLS returns what is known of the TLS connection that a call came over, its peer's certificates
-// for example. conn is [yonder.CallInfo.Conn]. It is nil if there is no TLS.
-func TLS(conn any) *tls.ConnectionState {
-	for {
-		switch c := conn.(type) {
-		case *http.Request:
-			return c.TLS
-		case interface{ ConnectionState() tls.ConnectionState }:
-			state := c.ConnectionState()
-			return &state
-		case interface{ NetConn() net.Conn }:
-			conn = c.NetConn()
-		default:
-			return nil
-		}
-	}
 }
