@@ -70,6 +70,7 @@ type Outgoing struct {
 	id    uint32
 	tag   any
 	ready chan struct{} // receives once the response or err is there
+	over  bool          // the slot was free again before ready received
 
 	// Guarded by conn.mu.
 	state   outState
@@ -385,15 +386,11 @@ func (o *Outgoing) Forget() {
 // nothing of the call after.
 func (o *Outgoing) Release() {
 	o.ReleaseBody()
-	c := o.conn
-	c.mu.Lock()
-	reusable := o.ended
-	c.mu.Unlock()
-	if reusable {
+	if o.over {
 		o.Response = Response{}
-		o.state, o.replied, o.last, o.ended = awaiting, false, false, false
+		o.state, o.replied, o.last, o.ended, o.over = awaiting, false, false, false, false
 		o.err, o.arrives, o.arrived, o.sending, o.tag = nil, nil, nil, nil, nil
-		c.spare.Put(o)
+		o.conn.spare.Put(o)
 	}
 }
 
@@ -411,6 +408,7 @@ func (o *Outgoing) ID() uint32 { return o.id }
 func (o *Outgoing) answerLocked() {
 	if o.state == awaiting {
 		o.state = answered
+		o.over = o.ended
 		o.ready <- struct{}{}
 	}
 }
@@ -500,6 +498,12 @@ func (in *Incoming) ID() uint32 { return in.id }
 func (in *Incoming) ReleaseBody() {
 	in.msg.Release()
 	in.msg, in.Body = nil, nil
+}
+
+// Reset makes a call that [Handler.Free] has been given as good as new, but for its Owner.
+func (in *Incoming) Reset() {
+	in.ReleaseBody()
+	*in = Incoming{Owner: in.Owner}
 }
 
 // Reply answers the call, once; flags may hold Failed and Packed. With last set that ends it; otherwise its streams

@@ -53,6 +53,9 @@ type Handler interface {
 	NewCall() *Incoming
 	// Serve answers a call, on a goroutine of its own.
 	Serve(*Incoming)
+	// Free takes a call back that Serve has returned from and nothing refers to any more,
+	// for NewCall to return again.
+	Free(*Incoming)
 }
 
 // Errors of a connection. Those that end calls are wrapped in one of the types

@@ -689,6 +689,35 @@ func TestGoexit(t *testing.T) {
 	}
 }
 
+// TestNoneWaits: calls that come together are all served, although each handler waits for
+// all others; and those that come while the handlers wait, too.
+func TestNoneWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const n = 50
+		var begun sync.WaitGroup
+		begun.Add(2 * n)
+		c, p := against(t, config(func(ctx context.Context, in *Incoming) {
+			begun.Done()
+			begun.Wait()
+			echo(ctx, in)
+		}), true, true)
+		p.name()
+		for i := range uint32(2 * n) {
+			if i == n {
+				synctest.Wait()
+			}
+			p.request(1<<16|i, 0, 0, "")
+		}
+		synctest.Wait()
+		if got := len(p.received(wire.Response)); got != 2*n {
+			t.Errorf("%d answers, want %d", got, 2*n)
+		}
+		if got := len(c.workers.idle); got > 2*n {
+			t.Errorf("%d workers for %d calls", got, 2*n)
+		}
+	})
+}
+
 // TestTrimAfterEnd is a regression: the watchdog's look at a connection that had just
 // ended was out of range.
 func TestTrimAfterEnd(t *testing.T) {
