@@ -534,3 +534,33 @@ func (s *safeBuffer) String() string {
 	defer s.mu.Unlock()
 	return s.b.String()
 }
+
+// BenchmarkHandshake is what a connection costs both ends together, with its first call.
+func BenchmarkHandshake(b *testing.B) {
+	cert, key := newAuthority(b).issue("server")
+	own, err := tls.X509KeyPair(cert, key)
+	check(b, err)
+	srv := whoServer()
+	srv.Logger = slog.New(slog.DiscardHandler)
+	l, err := (&tlsconn.Config{Own: &own}).Listen("127.0.0.1:0")
+	check(b, err)
+	go srv.Serve(l) // ends with Close
+	defer srv.Close()
+	pins := []string{tlsconn.Pin(own.Leaf)}
+	for _, again := range []bool{false, true} {
+		b.Run(map[bool]string{false: "whole", true: "resumed"}[again], func(b *testing.B) {
+			config := &tlsconn.Config{Pins: pins}
+			for b.Loop() {
+				if !again {
+					config = &tlsconn.Config{Pins: pins}
+				}
+				conn, err := config.NetDial(b.Context(), "tls", l.Addr().String())
+				check(b, err)
+				c := yonder.NewClient(conn)
+				_, err = yonder.Invoke[string](b.Context(), c, "who")
+				check(b, err)
+				c.Close()
+			}
+		})
+	}
+}
