@@ -194,7 +194,7 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	if call.OneWay {
 		q.Flags |= wire.OneWay
 	}
-	if !call.plan.Plain {
+	if q.Queue = call.plan.Plain && !call.OneWay; !call.plan.Plain {
 		q.Tag = &offer{call.Procedure, call.plan.Args, slices.Clone(call.args)}
 	}
 	o, err := l.mux.Start(ctx, &q)
@@ -215,7 +215,7 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 		if ctx.Err() != nil && err == ctx.Err() {
 			return true, contextFailure(ctx, quoted(call))
 		}
-		return true, l.failure(quoted(call), err)
+		return !o.Unsent(), l.failure(quoted(call), err)
 	}
 	err = l.answer(call, o, nil)
 	o.Release()

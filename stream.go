@@ -123,7 +123,7 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 	elem := fn.Slot{Kind: fn.Value, Type: s.slot.Elem, Walk: s.slot.Walk}
 	err = rangeOver(s.slot, s.value, func(v reflect.Value) bool {
 		msg.Reset()
-		if v.CanAddr() {
+		if v.CanAddr() && v.Kind() == reflect.Struct {
 			v = v.Addr() // no copy for Interface
 		}
 		if failed = encodeValue(l.codec, msg, &elem, v.Interface()); failed == nil {
