@@ -203,3 +203,53 @@ func TestFirstBytesHideSecrets(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// countedCompression counts what is decompressed.
+type countedCompression struct {
+	flateCompression
+	n *atomic.Int32
+}
+
+func (c countedCompression) Decompress(dst, src []byte, limit int) ([]byte, error) {
+	c.n.Add(1)
+	return c.flateCompression.Decompress(dst, src, limit)
+}
+
+// A call that is refused has not been decompressed, either: a few bytes may become many.
+func TestInterceptorsBeforeDecompression(t *testing.T) {
+	for _, handle := range []bool{false, true} {
+		var refuses atomic.Bool
+		counted := countedCompression{n: new(atomic.Int32)}
+		srv := &yonder.Server{Compression: counted, Interceptors: []yonder.Interceptor{func(next yonder.Handler) yonder.Handler {
+			return func(ctx context.Context, call *yonder.Call) error {
+				if refuses.Load() {
+					return yonder.Errorf(yonder.PermissionDenied, "not today")
+				}
+				return next(ctx, call)
+			}
+		}}}
+		if handle {
+			yonder.Handle(srv, "length", func(_ context.Context, s string) (int, error) { return len(s), nil })
+		} else {
+			srv.Register("length", func(s string) int { return len(s) })
+		}
+		client := overTCP.dialer(t, srv, &yonder.Dialer{Compression: flateCompression{}})
+		large := strings.Repeat("large ", 10_000)
+		for range 2 { // the first may be sent before the server has said what it can decompress
+			if n, err := yonder.Invoke[int](t.Context(), client, "length", large); n != len(large) || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+		}
+		before := counted.n.Load()
+		if before == 0 {
+			t.Error("this test cannot fail: nothing was compressed")
+		}
+		refuses.Store(true)
+		if _, err := yonder.Invoke[int](t.Context(), client, "length", large); yonder.CodeOf(err) != yonder.PermissionDenied {
+			t.Error(err)
+		}
+		if counted.n.Load() != before {
+			t.Error("the arguments of a call that was refused have been decompressed")
+		}
+	}
+}
