@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/yonder-rpc/yonder"
-	"github.com/yonder-rpc/yonder/web"
+	"github.com/yonder-rpc/yonder/tlsconn"
 )
 
 // testKey is a key for a value of a context.
@@ -839,7 +839,7 @@ func TestInfo(t *testing.T) {
 					t.Errorf("there is a connection: %T", info.Conn)
 				}
 			} else if m == overWeb {
-				if conn == nil || web.TLS(info.Conn) != nil {
+				if conn == nil || tlsconn.State(info.Conn) != nil {
 					t.Errorf("the connection is a %T", info.Conn)
 				}
 			} else if conn == nil || conn.RemoteAddr().Network() != network {

@@ -27,10 +27,11 @@ type Target struct {
 	resolved resolution
 }
 
-// Target finds a procedure. The error, an [Unimplemented] one, says if there is another
-// of nearly that name.
-func (s *Server) Target(name string) (*Target, error) {
-	p, err := s.lookup(name)
+// Target finds the procedure that is called. Of info its name, the protocol and the connection
+// count: procedures that are not for them do not exist. The error, an [Unimplemented] one, says if
+// there is another of nearly that name.
+func (s *Server) Target(info CallInfo) (*Target, error) {
+	p, err := s.lookup(info.Procedure, info.Protocol, info.Conn)
 	if err != nil {
 		return nil, err
 	}

@@ -47,8 +47,9 @@ func Dial(ctx context.Context, url string) (*yonder.Client, error) {
 }
 
 // Dial returns a client of the server at a URL: "tcp://host:port", "unix:///path",
-// "http://...", "https://...", "ws://..." or "wss://...". ctx bounds only the attempt to
-// connect, which there is none of over HTTP. When a connection is lost, the calls in
+// "http://...", "https://...", "ws://..." or "wss://...", and "tls://host:port" if
+// Client.NetDial is that of a tlsconn.Config. ctx bounds only the attempt to connect, which
+// there is none of over HTTP. When a connection is lost, the calls in
 // flight fail with [yonder.Unavailable], and the next call connects again.
 //
 // The client makes the calls of any other, with these differences. Callbacks do not
@@ -65,7 +66,10 @@ func (d *Dialer) Dial(ctx context.Context, url string) (*yonder.Client, error) {
 	switch scheme {
 	case "http", "https":
 		return d.Client.NewClientOver(newPoster(d, url)), nil
-	case "tcp", "unix":
+	case "tcp", "unix", "tls":
+		if scheme == "tls" && d.Client.NetDial == nil {
+			return nil, yonder.Errorf(yonder.InvalidArgument, "jsonrpc: address %q: set Client.NetDial to that of a tlsconn.Config", url)
+		}
 		t = newDuplex(d, func(ctx context.Context) (*link, error) {
 			conn, err := d.netDial(ctx, scheme, rest)
 			if err != nil {

@@ -3,6 +3,7 @@ package jsonrpc
 import (
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,10 +20,12 @@ import (
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/layers"
 )
 
 // Headers of HTTP requests and answers. A header metaPrefix + "Trace" is the metadata
-// "trace".
+// "trace". The header Authorization is the metadata "authorization", of every call of the request,
+// or of the WebSocket, that does not have its own.
 const (
 	metaPrefix    = "Yonder-Meta-"
 	timeoutHeader = "Yonder-Timeout" // in milliseconds
@@ -62,6 +65,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("origin %q may not call", origin), http.StatusForbidden)
 		return
 	}
+	if len(r.Header.Get("Authorization")) > h.srv.Limits.WithDefaults().MaxMetadata {
+		http.Error(w, "the authorization is too large", http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
+	if r.TLS != nil && !layers.HasUnder(r.Context()) {
+		r = r.WithContext(layers.Under(r.Context(), tlsRequest{r.TLS}))
+	}
 	switch {
 	case r.Method == http.MethodPost:
 		h.post(w, r)
@@ -79,6 +89,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "JSON-RPC wants POST, or a WebSocket", http.StatusMethodNotAllowed)
 	}
 }
+
+// tlsRequest is what is known of a request's connection.
+type tlsRequest struct{ state *tls.ConnectionState }
+
+// ConnectionState returns what a *tls.Conn's does.
+func (t tlsRequest) ConnectionState() tls.ConnectionState { return *t.state }
 
 // hostFits reports whether a request to a loopback address was meant for it.
 func (h *handler) hostFits(r *http.Request) bool {
@@ -139,6 +155,13 @@ func typeFits(r *http.Request) bool {
 	return false
 }
 
+// serviceOf is what does a request's calls.
+func (h *handler) serviceOf(r *http.Request) service {
+	s := newService(h.srv, h.config, r)
+	s.authorization = r.Header.Get("Authorization")
+	return s
+}
+
 func (h *handler) post(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -148,7 +171,7 @@ func (h *handler) post(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the content type must be application/json", http.StatusUnsupportedMediaType)
 		return
 	}
-	c := &httpCaller{handler: h, service: newService(h.srv, h.config, r), w: w, r: r}
+	c := &httpCaller{handler: h, service: h.serviceOf(r), w: w, r: r}
 	text, status, err := c.body()
 	if err != nil {
 		if status == http.StatusUnsupportedMediaType {

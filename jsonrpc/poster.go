@@ -143,7 +143,12 @@ func (p *poster) request(ctx context.Context, call *yonder.Call) (*http.Request,
 	if ms, ok := remaining(ctx); ok {
 		r.Header.Set(timeoutHeader, strconv.FormatInt(ms, 10))
 	}
-	rest := splitMeta(call.Metadata, r.Header.Set)
+	rest := splitMeta(call.Metadata, func(name, value string) {
+		if name == metaPrefix+"Authorization" {
+			name = "Authorization" // which proxies know for a secret, and redirects do not carry elsewhere
+		}
+		r.Header.Set(name, value)
+	})
 	id := uint64(1)
 	if call.OneWay {
 		id = 0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"reflect"
 	"runtime/debug"
 	"strconv"
@@ -22,6 +23,22 @@ type service struct {
 	config Config // with defaults
 	limits yonder.Limits
 	conn   any // what handlers see
+
+	authorization string // of calls that have none of their own; "": they have none
+}
+
+// authorization is the key of the metadata that HTTP has a header of its own for.
+const authorization = "authorization"
+
+// metadata returns that of a request, with what came beside the message.
+func (s *service) metadata(r *request) yonder.Metadata {
+	if _, own := r.meta[authorization]; own || s.authorization == "" {
+		return r.meta
+	}
+	m := make(yonder.Metadata, len(r.meta)+1)
+	maps.Copy(m, r.meta)
+	m[authorization] = s.authorization
+	return m
 }
 
 func newService(srv *yonder.Server, config *Config, conn any) service {
@@ -132,7 +149,8 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 	if t != nil {
 		ctx, a = &t.ctx, &t.call
 	}
-	target, err := s.srv.Target(r.method)
+	info := yonder.CallInfo{Procedure: r.method, Metadata: s.metadata(r), Protocol: protocolName, Conn: s.conn}
+	target, err := s.srv.Target(info)
 	if err != nil {
 		if !r.note {
 			s.fail(r, out, errMethod)
@@ -149,7 +167,6 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 		return a
 	}
 	a.entered = c
-	info := yonder.CallInfo{Metadata: r.meta, Protocol: protocolName, Conn: s.conn}
 	call := target.NewCall(info, func(into []any) error { return fill(target, r.params, into) })
 	call.OneWay = r.note
 	err = s.srv.Call(ctx, call)

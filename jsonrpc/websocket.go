@@ -26,7 +26,7 @@ func (h *handler) webSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	s := &socket{ws: ws}
-	c := newConn(newService(h.srv, h.config, r), s)
+	c := newConn(h.serviceOf(r), s)
 	s.start(c.ctx, c.limits.MaxMessage, c.limits.KeepAlive)
 	c.next = s.next
 	c.framing = func() framing { return packets }
