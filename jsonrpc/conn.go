@@ -230,8 +230,6 @@ func (c *conn) complain(err error) {
 	var fault *textError
 	var large *errTooLarge
 	switch {
-	case errors.As(err, &fault) && errors.Is(fault.err, errNesting):
-		c.refuse(InvalidRequest, "Invalid Request: "+err.Error())
 	case errors.As(err, &fault):
 		c.refuse(ParseError, "Parse error")
 	case errors.As(err, &large):
@@ -265,15 +263,16 @@ func (e *lostError) Unwrap() error        { return e.how }
 func (c *conn) read() error {
 	for {
 		text, err := c.next()
-		if err != nil {
-			if fault, ok := err.(*textError); ok && fault.framed {
-				code, message := ParseError, "Parse error"
-				if errors.Is(fault.err, errNesting) {
-					code, message = InvalidRequest, "Invalid Request: "+fault.Error()
-				}
-				c.refuse(code, message)
-				continue
-			}
+		fault, faulty := err.(*textError)
+		switch {
+		case faulty && fault.isBatch():
+			text = fault.text
+		case faulty && fault.framed:
+			out := newBuffer()
+			c.refuseText(out, fault)
+			c.finish(out, nil)
+			continue
+		case err != nil:
 			return err
 		}
 		if text[0] == '[' {
@@ -284,7 +283,7 @@ func (c *conn) read() error {
 			if err := c.take(cost); err != nil {
 				return err
 			}
-			go c.serveBatch(text, cost) // ends when all is answered
+			go c.serveBatch(text, cost, faulty) // ends when all is answered
 			continue
 		}
 		t := &task{conn: c, cost: messageCost + len(text)}
@@ -409,7 +408,7 @@ func (c *conn) serveOne(t *task) {
 }
 
 // serveBatch serves a message that is a batch.
-func (c *conn) serveBatch(text []byte, cost int) {
+func (c *conn) serveBatch(text []byte, cost int, deep bool) {
 	b := &connBatch{c, cost}
 	defer func() { c.give(b.cost) }()
 	select {
@@ -419,7 +418,7 @@ func (c *conn) serveBatch(text []byte, cost int) {
 		return
 	}
 	out := newBuffer()
-	c.batch(c.ctx, text, out, b)
+	c.batch(c.ctx, text, deep, out, b)
 	c.finish(out, nil)
 }
 

@@ -125,10 +125,10 @@ func FuzzRequest(f *testing.F) {
 	limits := yonder.Limits{}.WithDefaults()
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s scanner
-		if s.wellFormed(text) != nil {
+		text, err := s.wellFormed(text)
+		if err != nil {
 			return
 		}
-		text = bytes.TrimSpace(text)
 		var r request
 		if why := readRequest(text, &r, &limits); why != "" {
 			if r.id != nil && idOf(r.id) == nil {
@@ -179,10 +179,10 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s scanner
-		if s.wellFormed(text) != nil {
+		text, err := s.wellFormed(text)
+		if err != nil {
 			return
 		}
-		text = bytes.TrimSpace(text)
 		for _, example := range []any{flatExample{}, (*flatExample)(nil), "", 0, map[string]int(nil)} {
 			got, want := reflect.New(reflect.TypeOf(example)), reflect.New(reflect.TypeOf(example))
 			err, wantErr := decode(text, got.Interface()), json.Unmarshal(text, want.Interface())

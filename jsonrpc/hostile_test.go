@@ -2,9 +2,11 @@ package jsonrpc_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"runtime"
 	"strings"
@@ -22,14 +24,14 @@ import (
 // What cannot be read is refused with a reason. Where no header says where the next
 // message begins, the connection ends.
 func TestHostile(t *testing.T) {
-	nested := `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":null}`
 	large := `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: the message is larger than 100000 bytes"},"id":null}`
 	for _, e := range []struct {
 		name, send, want string
 		goesOn           bool // on a stream, too
 	}{
-		{"nested arrays", strings.Repeat("[", 100_000), nested, false},
-		{"nested objects", strings.Repeat(`{"a":`, 20_000), nested, false},
+		{"nested arrays", strings.Repeat("[", 100_001), large, false},
+		{"nested objects", strings.Repeat(`{"a":`, 20_001), large, false},
+		{"a bracket that does not fit, 20,000 deep", strings.Repeat("[", 20_000) + "}", parseError, false},
 		{"a huge array", "[" + strings.Repeat("1,", 60_000), large, false},
 		{"a huge string", `{"a":"` + strings.Repeat("a", 200_000), large, false},
 		{"a huge number", `{"id":` + strings.Repeat("1", 200_000), large, false},
@@ -68,6 +70,103 @@ func TestHostile(t *testing.T) {
 			p.want(e.want)
 			p.send(`{"method":"sum","id":1}`)
 			p.want(`{"id":1,"result":0,"error":null}`)
+		})
+	}
+}
+
+// What is nested too deeply fails the call that it is a part of; all others go on.
+func TestTooDeep(t *testing.T) {
+	noLeaks(t)
+	address := serve(t, specServer())
+	deep := strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)
+	for _, e := range []struct{ name, send, want string }{
+		{"a parameter", `{"jsonrpc":"2.0","method":"sum","params":[` + deep + `],"id":1}`,
+			`{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":1}`},
+		{"named", `{"jsonrpc":"2.0","method":"sum","params":` + strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat(`}`, 20_000) + `,"id":"x"}`,
+			`{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":"x"}`},
+		{"version 1.0", `{"method":"sum","params":[` + deep + `],"id":1}`,
+			`{"id":1,"result":null,"error":"Invalid Request: nested deeper than 10000 levels"}`},
+		{"an id of version 1.0", `{"method":"sum","id":` + deep + `}`,
+			`{"id":null,"result":null,"error":"Invalid Request: nested deeper than 10000 levels"}`},
+		{"an id", `{"jsonrpc":"2.0","method":"sum","id":` + deep + `}`, invalidRequest},
+		{"a notification", `{"jsonrpc":"2.0","method":"sum","params":[` + deep + `]}`, ""},
+		{"a request in a batch", `[{"jsonrpc":"2.0","method":"sum","params":[1,2],"id":1},{"jsonrpc":"2.0","method":"sum","params":[` + deep + `],"id":2},{"jsonrpc":"2.0","method":"sum","params":[` + deep + `]}]`,
+			`[{"jsonrpc":"2.0","result":3,"id":1},{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":2}]`},
+		{"a batch", deep, "[" + invalidRequest + "]"},
+	} {
+		for _, header := range []bool{false, true} {
+			p := dialPeer(t, address)
+			p.header = header
+			p.send(e.send)
+			if e.want != "" {
+				p.want(e.want)
+			}
+			p.send(`{"method":"sum","id":1}`)
+			p.want(`{"id":1,"result":0,"error":null}`)
+			if t.Failed() {
+				t.Fatalf("%s, header %v", e.name, header)
+			}
+		}
+	}
+}
+
+// An answer that cannot be read fails its call, and an item its stream: the connection goes on.
+func TestUnreadableAnswer(t *testing.T) {
+	deep := strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)
+	for name, bad := range map[string]string{"nested deeper than 10000 levels": deep, "it is not UTF-8": "\"\xff\""} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			near, far := net.Pipe()
+			c := new(jsonrpc.Dialer).NewClient(near)
+			p := newPeer(t, far)
+			ask := json.NewDecoder(p.in)
+			served := make(chan struct{})
+			go func() { // ends with the last answer
+				defer close(served)
+				for _, answer := range []string{
+					`{"jsonrpc":"2.0","result":` + bad + `,"id":1}`,
+					`{"jsonrpc":"2.0","result":{"subscription":7},"id":2}`,
+					`{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":7,"items":[1]}}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":7,"items":[` + bad + `]}}`,
+					`{"jsonrpc":"2.0","result":3,"id":3}`,
+				} {
+					if answer[:20] != `{"jsonrpc":"2.0","me` {
+						var request any
+						if err := ask.Decode(&request); err != nil {
+							t.Error(err)
+						}
+					}
+					io.WriteString(far, answer)
+					if strings.Contains(answer, `"items":[`+bad) {
+						var unsubscribe struct{ Method string }
+						if ask.Decode(&unsubscribe); unsubscribe.Method != "rpc.unsubscribe" {
+							t.Errorf("%+v", unsubscribe)
+						}
+					}
+				}
+			}()
+			_, err := yonder.Invoke[any](t.Context(), c, "x")
+			want := `yonder: call "x": the answer cannot be read: ` + name
+			if err == nil || err.Error() != want || yonder.CodeOf(err) != yonder.Internal {
+				t.Errorf("got %v\nwant %s", err, want)
+			}
+			numbers, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "numbers")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := 0
+			for n, why := range numbers {
+				got += n
+				err = why
+			}
+			want = `yonder: stream of "numbers": an item cannot be read: ` + name
+			if got != 1 || err == nil || err.Error() != want {
+				t.Errorf("got %d, %v\nwant %s", got, err, want)
+			}
+			if n, err := yonder.Invoke[int](t.Context(), c, "x"); n != 3 || err != nil {
+				t.Errorf("the next call: %d, %v", n, err)
+			}
+			<-served
+			c.Close()
 		})
 	}
 }
@@ -374,7 +473,7 @@ func TestHostileServer(t *testing.T) {
 		"too much of a stream": `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":[` + strings.Repeat("1,", 300) + `1]}}`,
 		"items of no kind":     `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":1}}`,
 		"an item of no kind":   `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":["x"]}}`,
-		"nesting":              strings.Repeat("[", 100_000),
+		"nesting":              strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000),
 	} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)

@@ -255,19 +255,19 @@ type httpCaller struct {
 // serve answers.
 func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 	var s scanner
-	if err := s.wellFormed(text); err != nil {
-		code, message := ParseError, "Parse error"
-		if errors.Is(err, errNesting) {
-			code, message = InvalidRequest, "Invalid Request: "+err.Error()
-		}
-		refuseFor(out, code, message, nil)
+	text, err := s.wellFormed(text)
+	fault, faulty := err.(*textError)
+	switch {
+	case faulty && fault.isBatch():
+		text = fault.text
+	case faulty:
+		c.refuseText(out, fault)
 		c.send(out)
 		return
 	}
-	text = text[space(text, 0):]
 	if text[0] == '[' {
 		c.slots = make(chan struct{}, c.limits.MaxCalls)
-		c.batch(ctx, text, out, c)
+		c.batch(ctx, text, faulty, out, c)
 		c.send(out)
 		return
 	}

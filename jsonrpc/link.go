@@ -228,6 +228,8 @@ func (l *link) run() {
 		text, err := l.next()
 		if err == nil {
 			err = l.message(text)
+		} else if fault, ok := err.(*textError); ok && fault.text != nil {
+			err = l.unreadable(fault)
 		}
 		if err != nil {
 			l.close(&lostError{err})
@@ -333,6 +335,9 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 }
 
 func (l *link) settle(ctx context.Context, call *yonder.Call, a *answer) error {
+	if fault, ok := a.err.(*textError); ok {
+		return unreadable(call, fault)
+	}
 	if a.err != nil {
 		return unavailable(call, a.err)
 	}
@@ -391,6 +396,36 @@ func (l *link) message(text []byte) error {
 		return nil
 	}
 	return errors.New("it sent what is no message")
+}
+
+// unreadable takes a text that is no message, but tells whose answer it is, or which
+// stream's piece: that call or stream fails. The error ends the link.
+func (l *link) unreadable(fault *textError) error {
+	if fault.text[0] != '{' {
+		return fault
+	}
+	e := open(fault.text)
+	if number, ok := subscriptionOf(e.params); ok && string(e.method) == `"rpc.stream"` {
+		l.mu.Lock()
+		s := l.streams[number]
+		l.mu.Unlock()
+		if s != nil {
+			s.finish(yonder.Errorf(yonder.Internal, "yonder: stream of %q: an item cannot be read: %w", s.procedure, fault.err))
+			l.unsubscribe(number, false)
+		}
+		return nil
+	}
+	id, err := strconv.ParseUint(string(e.id), 10, 64)
+	if err != nil || e.method != nil || e.twice != "" {
+		return fault
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.pending[id]; p != nil {
+		delete(l.pending, id)
+		p.answer <- answer{err: fault}
+	}
+	return nil
 }
 
 // one takes one message.

@@ -176,16 +176,19 @@ func (p *poster) failure(ctx context.Context, call *yonder.Call, err error) erro
 // answer reads a response.
 func (p *poster) answer(call *yonder.Call, response *http.Response, text []byte) (*answer, error) {
 	var s scanner
-	err := s.wellFormed(text)
-	text = bytes.TrimSpace(text)
-	if err != nil || text[0] != '{' {
+	message, err := s.wellFormed(text)
+	if fault, ok := err.(*textError); ok && fault.text != nil {
+		return nil, unreadable(call, fault)
+	}
+	if err != nil || message[0] != '{' {
+		text = bytes.TrimSpace(text)
 		code := codeOfStatus(response.StatusCode)
 		if response.StatusCode < 300 {
 			return nil, yonder.Errorf(yonder.Internal, "yonder: call %q: the answer is no JSON-RPC: %.100q", call.Procedure, text)
 		}
 		return nil, yonder.Errorf(code, "yonder: call %q: HTTP status %s: %.200s", call.Procedure, response.Status, text)
 	}
-	a := &answer{envelope: open(text)}
+	a := &answer{envelope: open(message)}
 	if a.twice != "" {
 		return nil, yonder.Errorf(yonder.Internal, "yonder: call %q: the answer has two members %q", call.Procedure, a.twice)
 	}
@@ -294,10 +297,10 @@ func (e *events) next() ([]byte, error) {
 			if data == nil {
 				continue
 			}
-			if err := e.scan.wellFormed(data); err != nil {
+			if data, err = e.scan.wellFormed(data); err != nil {
 				return nil, fmt.Errorf("%w: %w", errEvent, err)
 			}
-			return bytes.TrimSpace(data), nil
+			return data, nil
 		}
 		if value, ok := bytes.CutPrefix(line, []byte("data:")); ok {
 			if len(data)+len(value) > e.most {

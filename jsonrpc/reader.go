@@ -22,11 +22,11 @@ const (
 	packets                // the connection itself tells them apart
 )
 
-// A textError is text that is not a message. Where the next one begins is known if it
-// had a header.
+// A textError is text that is not a message.
 type textError struct {
 	err    error
-	framed bool
+	framed bool   // where the next message begins is known
+	text   []byte // a JSON text, which is not UTF-8 or is nested too deeply; nil: it is none
 }
 
 func (e *textError) Error() string { return e.err.Error() }
@@ -91,11 +91,7 @@ func (r *reader) next() ([]byte, error) {
 			return nil, &errTooLarge{r.max}
 		}
 		if done {
-			text := r.take(r.scanned)
-			if err := unicode(text); err != nil {
-				return nil, &textError{err: err, framed: true}
-			}
-			return text, nil
+			return r.scan.message(r.take(r.scanned))
 		}
 		if err := r.more(); err != nil {
 			return nil, early(err)
@@ -136,11 +132,7 @@ func (r *reader) framed() ([]byte, error) {
 			return nil, early(err)
 		}
 	}
-	text := r.take(length)
-	if err := r.scan.wellFormed(text); err != nil {
-		return nil, &textError{err: err, framed: true}
-	}
-	return bytes.TrimSpace(text), nil
+	return r.scan.wellFormed(r.take(length))
 }
 
 // parseHeader reads a header from the front of b: the length that it gives, and its

@@ -243,6 +243,26 @@ func refuseFor(out *outBuffer, code int, message string, id []byte) {
 	out.WriteByte('}')
 }
 
+// refuseText appends the answer to a text that is no message. One that is only nested too
+// deeply fails the call that it is.
+func (s *service) refuseText(out *outBuffer, fault *textError) {
+	if fault.err != errNesting {
+		refuse(out, ParseError, nil)
+		return
+	}
+	r := new(request)
+	if why := readRequest(fault.text, r, &s.limits); why != "" {
+		refuse(out, InvalidRequest, r.id)
+	} else if !r.note {
+		s.fail(r, out, errTooDeep)
+	}
+}
+
+var errTooDeep error = &Error{Code: InvalidRequest, Message: "Invalid Request: " + errNesting.Error()}
+
+// isBatch reports whether the text is a batch, whose requests are answered one by one.
+func (e *textError) isBatch() bool { return e.err == errNesting && e.text[0] == '[' }
+
 // results appends the results of a call: null, or the only one, or an array of them.
 func (s *service) results(ctx context.Context, target *yonder.Target, call *yonder.Call, out *outBuffer, c caller, a *activeCall) (err error) {
 	defer func() {
@@ -342,8 +362,9 @@ func (s *service) panicked(procedure string, value any) error {
 
 // batch answers an array of requests, which is known to be one. What it appends is the
 // answer, or nothing if there is none to give. The calls run at the same time, as many
-// as enter lets. Nobody waits for notifications.
-func (s *service) batch(ctx context.Context, text []byte, out *outBuffer, c caller) {
+// as enter lets. Nobody waits for notifications. deep says that something in the array is nested
+// too deeply.
+func (s *service) batch(ctx context.Context, text []byte, deep bool, out *outBuffer, c caller) {
 	count := 0
 	for range elements(text) {
 		count++
@@ -368,8 +389,15 @@ func (s *service) batch(ctx context.Context, text []byte, out *outBuffer, c call
 		if why := readRequest(text[from:to:to], r, &s.limits); why != "" {
 			item := newBuffer()
 			refuse(item, InvalidRequest, r.id)
-			b.items = append(b.items, &batchItem{out: item})
-			b.room -= item.Len()
+			b.add(item)
+			continue
+		}
+		if deep && tooDeep(text[from:to]) {
+			if !r.note {
+				item := newBuffer()
+				s.fail(r, item, errTooDeep)
+				b.add(item)
+			}
 			continue
 		}
 		if r.note {
@@ -423,6 +451,14 @@ type batch struct {
 type batchItem struct {
 	r   *request
 	out *outBuffer // the answer; nil: there is none yet
+}
+
+// add takes the answer to what no call is made of.
+func (b *batch) add(out *outBuffer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.items = append(b.items, &batchItem{out: out})
+	b.room -= out.Len()
 }
 
 // finish takes the answer of a request.
