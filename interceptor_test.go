@@ -320,7 +320,6 @@ func TestInterceptorReturnsEarly(t *testing.T) {
 // An interceptor may call the next handler again: at either end that makes another attempt.
 func TestInterceptorRetries(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
-		m.needs(t, asSlice)
 		m.needs(t, metadata)
 		attempts := func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) (err error) {

@@ -105,7 +105,7 @@ var lacks = map[mode]map[ability]string{
 		callbacks:    "a request has values only",
 		conversation: "a stream among the arguments is read to its end before the call is sent",
 		signatures:   "the wire has no signatures",
-		asSlice:      "an array among the parameters is one of them, also from a bound function that is variadic",
+		asSlice:      "an array among the parameters is one of them",
 	},
 	netRPC: {
 		streams:      "a reply is one value",

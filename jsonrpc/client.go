@@ -127,7 +127,7 @@ func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *
 	out.WriteString(`{"jsonrpc":"2.0","method":`)
 	err := out.value(call.Procedure)
 	if err == nil {
-		err = out.paramsOf(call.Args(), call.ArgTypes(), d.Client.Limits.WithDefaults().MaxMessage)
+		err = out.paramsOf(call, d.Client.Limits.WithDefaults().MaxMessage)
 	}
 	if err != nil {
 		code := yonder.InvalidArgument

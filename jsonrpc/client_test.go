@@ -293,6 +293,64 @@ func TestContexts(t *testing.T) {
 	})
 }
 
+// A variadic function's parameters are sent as they were given, and the procedure may be
+// variadic, or not.
+func TestVariadic(t *testing.T) {
+	run(t, func(t *testing.T, mode string) {
+		type user struct{ Name string }
+		srv := new(yonder.Server)
+		srv.Register("params", func(p jsonrpc.Params) string { return string(p) })
+		srv.Register("users", func(us ...*user) string {
+			text := fmt.Sprint(us == nil, len(us))
+			for _, u := range us {
+				text += fmt.Sprint(" ", u == nil)
+			}
+			return text
+		})
+		srv.Register("pair", func(a, b int) int { return a - b })
+		srv.Register("any", func(vs ...any) string { return fmt.Sprintf("%v", vs) })
+		srv.Register("bytes", func(b ...byte) string { return string(b) })
+		c := client(t, mode, srv, new(jsonrpc.Dialer))
+		var params func(a string, slices ...[]int) (string, error)
+		c.Bind("params", &params)
+		var alone func(...int) (string, error)
+		c.Bind("params", &alone)
+		var users func(...*user) (string, error)
+		c.Bind("users", &users)
+		var pair func(...int) (int, error)
+		c.Bind("pair", &pair)
+		var anything func(...any) (string, error)
+		c.Bind("any", &anything)
+		var bytes func(...byte) (string, error)
+		c.Bind("bytes", &bytes)
+		for _, e := range []struct {
+			what string
+			call func() (any, error)
+			want any
+		}{
+			{"none of two", func() (any, error) { return params("x") }, `["x"]`},
+			{"a nil slice", func() (any, error) { return params("x", nil...) }, `["x"]`},
+			{"slices", func() (any, error) { return params("x", []int{1, 2}, []int{}, nil) }, `["x",[1,2],[],null]`},
+			{"none", func() (any, error) { return alone() }, `[]`},
+			{"no users", func() (any, error) { return users() }, "true 0"},
+			{"users", func() (any, error) { return users(nil, &user{"Foo"}, nil) }, "false 3 true false true"},
+			{"for two", func() (any, error) { return pair(5, 3) }, 2},
+			{"any", func() (any, error) { return anything(1, nil, []any{"x"}, true) }, "[1 <nil> [x] true]"},
+			{"bytes", func() (any, error) { return bytes([]byte("hi")...) }, "hi"},
+		} {
+			if got, err := e.call(); got != e.want || err != nil {
+				t.Errorf("%s: got %v, %v; want %v", e.what, got, err, e.want)
+			}
+		}
+		if _, err := pair(1, 2, 3); yonder.CodeOf(err) != yonder.InvalidArgument {
+			t.Errorf("three for two: %v", err)
+		}
+		if _, err := anything(1, make(chan int)); yonder.CodeOf(err) != yonder.InvalidArgument || !strings.Contains(err.Error(), "argument 2: ") {
+			t.Errorf("a channel: %v", err)
+		}
+	})
+}
+
 func count(n int) iter.Seq2[int, error] {
 	return func(yield func(int, error) bool) {
 		for i := range n {
