@@ -583,7 +583,11 @@ func (c *conn) control(r *request) (result any, ok bool, err error) {
 	case "rpc.unsubscribe":
 		return c.unsubscribe(p.Subscription), true, nil
 	}
-	return c.cancelCall(p.ID), true, nil
+	cause := context.Canceled
+	if r.method == "$/cancelRequest" {
+		cause = errCancelRequest
+	}
+	return c.cancelCall(p.ID, cause), true, nil
 }
 
 func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
@@ -595,14 +599,14 @@ func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
 	return calls
 }
 
-// cancelCall ends the contexts of the calls with an id, and reports whether there were
-// any.
-func (c *conn) cancelCall(id []byte) bool {
+// cancelCall ends the contexts of the calls with an id, for a cause, and reports whether
+// there were any.
+func (c *conn) cancelCall(id []byte, cause error) bool {
 	c.mu.Lock()
 	found := c.callsLocked(func(a *activeCall) bool { return len(id) > 0 && string(a.id) == string(id) })
 	c.mu.Unlock()
 	for _, a := range found {
-		a.cancel(context.Canceled)
+		a.cancel(cause)
 	}
 	return len(found) > 0
 }

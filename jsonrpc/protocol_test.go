@@ -306,24 +306,87 @@ func TestNative(t *testing.T) {
 	}
 }
 
+// Who cancels by the Language Server Protocol's name is answered by its code.
 func TestCancel(t *testing.T) {
-	for _, method := range []string{"rpc.cancel", "$/cancelRequest"} {
+	for method, code := range map[string]string{"rpc.cancel": "-32001", "$/cancelRequest": "-32800"} {
 		t.Run(method, func(t *testing.T) {
 			noLeaks(t)
 			srv := new(yonder.Server)
-			began := make(chan struct{})
-			srv.Register("hang", func(ctx context.Context) error {
-				close(began)
+			srv.Limits.MaxCalls = 1
+			began := make(chan struct{}, 1)
+			hang := func(ctx context.Context) {
+				began <- struct{}{}
 				<-ctx.Done()
-				return ctx.Err()
+			}
+			srv.Register("hang", func(ctx context.Context) error { hang(ctx); return ctx.Err() })
+			srv.Register("cause", func(ctx context.Context) error { hang(ctx); return context.Cause(ctx) })
+			srv.Register("other", func(ctx context.Context) error { hang(ctx); return yonder.Errorf(yonder.NotFound, "gone") })
+			srv.Register("done", func(ctx context.Context) int { hang(ctx); return 1 })
+			srv.Register("panics", func(ctx context.Context) error { hang(ctx); return panicking{} })
+			srv.Register("stream", func(ctx context.Context) iter.Seq2[int, error] {
+				return func(yield func(int, error) bool) { hang(ctx); yield(0, ctx.Err()) }
 			})
 			p := dialPeer(t, serve(t, srv))
-			p.send(`{"jsonrpc":"2.0","method":"hang","id":"a b"}`)
+			cancel := func(id string) {
+				p.send(`{"jsonrpc":"2.0","method":"` + method + `","params":{"id":` + id + `}}`)
+			}
+			canceled := `"error":{"code":` + code + `,"message":"context canceled","data":{"code":"canceled","is":["context.Canceled"]}}`
+			for procedure, want := range map[string]string{
+				"hang":   canceled,
+				"other":  `"error":{"code":-32005,"message":"gone","data":{"code":"not_found"}}`,
+				"done":   `"result":1`,
+				"panics": `"error":{"code":-32603,"message":"yonder: \"jsonrpc_test.panicking\" panicked"}`,
+			} {
+				p.send(`{"jsonrpc":"2.0","method":"` + procedure + `","id":"a b"}`)
+				<-began
+				cancel(`"other"`)
+				cancel(`"a b"`)
+				p.want(`{"jsonrpc":"2.0",` + want + `,"id":"a b"}`)
+			}
+
+			p.send(`{"jsonrpc":"2.0","method":"cause","id":1}`)
 			<-began
-			p.send(`{"jsonrpc":"2.0","method":"` + method + `","params":{"id":"other"}}`)
-			p.send(`{"jsonrpc":"2.0","method":"` + method + `","params":{"id":"a b"}}`)
-			p.want(`{"jsonrpc":"2.0","error":{"code":-32001,"message":"context canceled","data":{"code":"canceled","is":["context.Canceled"]}},"id":"a b"}`)
+			p.send(`{"jsonrpc":"2.0","method":"hang","id":2}`) // waits for the first
+			cancel("2")
+			if got := p.read(); !strings.Contains(got, `"code":`+code) || !strings.Contains(got, "before it began") || !strings.HasSuffix(got, `"id":2}`) {
+				t.Error(got)
+			}
+			cancel("1")
+			if got := p.read(); !strings.Contains(got, `"code":`+code) || !strings.HasSuffix(got, `"id":1}`) {
+				t.Error(got)
+			}
+			p.send(`[{"jsonrpc":"2.0","method":"hang","id":3}]`)
+			<-began
+			cancel("3")
+			p.want(`[{"jsonrpc":"2.0",` + canceled + `,"id":3}]`)
+			p.send(`{"jsonrpc":"2.0","method":"stream","id":4}`)
+			p.want(`{"jsonrpc":"2.0","result":{"subscription":1},"id":4}`)
+			<-began
+			cancel("4")
+			p.want(`{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"end":true,` + canceled + `}}`)
 		})
+	}
+}
+
+// panicking is an error whose methods do.
+type panicking struct{}
+
+func (panicking) Error() string { panic("Error") }
+func (panicking) As(any) bool   { panic("As") }
+
+// A server of the Language Server Protocol says so, too.
+func TestRequestCancelled(t *testing.T) {
+	near, far := net.Pipe()
+	c := (&jsonrpc.Dialer{ContentLength: true}).NewClient(near)
+	defer c.Close()
+	p := newPeer(t, far)
+	p.header = true
+	go func() { // ends with the answer
+		p.in.ReadString('}')
+		p.send(`{"jsonrpc":"2.0","error":{"code":-32800,"message":"request cancelled"},"id":1}`)
+	}()
+	if err := c.Call(t.Context(), yonder.NewCall("x")); yonder.CodeOf(err) != yonder.Canceled || !yonder.IsRemote(err) {
+		t.Error(err)
 	}
 }
 

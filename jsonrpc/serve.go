@@ -144,7 +144,7 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 	}
 	if err := c.enter(ctx); err != nil {
 		if !r.note {
-			s.fail(r, out, err)
+			s.fail(r, out, ofCall(ctx, err))
 		}
 		return a
 	}
@@ -159,10 +159,10 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 	case r.note:
 	default:
 		a.failed = s.write(r, out, call, c, func() error {
-			if err != nil {
-				return err
+			if err == nil {
+				err = s.results(ctx, target, call, out, c, a)
 			}
-			return s.results(ctx, target, call, out, c, a)
+			return ofCall(ctx, err)
 		})
 	}
 	return a

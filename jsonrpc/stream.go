@@ -111,7 +111,7 @@ func (s *subscription) run() {
 		return
 	}
 	out.Reset()
-	writeEnd(&s.conn.service, out, s.number, err)
+	writeEnd(&s.conn.service, out, s.number, ofCall(s.ctx, err))
 	s.conn.w.write(out.Bytes(), s.conn.framing(), false)
 }
 
