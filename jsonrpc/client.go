@@ -28,8 +28,10 @@ type Dialer struct {
 	// Client is what all clients have: of its fields NetDial, DialTimeout, Timeout,
 	// Interceptors, Errors and Limits count.
 	Client yonder.Dialer
-	// HTTP makes the requests to http, https, ws and wss URLs. Nil: one of this Dialer's
-	// own, which connects as Client says.
+	// HTTP makes the requests to http, https, ws and wss URLs. What TLS needs to know is in its
+	// Transport's TLSClientConfig; for a stream of bytes, Client.NetDial is a *tls.Dialer's
+	// DialContext. Nil: one of this Dialer's own, which connects as Client says, and trusts
+	// whom the system does.
 	HTTP *http.Client
 	// Header goes with each request over HTTP, and with the one that begins a WebSocket.
 	Header http.Header

@@ -3,11 +3,14 @@ package jsonrpc_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
+	"log"
 	"math"
 	"net"
 	"net/http"
@@ -770,5 +773,101 @@ func TestHTTPStatus(t *testing.T) {
 		if n, err := yonder.Invoke[int](t.Context(), c, "x"); yonder.CodeOf(err) != e.want || err == nil && n != 1 {
 			t.Errorf("%d %s: %d, %v", e.status, e.body, n, err)
 		}
+	}
+}
+
+// A client brings its own TLS configuration, in its HTTP client, or for a stream of bytes in
+// what connects.
+func TestTLS(t *testing.T) {
+	for _, mode := range []string{"https", "http2", "wss", "wss beside http2", "tcp"} {
+		t.Run(mode, func(t *testing.T) {
+			noLeaks(t)
+			srv := new(yonder.Server)
+			srv.Logger = newLogger(t)
+			srv.Register("count", count)
+			srv.Register("who", func(ctx context.Context) string {
+				info, _ := yonder.InfoFrom(ctx)
+				switch conn := info.Conn.(type) {
+				case *http.Request:
+					return fmt.Sprint(conn.Proto, " ", conn.TLS.ServerName)
+				case interface{ NetConn() net.Conn }:
+					return "TCP " + conn.NetConn().(*tls.Conn).ConnectionState().ServerName
+				}
+				return fmt.Sprintf("%T", info.Conn)
+			})
+			hang := make(chan struct{})
+			srv.Register("hang", func(ctx context.Context) { close(hang); <-ctx.Done() })
+			h := httptest.NewUnstartedServer(jsonrpc.Handler(srv))
+			h.Config.ErrorLog = log.New(io.Discard, "", 0) // who does not trust it
+			h.EnableHTTP2 = strings.HasSuffix(mode, "http2")
+			h.StartTLS()
+			defer h.Close()
+			defer srv.Close()
+			// The certificate of httptest is for example.com.
+			trusting := &tls.Config{RootCAs: h.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com"}
+			transport := &http.Transport{TLSClientConfig: trusting, ForceAttemptHTTP2: true}
+			defer transport.CloseIdleConnections()
+			d := &jsonrpc.Dialer{HTTP: &http.Client{Transport: transport}}
+			url := h.URL
+			want := "HTTP/1.1 example.com"
+			switch {
+			case mode == "http2":
+				want = "HTTP/2.0 example.com"
+			case strings.HasPrefix(mode, "wss"):
+				url = "wss" + strings.TrimPrefix(url, "https")
+			case mode == "tcp":
+				srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
+				l, err := tls.Listen("tcp", "127.0.0.1:0", h.TLS)
+				if err != nil {
+					t.Fatal(err)
+				}
+				served := make(chan error, 1)
+				go func() { served <- srv.Serve(l) }() // ends with Close
+				defer func() { srv.Close(); <-served }()
+				url, want = "tcp://"+l.Addr().String(), "TCP example.com"
+				d = &jsonrpc.Dialer{Client: yonder.Dialer{NetDial: (&tls.Dialer{Config: trusting}).DialContext}}
+			}
+			c, err := d.Dial(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if got, err := yonder.Invoke[string](t.Context(), c, "who"); got != want || err != nil {
+				t.Errorf("got %s, %v; want %s", got, err, want)
+			}
+			numbers, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "count", 500)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := 0
+			for n, err := range numbers {
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum += n
+			}
+			if sum != 499*500/2 {
+				t.Errorf("the stream's sum is %d", sum)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { <-hang; cancel() }()
+			if err := c.Call(ctx, yonder.NewCall("hang")); yonder.CodeOf(err) != yonder.Canceled {
+				t.Errorf("a call that is cancelled: %v", err)
+			}
+
+			d = new(jsonrpc.Dialer)
+			if mode == "tcp" {
+				d.Client.NetDial = new(tls.Dialer).DialContext
+			}
+			c, err = d.Dial(t.Context(), url)
+			if err == nil {
+				defer c.Close()
+				_, err = yonder.Invoke[string](t.Context(), c, "who")
+			}
+			var unknown x509.UnknownAuthorityError
+			if yonder.CodeOf(err) != yonder.Unavailable || !errors.As(err, &unknown) {
+				t.Errorf("a server that is not trusted: %v", err)
+			}
+		})
 	}
 }
