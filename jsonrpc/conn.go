@@ -390,21 +390,9 @@ func (c *conn) wait(most time.Duration, enough <-chan struct{}) bool {
 // serveOne serves a message that is one request.
 func (c *conn) serveOne(t *task) {
 	defer c.give(t.cost)
-	returned := false
-	defer func() {
-		if !returned { // runtime.Goexit, which has been logged
-			out := newBuffer()
-			if !t.r.note {
-				c.fail(&t.r, out, yonder.Errorf(yonder.Internal, "yonder: call %q: the procedure did not return", t.r.method))
-			}
-			t.call.failed = true
-			c.finish(out, &t.call)
-		}
-	}()
 	out := newBuffer()
-	a := c.answer(c.ctx, &t.r, out, c, t)
-	returned = true
-	c.finish(out, a)
+	defer c.finish(out, &t.call)
+	c.answer(c.ctx, &t.r, out, c, t)
 }
 
 // serveBatch serves a message that is a batch.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -499,5 +500,86 @@ func TestHostileServer(t *testing.T) {
 			}
 			<-c.Done()
 		})
+	}
+}
+
+// exits is a value that ends the goroutine that encodes it.
+type exits struct{}
+
+func (exits) MarshalJSON() ([]byte, error) { runtime.Goexit(); return nil, nil }
+
+// Code that ends its goroutine, wherever it runs, fails its call, and nothing else.
+func TestGoexit(t *testing.T) {
+	run(t, func(t *testing.T, mode string) {
+		srv := new(yonder.Server)
+		srv.Limits.MaxCalls = 2 // whose slots must come back
+		srv.Logger = slog.New(slog.DiscardHandler)
+		srv.Register("exit", func() { runtime.Goexit() })
+		srv.Register("value", func() exits { return exits{} })
+		stream := func() iter.Seq2[int, error] {
+			return func(yield func(int, error) bool) {
+				yield(1, nil)
+				runtime.Goexit()
+			}
+		}
+		srv.Register("stream", stream)
+		srv.Register("both", func() (iter.Seq2[int, error], exits) { return stream(), exits{} })
+		srv.Register("fine", func() int { return 1 })
+		c := client(t, mode, srv, new(jsonrpc.Dialer))
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for range 3 {
+			c.Notify(ctx, "exit")
+			c.Notify(ctx, "value")
+			for _, name := range []string{"exit", "value"} {
+				if _, err := yonder.Invoke[any](ctx, c, name); yonder.CodeOf(err) != yonder.Internal || !yonder.IsRemote(err) {
+					t.Errorf("%s: got %v (%v)", name, err, yonder.CodeOf(err))
+				}
+			}
+			var both iter.Seq2[int, error]
+			if err := c.Call(ctx, yonder.NewCall("both").Into(&both, new(any))); yonder.CodeOf(err) != yonder.Internal || !yonder.IsRemote(err) {
+				t.Errorf("both: got %v", err)
+			}
+			numbers, err := yonder.Invoke[iter.Seq2[int, error]](ctx, c, "stream")
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := 0
+			for n, why := range numbers {
+				sum, err = sum+n, why
+			}
+			if sum != 1 || yonder.CodeOf(err) != yonder.Internal || !yonder.IsRemote(err) {
+				t.Errorf("stream: got %d, %v (%v)", sum, err, yonder.CodeOf(err))
+			}
+			if n, err := yonder.Invoke[int](ctx, c, "fine"); n != 1 || err != nil {
+				t.Errorf("the next call: %d, %v", n, err)
+			}
+		}
+	})
+}
+
+func TestGoexitInBatch(t *testing.T) {
+	const batch = `[{"jsonrpc":"2.0","method":"exit","id":1},{"jsonrpc":"2.0","method":"fine","id":2},{"jsonrpc":"2.0","method":"exit"},` +
+		`{"jsonrpc":"2.0","method":"value","id":3},{"jsonrpc":"2.0","method":"stream","id":4},{"jsonrpc":"2.0","method":"exit"},{"jsonrpc":"2.0","method":"fine","id":5}]`
+	const fails = `{"jsonrpc":"2.0","error":{"code":-32603,"message":"yonder: \"%s\" did not return"},"id":%d}`
+	want := "[" + fmt.Sprintf(fails, "exit", 1) + `,{"jsonrpc":"2.0","result":1,"id":2},` +
+		fmt.Sprintf(fails, "value", 3) + "," + fmt.Sprintf(fails, "stream", 4) + `,{"jsonrpc":"2.0","result":1,"id":5}]`
+	noLeaks(t)
+	srv := new(yonder.Server)
+	srv.Limits.MaxCalls = 2
+	srv.Logger = slog.New(slog.DiscardHandler)
+	srv.Register("exit", func() { runtime.Goexit() })
+	srv.Register("value", func() exits { return exits{} })
+	srv.Register("stream", func() iter.Seq[int] { return func(func(int) bool) { runtime.Goexit() } })
+	srv.Register("fine", func() int { return 1 })
+	p := dialPeer(t, serve(t, srv))
+	for range 3 {
+		p.send(batch)
+		p.want(want)
+	}
+	url := serveHTTP(t, srv, new(jsonrpc.Config))
+	for range 3 {
+		exchange{body: batch, status: 200, want: want + "\n"}.run(t, url)
+		exchange{body: `{"jsonrpc":"2.0","method":"exit"}`, status: 204}.run(t, url)
 	}
 }

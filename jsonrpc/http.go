@@ -287,17 +287,28 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 		return
 	}
 	c.events = hasToken(c.r.Header, "Accept", "text/event-stream")
-	a := c.answer(ctx, r, out, c, nil)
+	var a *activeCall // nil: there is none, or the user's code has called runtime.Goexit
+	apart(func() { a = c.answer(ctx, r, out, c, nil) })
 	defer a.ended()
 	switch {
 	case c.slot == nil:
 		c.send(out)
-	case a.failed:
+	case a == nil || a.failed:
 		c.closeStream()
 		c.send(out)
 	default:
 		c.stream(ctx, out)
 	}
+}
+
+// apart runs f on a goroutine of its own, which f may end: that of the request must go on.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() { // ends with f
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // heed takes over what the request's headers say.
@@ -409,11 +420,14 @@ func (c *httpCaller) stream(ctx context.Context, out *outBuffer) {
 	if send() != nil {
 		return
 	}
-	err := c.items(ctx, c.slot, c.value, out, 1, func(int) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return send()
+	err := errExited("stream") // unless items returns
+	apart(func() {
+		err = c.items(ctx, c.slot, c.value, out, 1, func(int) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return send()
+		})
 	})
 	if err == nil {
 		err = ctx.Err()

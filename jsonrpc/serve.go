@@ -117,6 +117,9 @@ func newActive(ctx context.Context, r *request) (context.Context, *activeCall) {
 // notification. What it returns is to be ended when the answer is sent and the streams
 // among its results have begun; nil: nothing is. t, if it is not nil, is of a call that
 // has begun.
+//
+// It does not return if the user's code ends the goroutine by runtime.Goexit. The answer is an
+// error then, and what would have been returned has ended, unless it is t's.
 func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c caller, t *task) *activeCall {
 	if result, ok, err := c.control(r); ok {
 		switch {
@@ -149,6 +152,20 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 		return a
 	}
 	a.entered = c
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		a.failed = true
+		if !r.note {
+			out.Reset()
+			s.fail(r, out, errExited(r.method))
+		}
+		if t == nil {
+			a.ended()
+		}
+	}()
 	info := yonder.CallInfo{Metadata: r.meta, Protocol: protocolName, Conn: s.conn}
 	call := target.NewCall(info, func(into []any) error { return fill(target, r.params, into) })
 	call.OneWay = r.note
@@ -165,7 +182,14 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 			return ofCall(ctx, err)
 		})
 	}
+	returned = true
 	return a
+}
+
+// errExited is the error of a call or stream whose code has called runtime.Goexit, which has
+// been logged.
+func errExited(procedure string) error {
+	return yonder.Errorf(yonder.Internal, "yonder: %q did not return", procedure)
 }
 
 // fail appends an answer that is an error.
@@ -265,11 +289,19 @@ func (e *textError) isBatch() bool { return e.err == errNesting && e.text[0] == 
 
 // results appends the results of a call: null, or the only one, or an array of them.
 func (s *service) results(ctx context.Context, target *yonder.Target, call *yonder.Call, out *outBuffer, c caller, a *activeCall) (err error) {
+	returned := false
 	defer func() {
-		if r := recover(); r != nil { // of a MarshalText or the like, or of an iterator
-			err = s.panicked(call.Procedure, r)
+		if !returned { // a MarshalText or the like, or an iterator
+			err = s.panicked(call.Procedure, recover())
 		}
 	}()
+	err = s.writeResults(ctx, target, call, out, c, a)
+	returned = true
+	return err
+}
+
+// writeResults is results for code that does not panic.
+func (s *service) writeResults(ctx context.Context, target *yonder.Target, call *yonder.Call, out *outBuffer, c caller, a *activeCall) (err error) {
 	results := call.Results()
 	if len(results) == 0 {
 		return out.value(nil)
@@ -353,9 +385,12 @@ func discard(target *yonder.Target, call *yonder.Call) {
 	}
 }
 
-// panicked tells the operator of a panic in the user's code, and returns what the peer
-// is told.
+// panicked tells the operator of a panic in the user's code, or, if value is nil, of
+// runtime.Goexit, and returns what the peer is told.
 func (s *service) panicked(procedure string, value any) error {
+	if value == nil {
+		value = "runtime.Goexit was called"
+	}
 	s.logger().Error("yonder: procedure panicked", "procedure", procedure, "panic", value, "stack", string(debug.Stack()))
 	return yonder.Errorf(yonder.Internal, "yonder: %q panicked", procedure)
 }
@@ -411,8 +446,8 @@ func (s *service) batch(ctx context.Context, text []byte, deep bool, out *outBuf
 		b.mu.Unlock()
 		go func() { // ends with its handler, whose context ends with the batch
 			out := newBuffer()
+			defer b.finish(item, out)
 			s.answer(ctx, r, out, c, nil).ended()
-			b.finish(item, out)
 		}()
 	}
 	b.wait(ctx, out)
