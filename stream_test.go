@@ -463,7 +463,8 @@ func TestRangingTwice(t *testing.T) {
 
 // A stream that nobody ranges over ends with its call's context, or when it is garbage.
 func TestForgottenStream(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		m.cannot(t, inProcess, "an iterator that is not ranged over does not begin")
 		var srv yonder.Server
 		closed := make(chan bool, 2)

@@ -90,14 +90,39 @@ func serveStream(stop context.Context, s *yonder.Server, config *Config, rwc io.
 	r := &reader{conn: rwc, max: c.limits.MaxMessage}
 	r.slow.timeout, r.slow.close = c.limits.KeepAlive, func() { rwc.Close() }
 	c.next = r.next
+	socket := socketOf(rwc)
 	c.gone = func() bool {
-		_, err := rwc.Read(make([]byte, 1))
-		return err != io.EOF
+		if socket == nil {
+			return false
+		}
+		_, err := socket.Write(nil)
+		return err != nil
 	}
 	c.framing = func() framing { return framing(r.framing.Load()) }
 	c.w = newWriter(rwc, c.limits.KeepAlive, nil)
 	c.w.send = c.w.pieces(rwc)
 	return c.serve(stop)
+}
+
+// socketOf returns the socket that a connection is, or that is under it; nil: there is none.
+//
+// A socket that has told of its peer's end reads nothing but that from then on, even after
+// what was written was refused. A write of nothing tells: it fails on a Unix socket as soon as
+// the peer has closed it, and on a TCP connection when the peer has refused something, such
+// as the answer to another call.
+func socketOf(conn any) net.Conn {
+	for {
+		switch c := conn.(type) {
+		case *net.TCPConn:
+			return c
+		case *net.UnixConn:
+			return c
+		case interface{ NetConn() net.Conn }:
+			conn = c.NetConn()
+		default:
+			return nil
+		}
+	}
 }
 
 // A conn is a connection that both ends may write to at any time: a stream of bytes or
@@ -203,7 +228,7 @@ func (c *conn) serve(stop context.Context) error {
 // connection. It may wait for the answers, as a script does, or be no more.
 func (c *conn) linger() {
 	over, gone := make(chan struct{}), make(chan struct{})
-	go func() { // ends with linger, but for a terminal, which reads on after an end
+	go func() { // ends with linger
 		t := time.NewTicker(lookEvery)
 		defer t.Stop()
 		for {

@@ -2,15 +2,20 @@ package jsonrpc_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"net"
+	"net/http/httptest"
 	"net/rpc"
 	stdjson "net/rpc/jsonrpc"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -503,4 +508,76 @@ func pipePeer(t *testing.T, srv *yonder.Server) *peer {
 		<-served
 	})
 	return newPeer(t, near)
+}
+
+// Who has ended its side waits for answers, unless it is gone altogether: then its calls are
+// cancelled, as soon as the system tells, however long they may take.
+func TestGone(t *testing.T) {
+	for _, network := range []string{"tcp", "unix", "tls"} {
+		t.Run(network, func(t *testing.T) {
+			noLeaks(t)
+			srv := new(yonder.Server)
+			srv.Limits.KeepAlive = -1 // for ever
+			srv.Logger = newLogger(t)
+			srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
+			finish, running, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+			srv.Register("wait", func() { <-finish })
+			srv.Register("hang", func(ctx context.Context) {
+				running <- struct{}{}
+				<-ctx.Done()
+				ended <- context.Cause(ctx)
+			})
+			dir, err := os.MkdirTemp("", "yonder") // t.TempDir may be too long for a socket
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			address := map[string]string{"unix": filepath.Join(dir, "socket")}[network]
+			l, err := net.Listen(map[string]string{"unix": "unix", "tcp": "tcp", "tls": "tcp"}[network], cmp.Or(address, "127.0.0.1:0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			listen, dial := l, func() (net.Conn, error) { return net.Dial(l.Addr().Network(), l.Addr().String()) }
+			if network == "tls" {
+				h := httptest.NewUnstartedServer(nil)
+				h.StartTLS() // for its certificate
+				defer h.Close()
+				listen = tls.NewListener(l, h.TLS)
+				dial = func() (net.Conn, error) {
+					return tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+				}
+			}
+			served := make(chan error, 1)
+			go func() { served <- srv.Serve(listen) }() // ends with Close
+			defer func() { srv.Close(); <-served }()
+
+			conn, err := dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPeer(t, conn)
+			p.send(`{"method":"hang","id":1}{"method":"wait","id":2}{"method":"wait","id":3}`)
+			<-running
+			if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			finish <- struct{}{}
+			if got := p.read(); !strings.HasSuffix(got, `"result":null,"error":null}`) {
+				t.Error(got)
+			}
+			select {
+			case err := <-ended:
+				t.Errorf("the call was cancelled before its caller had gone: %v", err)
+			default:
+			}
+			conn.Close()
+			if network != "unix" {
+				finish <- struct{}{} // the answer is refused
+			}
+			if err := <-ended; !errors.Is(err, yonder.ErrConnectionLost) {
+				t.Errorf("the cause is %v", err)
+			}
+			close(finish)
+		})
+	}
 }
