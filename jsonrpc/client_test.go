@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -870,4 +871,62 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is forgotten in a bubble is left within it: the garbage collector, which is outside,
+// must neither use its channels, nor wait for the connection.
+func TestForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := new(yonder.Server)
+		srv.Logger = newLogger(t)
+		stopped := make(chan bool, 2)
+		srv.Register("forever", func() iter.Seq[int] {
+			return func(yield func(int) bool) {
+				for i := 0; yield(i); i++ {
+				}
+				stopped <- true
+			}
+		})
+		srv.Register("zeros", func() io.ReadCloser { return &closing{Reader: zeros{}, closed: stopped} })
+		srv.Register("all", func() io.Reader { return strings.NewReader("all") })
+		c := pair(t, srv, new(jsonrpc.Dialer))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		func() {
+			if _, err := yonder.Invoke[iter.Seq[int]](ctx, c, "forever"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := yonder.Invoke[io.ReadCloser](ctx, c, "zeros"); err != nil {
+				t.Fatal(err)
+			}
+			r, err := yonder.Invoke[io.Reader](ctx, c, "all")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(r); string(b) != "all" || err != nil {
+				t.Errorf("read %q, %v", b, err)
+			}
+		}()
+		for open := 2; open > 0; {
+			runtime.GC()
+			time.Sleep(time.Minute)
+			select {
+			case <-stopped:
+				open--
+			default:
+			}
+		}
+	})
+}
+
+// closing is a reader that says once that it was closed.
+type closing struct {
+	io.Reader
+	once   sync.Once
+	closed chan bool
+}
+
+func (c *closing) Close() error {
+	c.once.Do(func() { c.closed <- true })
+	return nil
 }

@@ -167,7 +167,8 @@ type link struct {
 	end     context.CancelFunc
 	lastID  atomic.Uint64
 	flying  atomic.Int32 // calls
-	spare   sync.Pool    // of *pendingCall, for their channels, which must not leave a bubble of package synctest
+	sweeper sweeper
+	spare   sync.Pool // of *pendingCall, for their channels, which must not leave a bubble of package synctest
 
 	mu      sync.Mutex // guards what follows
 	pending map[uint64]*pendingCall
@@ -235,6 +236,9 @@ func (l *link) run() {
 			l.close(&lostError{err})
 			break
 		}
+		if l.sweeper.due.Load() {
+			go l.sweeper.sweep() // ends when the server is told, or cannot be
+		}
 	}
 	if l.ended != nil {
 		l.ended()
@@ -265,6 +269,7 @@ func (l *link) close(err error) {
 		l.end()
 	}
 	l.w.fail(err)
+	l.sweeper.end()
 	for _, p := range pending {
 		p.answer <- answer{err: err}
 	}
@@ -471,7 +476,7 @@ func (l *link) subscribeLocked(p *pendingCall, result []byte) []*remoteStream {
 	streams := make([]*remoteStream, len(p.among))
 	for i, text := range texts {
 		if number, ok := subscriptionOf(text); ok && p.among[i] && l.streams[number] == nil {
-			streams[i] = newRemoteStream(p.procedure, number, l.consumed, l.unsubscribe)
+			streams[i] = newRemoteStream(p.procedure, number, &l.sweeper, l.consumed, l.unsubscribe)
 			l.streams[number] = streams[i]
 		}
 	}

@@ -25,6 +25,8 @@ type poster struct {
 	life   context.Context
 	end    context.CancelCauseFunc
 
+	sweeper sweeper
+
 	mu      sync.Mutex // guards running.Add against Close
 	running sync.WaitGroup
 }
@@ -47,6 +49,7 @@ func (p *poster) Close() error {
 	p.end(yonder.ErrClientClosed)
 	p.mu.Unlock()
 	p.running.Wait()
+	p.sweeper.end()
 	if p.dialer.HTTP == nil {
 		p.http.CloseIdleConnections()
 	}
@@ -241,7 +244,7 @@ func (p *poster) follow(ctx context.Context, a *answer, e *events, call *yonder.
 		if !ok || !among[i] {
 			continue
 		}
-		s := newRemoteStream(call.Procedure, number, nil, func(uint64, bool) { over() })
+		s := newRemoteStream(call.Procedure, number, &p.sweeper, nil, func(uint64, bool) { over() })
 		s.dialer = p.dialer
 		s.pull = func() ([]byte, error) {
 			text, err := e.next()
