@@ -136,7 +136,7 @@ func TestBindServicePanics(t *testing.T) {
 }
 
 func TestTimeoutWithoutContext(t *testing.T) {
-	bubble(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("wait", func(ctx context.Context) error {
 			<-ctx.Done()

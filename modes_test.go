@@ -36,6 +36,8 @@ var (
 	jsonRPC    = mode{"jsonrpc"}
 	netRPC     = mode{"netrpc"}
 	overFrames = mode{"session"}
+
+	jsonPipe = mode{"jsonrpc in memory"} // jsonRPC without a socket, for bubbles
 )
 
 // run runs a test in every mode of yonder's own protocol, each as a subtest that must leave no
@@ -67,7 +69,18 @@ func runIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
 // synctest, which must be empty in the end.
 func bubble(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()
-	for _, m := range []mode{overPipe, inProcess} {
+	bubbleIn(t, test, overPipe, inProcess)
+}
+
+// bubbleAll is bubble, and the other protocols beside that need no sockets.
+func bubbleAll(t *testing.T, test func(t *testing.T, m mode)) {
+	t.Helper()
+	bubbleIn(t, test, overPipe, inProcess, jsonPipe)
+}
+
+func bubbleIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
+	t.Helper()
+	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { test(t, m) })
 		})
@@ -127,10 +140,18 @@ var lacks = map[mode]map[ability]string{
 	},
 }
 
+// wire returns the mode of the same protocol that is in lacks.
+func (m mode) wire() mode {
+	if m == jsonPipe {
+		return jsonRPC
+	}
+	return m
+}
+
 // can tells whether a mode has an ability. If it has not, it logs what is left out.
 func (m mode) can(t *testing.T, a ability) bool {
 	t.Helper()
-	reason, not := lacks[m][a]
+	reason, not := lacks[m.wire()][a]
 	if not {
 		t.Logf("%s: left out: no %s on this wire: %s", m.name, a, reason)
 	}
@@ -141,7 +162,7 @@ func (m mode) can(t *testing.T, a ability) bool {
 func (m mode) needs(t *testing.T, all ...ability) {
 	t.Helper()
 	for _, a := range all {
-		if reason, not := lacks[m][a]; not {
+		if reason, not := lacks[m.wire()][a]; not {
 			t.Skipf("%s: no %s on this wire: %s", m.name, a, reason)
 		}
 	}
@@ -168,6 +189,19 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 	switch m {
 	case overPipe:
 		return yondertest.PairDialer(t, srv, d)
+	case jsonPipe:
+		near, far := net.Pipe()
+		served := make(chan struct{})
+		go func() { // ends with the connection
+			defer close(served)
+			jsonrpc.Serve(srv, far)
+		}()
+		c := (&jsonrpc.Dialer{Client: *d}).NewClient(near)
+		t.Cleanup(func() {
+			c.Close()
+			<-served
+		})
+		return c
 	case inJSON:
 		d.Codec = yonder.JSON
 		if srv.Codecs == nil { // else it may be serving already

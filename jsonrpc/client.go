@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"net"
 	"net/http"
 	"reflect"
@@ -143,9 +142,9 @@ func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *
 		out.Write(strconv.AppendUint(out.AvailableBuffer(), id, 10))
 	}
 	if !d.Strict {
-		if ms, ok := remaining(ctx); ok && !inHeaders {
+		if deadline, ok := ctx.Deadline(); ok && !inHeaders {
 			out.WriteString(`,"timeout":`)
-			out.Write(strconv.AppendInt(out.AvailableBuffer(), ms, 10))
+			out.Write(appendRemaining(out.AvailableBuffer(), deadline))
 		}
 		if len(meta) > 0 {
 			out.WriteString(`,"meta":`)
@@ -158,11 +157,10 @@ func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *
 	return nil
 }
 
-// remaining returns the time until the deadline in milliseconds, and whether there is
-// one.
-func remaining(ctx context.Context) (ms int64, ok bool) {
-	deadline, ok := ctx.Deadline()
-	return max(1, int64(math.Ceil(float64(time.Until(deadline))/float64(time.Millisecond)))), ok
+// appendRemaining appends the time until a deadline in milliseconds, to the microsecond.
+func appendRemaining(b []byte, deadline time.Time) []byte {
+	us := max(1, (time.Until(deadline)+time.Microsecond-1)/time.Microsecond)
+	return strconv.AppendFloat(b, float64(us)/1000, 'f', -1, 64)
 }
 
 // An answer is a response to a call of this end's.

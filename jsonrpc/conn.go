@@ -498,6 +498,7 @@ func (t *task) begin() {
 	}
 	if t.r.timeout > 0 {
 		t.ctx.deadline = time.Now().Add(t.r.timeout)
+		a.timed = true
 	}
 	t.conn.register(a)
 }
@@ -581,6 +582,7 @@ func (c *conn) control(r *request) (result any, ok bool, err error) {
 		ID           json.RawMessage `json:"id"`
 		Subscription uint64          `json:"subscription"`
 		Items        int64           `json:"items"`
+		Code         string          `json:"code"`
 	}
 	if len(r.params) == 0 || r.params[0] != '{' {
 		err = errors.New("they must be an object")
@@ -600,7 +602,7 @@ func (c *conn) control(r *request) (result any, ok bool, err error) {
 	if r.method == "$/cancelRequest" {
 		cause = errCancelRequest
 	}
-	return c.cancelCall(p.ID, cause), true, nil
+	return c.cancelCall(p.ID, cause, p.Code == late), true, nil
 }
 
 func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
@@ -612,14 +614,20 @@ func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
 	return calls
 }
 
+// late is why a call is cancelled whose deadline has come: if this end knows of that, it has
+// come here, too, or is about to.
+var late = yonder.DeadlineExceeded.String()
+
 // cancelCall ends the contexts of the calls with an id, for a cause, and reports whether
-// there were any.
-func (c *conn) cancelCall(id []byte, cause error) bool {
+// there were any. late says that their deadlines have come.
+func (c *conn) cancelCall(id []byte, cause error, late bool) bool {
 	c.mu.Lock()
 	found := c.callsLocked(func(a *activeCall) bool { return len(id) > 0 && string(a.id) == string(id) })
 	c.mu.Unlock()
 	for _, a := range found {
-		a.cancel(cause)
+		if !late || !a.timed {
+			a.cancel(cause)
+		}
 	}
 	return len(found) > 0
 }

@@ -172,7 +172,7 @@ func milliseconds(text string) (time.Duration, bool) {
 	if err != nil || !(ms > 0) {
 		return 0, false
 	}
-	return time.Duration(min(max(ms*float64(time.Millisecond), 1), math.MaxInt64/2)), true
+	return time.Duration(min(max(math.Round(ms*float64(time.Millisecond)), 1), math.MaxInt64/2)), true
 }
 
 // sizeOf returns what metadata takes, in bytes.

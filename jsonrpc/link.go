@@ -284,7 +284,7 @@ func (l *link) cancelAll(pending map[uint64]*pendingCall, streams map[uint64]*re
 	t := time.AfterFunc(closeTime, func() { l.closer.Close() })
 	defer t.Stop()
 	for id := range pending {
-		l.cancel(id)
+		l.cancel(id, false)
 	}
 	for number := range streams {
 		l.notify("rpc.unsubscribe", `"subscription":`+strconv.FormatUint(number, 10))
@@ -334,7 +334,7 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 	case <-ctx.Done():
 	}
 	if l.forget(id, p) {
-		l.cancel(id)
+		l.cancel(id, ctx.Err() == context.DeadlineExceeded && !l.dialer.Strict)
 	}
 	return true, ended(ctx, call)
 }
@@ -370,13 +370,18 @@ func (l *link) forget(id uint64, p *pendingCall) bool {
 	return false
 }
 
-// cancel tells the server that nobody waits for a call.
-func (l *link) cancel(id uint64) {
+// cancel tells the server that nobody waits for a call. late says that this is because of its
+// deadline.
+func (l *link) cancel(id uint64, late bool) {
 	method := "rpc.cancel"
 	if l.framing == header {
 		method = "$/cancelRequest"
 	}
-	l.notify(method, `"id":`+strconv.FormatUint(id, 10))
+	params := `"id":` + strconv.FormatUint(id, 10)
+	if late {
+		params += `,"code":"deadline_exceeded"`
+	}
+	l.notify(method, params)
 }
 
 // notify sends a notification of the protocol's own.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -143,8 +142,8 @@ func (p *poster) request(ctx context.Context, call *yonder.Call) (*http.Request,
 	if among := streamsAmong(call.Places()); among != nil {
 		r.Header.Set("Accept", "application/json, text/event-stream")
 	}
-	if ms, ok := remaining(ctx); ok {
-		r.Header.Set(timeoutHeader, strconv.FormatInt(ms, 10))
+	if deadline, ok := ctx.Deadline(); ok {
+		r.Header.Set(timeoutHeader, string(appendRemaining(nil, deadline)))
 	}
 	rest := splitMeta(call.Metadata, r.Header.Set)
 	id := uint64(1)

@@ -64,6 +64,7 @@ type activeCall struct {
 	open   int                // the handler, and the streams; guarded by the caller
 	begin  []*subscription    // to run when the answer is sent
 	failed bool               // the answer is an error
+	timed  bool               // it has a deadline
 
 	prev, next *activeCall // of the owner's; guarded by it
 	owner      *conn       // to be told of its end; nil: nobody is
@@ -109,6 +110,7 @@ func newActive(ctx context.Context, r *request) (context.Context, *activeCall) {
 	ctx, a.cancel = context.WithCancelCause(ctx)
 	if r.timeout > 0 {
 		ctx, a.stop = context.WithTimeout(ctx, r.timeout)
+		a.timed = true
 	}
 	return ctx, a
 }
