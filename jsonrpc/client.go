@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -25,7 +26,7 @@ import (
 // fields must not be changed once it is used.
 type Dialer struct {
 	// Client is what all clients have: of its fields NetDial, DialTimeout, Timeout,
-	// Interceptors, Errors and Limits count.
+	// Interceptors, Errors, Logger and Limits count.
 	Client yonder.Dialer
 	// HTTP makes the requests to http, https, ws and wss URLs. What TLS needs to know is in its
 	// Transport's TLSClientConfig; for a stream of bytes, Client.NetDial is a *tls.Dialer's
@@ -124,9 +125,10 @@ func (d *Dialer) newHTTP() *http.Client {
 
 // encode appends a call. An id of 0 makes it a notification. inHeaders says that the
 // deadline travels elsewhere, and what of the metadata does is left out of meta.
-func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *outBuffer, meta yonder.Metadata, inHeaders bool) error {
+func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *outBuffer, meta yonder.Metadata, inHeaders bool) (err error) {
+	defer d.catch(call, &err)
 	out.WriteString(`{"jsonrpc":"2.0","method":`)
-	err := out.value(call.Procedure)
+	err = out.value(call.Procedure)
 	if err == nil {
 		err = out.paramsOf(call, d.Client.Limits.WithDefaults().MaxMessage)
 	}
@@ -155,6 +157,18 @@ func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *
 	}
 	out.WriteByte('}')
 	return nil
+}
+
+// catch makes a panic of the values' own methods, or of an iterator, the call's error. It is to
+// be deferred.
+func (d *Dialer) catch(call *yonder.Call, err *error) {
+	if r := recover(); r != nil {
+		logger := d.Client.Logger
+		if logger == nil {
+			logger = slog.Default()
+		}
+		*err = panicked(logger, call.Procedure, r)
+	}
 }
 
 // appendRemaining appends the time until a deadline in milliseconds, to the microsecond.
@@ -186,7 +200,8 @@ func (d *Dialer) settle(ctx context.Context, call *yonder.Call, a *answer) error
 	return err
 }
 
-func (d *Dialer) results(ctx context.Context, call *yonder.Call, a *answer) error {
+func (d *Dialer) results(ctx context.Context, call *yonder.Call, a *answer) (err error) {
+	defer d.catch(call, &err)
 	if a.meta != nil {
 		var meta yonder.Metadata
 		if json.Unmarshal(a.meta, &meta) == nil && len(meta) > 0 {

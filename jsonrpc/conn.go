@@ -315,9 +315,8 @@ func (c *conn) read() error {
 		r := &t.r
 		if why := readRequest(text, r, &c.limits); why != "" {
 			out := newBuffer()
-			refuse(out, InvalidRequest, r.id)
-			c.send(out)
-			out.release()
+			c.reject(out, r, why)
+			c.finish(out, nil)
 			continue
 		}
 		if isControl(r.method) {

@@ -143,17 +143,20 @@ func (r *request) read(e *envelope, limits *yonder.Limits) (why string) {
 	}
 	if e.meta != nil && !isNull(e.meta) {
 		if len(e.meta) > 8*limits.MaxMetadata {
-			return `"meta" is too large`
+			return metaTooLarge
 		}
 		if json.Unmarshal(e.meta, &r.meta) != nil {
 			return `"meta" must be an object of strings`
 		}
 		if sizeOf(r.meta) > limits.MaxMetadata {
-			return `"meta" is too large`
+			return metaTooLarge
 		}
 	}
 	return ""
 }
+
+// metaTooLarge is what is wrong with a request that is one.
+const metaTooLarge = "the metadata is too large"
 
 // idOf returns an id if it is one that version 2.0 permits, and else nil.
 func idOf(id []byte) []byte {

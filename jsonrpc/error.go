@@ -189,7 +189,7 @@ func (b *outBuffer) fault(s *yonder.Server, err error) {
 		data = d
 	}
 	number := numberOf(yonder.Code(record.Code))
-	if byRequest {
+	if byRequest && number == numberOf(yonder.Canceled) {
 		number = RequestCancelled
 	}
 	b.object(number, record.Message, data)
@@ -202,16 +202,8 @@ var errCancelRequest = fmt.Errorf("$/cancelRequest: %w", context.Canceled)
 type requestCancelled struct{ error }
 
 // ofCall returns a call's error, whose context is ctx, as it is to be written.
-func ofCall(ctx context.Context, err error) (marked error) {
+func ofCall(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || context.Cause(ctx) != errCancelRequest {
-		return err
-	}
-	defer func() {
-		if recover() != nil { // of the error's own methods: see chosen
-			marked = err
-		}
-	}()
-	if yonder.CodeOf(err) != yonder.Canceled {
 		return err
 	}
 	return requestCancelled{err}
@@ -225,8 +217,33 @@ func chosen(err error) (e *Error) {
 			e = nil
 		}
 	}()
-	e, _ = errors.AsType[*Error](err)
-	return e
+	nodes := wire.MaxErrorNodes
+	return chosenIn(err, &nodes, wire.MaxErrorDepth)
+}
+
+// chosenIn is errors.AsType, which would look for ever in an error that wraps itself, for as
+// much of an error as crosses a connection.
+func chosenIn(err error, nodes *int, depth int) (e *Error) {
+	if *nodes--; err == nil || *nodes < 0 || depth == 0 {
+		return nil
+	}
+	if e, ok := err.(*Error); ok {
+		return e
+	}
+	if as, ok := err.(interface{ As(any) bool }); ok && as.As(&e) {
+		return e
+	}
+	switch u := err.(type) {
+	case interface{ Unwrap() error }:
+		return chosenIn(u.Unwrap(), nodes, depth-1)
+	case interface{ Unwrap() []error }:
+		for _, cause := range u.Unwrap() {
+			if e := chosenIn(cause, nodes, depth-1); e != nil {
+				return e
+			}
+		}
+	}
+	return nil
 }
 
 // textOf returns an error's text, for version 1.0. A panic is treated as chosen treats it.

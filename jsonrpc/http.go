@@ -278,7 +278,7 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 	}
 	switch {
 	case why != "":
-		refuse(out, InvalidRequest, r.id)
+		c.reject(out, r, why)
 		c.send(out)
 		return
 	case r.note:
@@ -335,7 +335,7 @@ func (c *httpCaller) heed(r *request) (why string) {
 		maps.Copy(meta, r.meta)
 		r.meta = meta
 		if sizeOf(meta) > c.limits.MaxMetadata {
-			return "the metadata is too large"
+			return metaTooLarge
 		}
 	}
 	return ""

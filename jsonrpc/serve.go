@@ -214,6 +214,13 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 	if err == nil && out.Len()-start > s.limits.MaxMessage {
 		err = yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the result is larger than %d bytes", r.method, s.limits.MaxMessage)
 	}
+	meta := call != nil && call.Reply != nil
+	if meta && sizeOf(call.Reply) > s.limits.MaxMetadata {
+		meta = false
+		if err == nil {
+			err = yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the metadata of the answer is larger than %d bytes", r.method, s.limits.MaxMetadata)
+		}
+	}
 	switch {
 	case err != nil && r.legacy:
 		out.Truncate(start)
@@ -232,11 +239,11 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 		out.WriteString(`,"id":`)
 		out.Write(idOrNull(r.id))
 	}
-	if call != nil && call.Reply != nil {
+	if meta {
 		if meta := c.reply(call.Reply); len(meta) > 0 {
 			end := out.Len()
 			out.WriteString(`,"meta":`)
-			if out.value(map[string]string(meta)) != nil || out.Len()-end > s.limits.MaxMetadata+1<<10 {
+			if out.value(map[string]string(meta)) != nil {
 				out.Truncate(end)
 			}
 		}
@@ -278,9 +285,19 @@ func (s *service) refuseText(out *outBuffer, fault *textError) {
 	}
 	r := new(request)
 	if why := readRequest(fault.text, r, &s.limits); why != "" {
-		refuse(out, InvalidRequest, r.id)
+		s.reject(out, r, why)
 	} else if !r.note {
 		s.fail(r, out, errTooDeep)
+	}
+}
+
+// reject appends the answer to what is no request, or one that has too much metadata.
+func (s *service) reject(out *outBuffer, r *request, why string) {
+	switch {
+	case why != metaTooLarge:
+		refuse(out, InvalidRequest, r.id)
+	case !r.note:
+		s.fail(r, out, yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the metadata is larger than %d bytes", r.method, s.limits.MaxMetadata))
 	}
 }
 
@@ -393,7 +410,11 @@ func (s *service) panicked(procedure string, value any) error {
 	if value == nil {
 		value = "runtime.Goexit was called"
 	}
-	s.logger().Error("yonder: procedure panicked", "procedure", procedure, "panic", value, "stack", string(debug.Stack()))
+	return panicked(s.logger(), procedure, value)
+}
+
+func panicked(logger *slog.Logger, procedure string, value any) error {
+	logger.Error("yonder: procedure panicked", "procedure", procedure, "panic", value, "stack", string(debug.Stack()))
 	return yonder.Errorf(yonder.Internal, "yonder: %q panicked", procedure)
 }
 
@@ -425,8 +446,9 @@ func (s *service) batch(ctx context.Context, text []byte, deep bool, out *outBuf
 		r := new(request)
 		if why := readRequest(text[from:to:to], r, &s.limits); why != "" {
 			item := newBuffer()
-			refuse(item, InvalidRequest, r.id)
-			b.add(item)
+			if s.reject(item, r, why); item.Len() > 0 {
+				b.add(item)
+			}
 			continue
 		}
 		if deep && tooDeep(text[from:to]) {
