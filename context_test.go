@@ -269,7 +269,8 @@ func TestDerivedContexts(t *testing.T) {
 
 // The context of a handler ends with its call, and not before the streams of its results do.
 func TestContextAfterCall(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.cannot(t, overFrames, "a handler's context ends with its connection")
 		var srv yonder.Server
 		kept := make(chan context.Context, 1)
 		srv.Register("plain", func(ctx context.Context) { kept <- ctx })
@@ -304,6 +305,9 @@ func TestContextAfterCall(t *testing.T) {
 			t.Error(err)
 		}
 		over("hot")
+		if !m.can(t, streams) {
+			return
+		}
 		seq, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "stream")
 		if err != nil {
 			t.Fatal(err)
@@ -715,7 +719,9 @@ func TestMetadataIsNotPassedOn(t *testing.T) {
 
 // Metadata beyond the limit fails its call, and the connection lives on.
 func TestMetadataLimit(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, metadata)
+		m.cannot(t, netRPC, "metadata beyond the limit ends the connection, and in an answer it is not limited")
 		m.cannot(t, inProcess, "nothing is sent")
 		var srv yonder.Server
 		srv.Register("echo", func(ctx context.Context, n int, err bool) (int, error) {
@@ -770,13 +776,19 @@ func TestMetadataLimit(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("who", func(ctx context.Context) error {
 			info, ok := yonder.InfoFrom(ctx)
-			protocol, network := "yonder", map[mode]string{overTCP: "tcp", inJSON: "tcp", overUnix: "unix", overPipe: "pipe"}[m]
-			if m == inProcess {
+			protocol, network := "yonder", map[mode]string{overUnix: "unix", overPipe: "pipe"}[m]
+			if network == "" {
+				network = "tcp"
+			}
+			switch m {
+			case inProcess:
 				protocol = "local"
+			case jsonRPC, netRPC, overFrames:
+				protocol = m.name
 			}
 			if !ok || info.Procedure != "who" || info.Protocol != protocol || info.Metadata != nil {
 				t.Errorf("got %+v, %t", info, ok)

@@ -332,7 +332,8 @@ func TestShutdown(t *testing.T) {
 
 // A client that has its own address to dial is told the same, when nobody listens there.
 func TestShutdownOverSockets(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.cannot(t, overFrames, "answers come in order, so a new call waits for the one in flight")
 		m.cannot(t, inProcess, "there is no connection to shut down")
 		srv, began, release, _ := patient(t)
 		c := m.client(t, srv)
@@ -385,7 +386,8 @@ func TestShutdownTimeout(t *testing.T) {
 
 // Close ends everything at once, and tells both ends why.
 func TestClose(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		m.cannot(t, inProcess, "there is no connection to close")
 		srv, began, _, ended := patient(t)
 		c := m.client(t, srv)
@@ -706,7 +708,7 @@ func TestOverPipes(t *testing.T) {
 // A client finds a server again that has been started anew on its address, with the next
 // call; those in flight are told that they were lost.
 func TestReconnect(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		m.cannot(t, inProcess, "there is no connection to lose")
 		m.cannot(t, overPipe, "nobody can dial a pipe")
 		start := func(address string) (srv *yonder.Server, began chan int, actual string) {
@@ -961,7 +963,8 @@ func TestCloseAsDialed(t *testing.T) {
 
 // A client that is closed refuses calls, again and again.
 func TestClosedClient(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.cannot(t, netRPC, "the text of an error names the module twice: a bug that is known")
 		srv, began, _, _ := patient(t)
 		c := m.client(t, srv)
 		var echo func(context.Context, int) (int, error)
@@ -992,6 +995,9 @@ func TestClosedClient(t *testing.T) {
 			}
 			if err := c.Notify(t.Context(), "echo", 1); !errors.Is(err, yonder.ErrClientClosed) {
 				t.Errorf("Notify: %v", err)
+			}
+			if !m.can(t, signatures) {
+				continue
 			}
 			if err := c.Check(t.Context()); !errors.Is(err, yonder.ErrClientClosed) {
 				t.Errorf("Check: %v", err)

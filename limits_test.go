@@ -324,7 +324,9 @@ func TestMaxMetadata(t *testing.T) {
 		{1 << 20, 32_000, 33_000}, // at most 32 KiB
 	} {
 		t.Run(fmt.Sprint(test.limit), func(t *testing.T) {
-			run(t, func(t *testing.T, m mode) {
+			runAll(t, func(t *testing.T, m mode) {
+				m.needs(t, metadata)
+				m.cannot(t, netRPC, "metadata beyond the limit ends the connection, and in an answer it is not limited")
 				m.cannot(t, inProcess, "nothing is limited in the same process")
 				limits := yonder.Limits{MaxMetadata: test.limit}
 				srv := yonder.Server{Limits: limits}

@@ -158,7 +158,7 @@ func TestRegisterPanics(t *testing.T) {
 }
 
 func TestAdd(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		params := []string{"uid"}
 		srv.Add(yonder.Procedure{

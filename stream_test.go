@@ -166,7 +166,8 @@ func TestStreams(t *testing.T) {
 }
 
 func TestNilStreams(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		srv.Register("results", func() (iter.Seq[int], iter.Seq2[User, error], io.Reader, io.ReadCloser) { return nil, nil, nil, nil })
 		srv.Register("arguments", func(a iter.Seq[int], b iter.Seq2[User, error], c io.Reader, d io.ReadCloser, e func() error) []bool {
@@ -331,7 +332,8 @@ func TestBreak(t *testing.T) {
 
 // The end of the caller's context ends its streams, both ways, and its cause is told.
 func TestStreamContext(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		var yielded atomic.Int64
 		stopped := make(chan bool)
@@ -393,7 +395,8 @@ func TestStreamDeadline(t *testing.T) {
 }
 
 func TestIteratorPanics(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		log := new(logBuffer)
 		srv := yonder.Server{Logger: log.logger()}
 		srv.Register("boom", func() iter.Seq2[int, error] {
@@ -710,7 +713,8 @@ func TestSlowConsumer(t *testing.T) {
 }
 
 func TestLargeStreamValues(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		sizes := []int{1, 64 << 10, 100_000, 0, 3 << 20, 64<<10 - 20, 5}
 		srv.Register("blocks", func() iter.Seq[[]byte] {
@@ -885,7 +889,8 @@ func (r *rot) Read(b []byte) (int, error) {
 }
 
 func TestReaderErrors(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams, conversation)
 		var srv yonder.Server
 		bad := func(err error) io.Reader {
 			return io.MultiReader(strings.NewReader("some"), iotest.ErrReader(err))

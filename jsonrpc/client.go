@@ -125,12 +125,11 @@ func (d *Dialer) newHTTP() *http.Client {
 
 // encode appends a call. An id of 0 makes it a notification. inHeaders says that the
 // deadline travels elsewhere, and what of the metadata does is left out of meta.
-func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *outBuffer, meta yonder.Metadata, inHeaders bool) (err error) {
-	defer d.catch(call, &err)
+func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *outBuffer, meta yonder.Metadata, inHeaders bool) error {
 	out.WriteString(`{"jsonrpc":"2.0","method":`)
-	err = out.value(call.Procedure)
+	err := out.value(call.Procedure)
 	if err == nil {
-		err = out.paramsOf(call, d.Client.Limits.WithDefaults().MaxMessage)
+		err = d.paramsOf(out, call, d.Client.Limits.WithDefaults().MaxMessage)
 	}
 	if err != nil {
 		code := yonder.InvalidArgument
@@ -159,16 +158,23 @@ func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *
 	return nil
 }
 
-// catch makes a panic of the values' own methods, or of an iterator, the call's error. It is to
-// be deferred.
-func (d *Dialer) catch(call *yonder.Call, err *error) {
-	if r := recover(); r != nil {
-		logger := d.Client.Logger
-		if logger == nil {
-			logger = slog.Default()
-		}
-		*err = panicked(logger, call.Procedure, r)
+// paramsOf appends a call's parameters. A panic of a stream or a reader among them is the
+// call's error, as it is where they run on a goroutine of their own; one of a value's methods
+// is the caller's.
+func (d *Dialer) paramsOf(out *outBuffer, call *yonder.Call, max int) (err error) {
+	if call.Plain() {
+		return out.paramsOf(call, max)
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			logger := d.Client.Logger
+			if logger == nil {
+				logger = slog.Default()
+			}
+			err = panicked(logger, call.Procedure, r)
+		}
+	}()
+	return out.paramsOf(call, max)
 }
 
 // appendRemaining appends the time until a deadline in milliseconds, to the microsecond.
@@ -200,8 +206,7 @@ func (d *Dialer) settle(ctx context.Context, call *yonder.Call, a *answer) error
 	return err
 }
 
-func (d *Dialer) results(ctx context.Context, call *yonder.Call, a *answer) (err error) {
-	defer d.catch(call, &err)
+func (d *Dialer) results(ctx context.Context, call *yonder.Call, a *answer) error {
 	if a.meta != nil {
 		var meta yonder.Metadata
 		if json.Unmarshal(a.meta, &meta) == nil && len(meta) > 0 {
