@@ -420,8 +420,8 @@ func (l *link) unreadable(fault *textError) error {
 		s := l.streams[number]
 		l.mu.Unlock()
 		if s != nil {
-			s.finish(yonder.Errorf(yonder.Internal, "yonder: stream of %q: an item cannot be read: %w", s.procedure, fault.err))
 			l.unsubscribe(number, false)
+			s.finish(yonder.Errorf(yonder.Internal, "yonder: stream of %q: an item cannot be read: %w", s.procedure, fault.err))
 		}
 		return nil
 	}
