@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -170,10 +171,22 @@ type flatExample struct {
 	F uint   `json:"f,omitempty"`
 }
 
+type planExample struct {
+	Flat  *flatExample
+	List  []flatExample `json:"l"`
+	Names []string
+	Bytes []byte
+	At    time.Time
+	Next  *planExample
+	Deep  [][]*int
+}
+
 // A value is decoded as encoding/json does it.
 func FuzzDecode(f *testing.F) {
 	for _, text := range []string{
-		`{"a":1,"B":"x","C":1.5,"D":true,"f":3}`, `{"a":300}`, `{"A":1}`, `{"b":"x"}`, `{"a":null}`, `{"B":"\u00e9"}`, `{"a":1.0}`, `{"a":1e2}`, `{"C":1e300}`, `{"f":-1}`, `{"a":1,"a":2}`, `{"x":1}`, `[1]`, `{"D":1}`, `{"C":"1"}`, `{"C":null}`, `{"E":1,"-":2}`, `{"a":-0}`, `"x"`, `12`, `1.5`,
+		`{"a":1,"B":"x","C":1.5,"D":true,"f":3}`, `{"a":300}`, `{"A":1}`, `{"b":"x"}`, `{"a":null}`, `{"B":"\u00e9"}`, `{"a":1.0}`, `{"a":1e2}`, `{"C":1e300}`, `{"f":-1}`, `{"a":1,"a":2}`, `{"x":1}`, `[1]`, `{"D":1}`, `{"C":"1"}`, `{"C":null}`, `{"E":1,"-":2}`, `{"a":-0}`, `"x"`,
+		`{"Flat":{"a":1},"l":[{"B":"x"},null,{"a":2}],"Names":["a","\u00e9",null],"Bytes":"aGk=","At":"2020-01-02T03:04:05Z","Next":{"Next":null},"Deep":[[1,null],[],null]}`,
+		`{"l":[{"a":1,"f":2}],"l":[{"a":3}]}`, `{"l":[{"a":1,"f":2}],"L":[{"a":3}]}`, `{"Bytes":[1,2]}`, `{"Bytes":"?"}`, `{"At":1}`, `{"Names":[]}`, `{"Names":{}}`, `[ { "Names" : [ "a" , "b" ] } , { } ]`, `[[1]]`, `"aGk="`, `"a\nGk="`, `null`, `[null]`, `12`, `1.5`,
 	} {
 		f.Add([]byte(text))
 	}
@@ -183,7 +196,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, example := range []any{flatExample{}, (*flatExample)(nil), "", 0, map[string]int(nil)} {
+		for _, example := range []any{flatExample{}, (*flatExample)(nil), planExample{}, []planExample(nil), []int(nil), []byte(nil), "", 0, map[string]int(nil)} {
 			got, want := reflect.New(reflect.TypeOf(example)), reflect.New(reflect.TypeOf(example))
 			err, wantErr := decode(text, got.Interface()), json.Unmarshal(text, want.Interface())
 			if (err == nil) != (wantErr == nil) {

@@ -143,12 +143,9 @@ func decode(text []byte, into any) error {
 		return nil
 	}
 	v := reflect.ValueOf(into).Elem()
-	if text[0] == '{' {
-		t := v.Type()
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		if fields := infoOf(t).flat; fields != nil && decodeObject(text, v, fields) {
+	switch v.Kind() {
+	case reflect.Struct, reflect.Slice, reflect.Pointer:
+		if p := infoOf(v.Type()).plan; p != nil && v.IsZero() && p.decode(text, v) {
 			return nil
 		}
 	}
@@ -161,17 +158,6 @@ func decode(text []byte, into any) error {
 		return err
 	}
 	return numbers(v)
-}
-
-// decodeObject is decodeFlat for a struct or a pointer to one.
-func decodeObject(text []byte, v reflect.Value, fields []flatField) bool {
-	if v.Kind() != reflect.Pointer {
-		return decodeFlat(text, v, fields)
-	}
-	if v.IsNil() {
-		v.Set(reflect.New(v.Type().Elem()))
-	}
-	return decodeFlat(text, v.Elem(), fields)
 }
 
 // holdsAny reports whether values of a type may hold a number behind an interface.
