@@ -171,6 +171,18 @@ type flatExample struct {
 	F uint   `json:"f,omitempty"`
 }
 
+// writtenExample is written by a plan: no field is left out where it is zero.
+type writtenExample struct {
+	At    time.Time
+	Bytes []byte
+	Name  *string `json:"n"`
+	Sum   float32
+	Mean  float64
+	Count []uint16
+	Yes   bool
+	Next  []*writtenExample
+}
+
 type planExample struct {
 	Flat  *flatExample
 	List  []flatExample `json:"l"`
@@ -186,7 +198,7 @@ func FuzzDecode(f *testing.F) {
 	for _, text := range []string{
 		`{"a":1,"B":"x","C":1.5,"D":true,"f":3}`, `{"a":300}`, `{"A":1}`, `{"b":"x"}`, `{"a":null}`, `{"B":"\u00e9"}`, `{"a":1.0}`, `{"a":1e2}`, `{"C":1e300}`, `{"f":-1}`, `{"a":1,"a":2}`, `{"x":1}`, `[1]`, `{"D":1}`, `{"C":"1"}`, `{"C":null}`, `{"E":1,"-":2}`, `{"a":-0}`, `"x"`,
 		`{"Flat":{"a":1},"l":[{"B":"x"},null,{"a":2}],"Names":["a","\u00e9",null],"Bytes":"aGk=","At":"2020-01-02T03:04:05Z","Next":{"Next":null},"Deep":[[1,null],[],null]}`,
-		`{"l":[{"a":1,"f":2}],"l":[{"a":3}]}`, `{"l":[{"a":1,"f":2}],"L":[{"a":3}]}`, `{"Bytes":[1,2]}`, `{"Bytes":"?"}`, `{"At":1}`, `{"Names":[]}`, `{"Names":{}}`, `[ { "Names" : [ "a" , "b" ] } , { } ]`, `[[1]]`, `"aGk="`, `"a\nGk="`, `null`, `[null]`, `12`, `1.5`,
+		`{"l":[{"a":1,"f":2}],"l":[{"a":3}]}`, `{"l":[{"a":1,"f":2}],"L":[{"a":3}]}`, `{"Bytes":[1,2]}`, `{"Bytes":"?"}`, `{"At":1}`, `{"Names":[]}`, `{"At":"2020-01-02T03:04:05.6+07:00","Bytes":"aGk=","n":"<\u2028\"é","Sum":1e-7,"Mean":1e21,"Count":[1,2],"Yes":true,"Next":[{"Sum":0.1,"Mean":-0.0},null]}`, `{"Names":{}}`, `[ { "Names" : [ "a" , "b" ] } , { } ]`, `[[1]]`, `"aGk="`, `"a\nGk="`, `null`, `[null]`, `12`, `1.5`,
 	} {
 		f.Add([]byte(text))
 	}
@@ -196,7 +208,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, example := range []any{flatExample{}, (*flatExample)(nil), planExample{}, []planExample(nil), []int(nil), []byte(nil), "", 0, map[string]int(nil)} {
+		for _, example := range []any{flatExample{}, (*flatExample)(nil), planExample{}, writtenExample{}, []planExample(nil), []int(nil), []byte(nil), "", 0, map[string]int(nil)} {
 			got, want := reflect.New(reflect.TypeOf(example)), reflect.New(reflect.TypeOf(example))
 			err, wantErr := decode(text, got.Interface()), json.Unmarshal(text, want.Interface())
 			if (err == nil) != (wantErr == nil) {
@@ -204,6 +216,15 @@ func FuzzDecode(f *testing.F) {
 			}
 			if diff := cmp.Diff(want.Interface(), got.Interface()); diff != "" && err == nil {
 				t.Errorf("%T: %s", example, diff)
+			}
+			// And encoded.
+			var text bytes.Buffer
+			e := json.NewEncoder(&text)
+			e.SetEscapeHTML(false)
+			if out := newBuffer(); err == nil && e.Encode(want.Interface()) == nil {
+				if err := out.value(got.Elem().Interface()); err != nil || out.String()+"\n" != text.String() {
+					t.Errorf("%T is written as %s, %v; want %s", example, out, err, text.String())
+				}
 			}
 		}
 		var v any

@@ -219,7 +219,11 @@ func (b *outBuffer) paramsOf(call *yonder.Call, max int) error {
 			return nil
 		}
 	}
-	types, variadic := call.ArgTypes(), call.Variadic()
+	var types []reflect.Type
+	if !call.Plain() {
+		types = call.ArgTypes()
+	}
+	variadic := call.Variadic()
 	b.WriteByte('[')
 	first := b.Len()
 	for i, arg := range args {
@@ -230,7 +234,11 @@ func (b *outBuffer) paramsOf(call *yonder.Call, max int) error {
 			break
 		}
 		b.comma(first)
-		if err := b.argument(arg, types[i], max); err != nil {
+		var t reflect.Type // of a call that is plain: it does not matter
+		if types != nil {
+			t = types[i]
+		}
+		if err := b.argument(arg, t, max); err != nil {
 			return fmt.Errorf("argument %d: %w", i+1, err)
 		}
 	}

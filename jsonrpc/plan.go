@@ -1,8 +1,11 @@
 package jsonrpc
 
 import (
+	"bytes"
+	"encoding"
 	"encoding/base64"
 	"encoding/json"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -28,6 +31,7 @@ func infoOf(t reflect.Type) *typeInfo {
 		info = &typeInfo{t: t, any: findAny(t, make(map[reflect.Type]bool))}
 		if plannable(t, make(map[reflect.Type]bool)) {
 			info.plan = planOf(t, make(map[reflect.Type]*plan))
+			info.plan.writes = writable(t, make(map[reflect.Type]bool))
 		}
 		place.Store(info)
 	}
@@ -35,8 +39,10 @@ func infoOf(t reflect.Type) *typeInfo {
 }
 
 // A plan is how values of a type are decoded that are made of basic kinds, in one pass over a
-// text that is known to be JSON. encoding/json costs several times as much.
+// text that is known to be JSON, and how they are written. encoding/json costs several times as
+// much.
 type plan struct {
+	writes bool         // they are written by the plan, too
 	kind   reflect.Kind // Invalid: a time.Time
 	bytes  bool         // a slice of bytes
 	elem   *plan        // of a slice or a pointer
@@ -115,6 +121,30 @@ func decodesItself(t reflect.Type) bool {
 	return p.Implements(unmarshaler) || p.Implements(textUnmarshaler)
 }
 
+// writable reports whether encoding/json encodes a type, which is plannable, in the plainest
+// way.
+func writable(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] || t == timeType {
+		return true
+	}
+	seen[t] = true
+	if p := reflect.PointerTo(t); p.Implements(marshaler) || p.Implements(textMarshaler) {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Slice, reflect.Pointer:
+		return writable(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if name, options := nameOf(f); name != "" && (options != "" || !writable(f.Type, seen)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // planOf returns the plan of a type that is plannable. made has those that there are.
 func planOf(t reflect.Type, made map[reflect.Type]*plan) *plan {
 	if p := made[t]; p != nil {
@@ -154,6 +184,21 @@ func (p *plan) decode(text []byte, v reflect.Value) bool {
 type planDecoder struct {
 	text []byte
 	i    int
+	kept string // text, of which strings are parts; "": there are none yet
+}
+
+// maxKept is how long a text may be that its strings keep alive.
+const maxKept = 512
+
+// str returns a string that comes as it is written in text[from:to].
+func (d *planDecoder) str(from, to int) string {
+	if len(d.text) > maxKept {
+		return string(d.text[from:to])
+	}
+	if d.kept == "" {
+		d.kept = string(d.text)
+	}
+	return d.kept[from:to]
 }
 
 // token returns the string, number or word that comes.
@@ -211,7 +256,13 @@ func (d *planDecoder) value(p *plan, v reflect.Value) bool {
 	if c == '{' || c == '[' {
 		return false
 	}
-	return decodeBasic(p, d.token(), v)
+	from := d.i
+	text := d.token()
+	if p.kind == reflect.String && c == '"' && bytes.IndexByte(text, '\\') < 0 {
+		v.SetString(d.str(from+1, d.i-1))
+		return true
+	}
+	return decodeBasic(p, text, v)
 }
 
 func (d *planDecoder) object(p *plan, v reflect.Value) bool {
@@ -245,7 +296,7 @@ func (d *planDecoder) array(p *plan, v reflect.Value) bool {
 	}
 	for n := 0; more; n++ {
 		if n == v.Cap() {
-			v.Grow(1)
+			v.Grow(max(1, minSlice-n))
 		}
 		v.SetLen(n + 1)
 		if !d.value(p.elem, v.Index(n)) {
@@ -255,6 +306,9 @@ func (d *planDecoder) array(p *plan, v reflect.Value) bool {
 	}
 	return true
 }
+
+// minSlice is how many elements a slice has room for at first.
+const minSlice = 4
 
 // decodeBasic reads a string, a number or a word but null.
 func decodeBasic(p *plan, text []byte, v reflect.Value) bool {
@@ -303,5 +357,97 @@ func decodeBasic(p *plan, text []byte, v reflect.Value) bool {
 		return false
 	}
 	v.SetUint(n)
+	return true
+}
+
+var (
+	marshaler     = reflect.TypeFor[json.Marshaler]()
+	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
+)
+
+// maxWritten is how deep a plan goes: what is deeper may contain itself.
+const maxWritten = 100
+
+// write appends a value, as encoding/json does. It reports whether it could: if not, what it
+// has appended is to be dropped.
+func (p *plan) write(b *outBuffer, v reflect.Value, depth int) bool {
+	switch p.kind {
+	case reflect.Invalid:
+		text, err := v.Interface().(time.Time).MarshalJSON()
+		b.Write(text)
+		return err == nil
+	case reflect.Pointer:
+		if v.IsNil() {
+			b.WriteString("null")
+			return true
+		}
+		return depth < maxWritten && p.elem.write(b, v.Elem(), depth+1)
+	case reflect.Struct:
+		b.WriteByte('{')
+		for i := range p.fields {
+			f := &p.fields[i]
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteByte('"')
+			b.WriteString(f.name)
+			b.WriteString(`":`)
+			if !f.plan.write(b, v.Field(f.index), depth) {
+				return false
+			}
+		}
+		b.WriteByte('}')
+		return true
+	case reflect.Slice:
+		return p.writeSlice(b, v, depth)
+	case reflect.String:
+		if s := v.String(); plain(s) {
+			b.WriteByte('"')
+			b.WriteString(s)
+			b.WriteByte('"')
+			return true
+		}
+		return b.value(v.String()) == nil
+	case reflect.Bool:
+		b.Write(strconv.AppendBool(b.AvailableBuffer(), v.Bool()))
+		return true
+	case reflect.Float32, reflect.Float64:
+		f := v.Float()
+		if size := math.Abs(f); f != 0 && (size < 1e-6 || size >= 1e21) || f != f {
+			return false
+		}
+		b.Write(strconv.AppendFloat(b.AvailableBuffer(), f, 'f', -1, v.Type().Bits()))
+		return true
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		b.Write(strconv.AppendInt(b.AvailableBuffer(), v.Int(), 10))
+		return true
+	}
+	b.Write(strconv.AppendUint(b.AvailableBuffer(), v.Uint(), 10))
+	return true
+}
+
+func (p *plan) writeSlice(b *outBuffer, v reflect.Value, depth int) bool {
+	switch {
+	case v.IsNil():
+		b.WriteString("null")
+		return true
+	case p.bytes:
+		b.WriteByte('"')
+		b.Write(base64.StdEncoding.AppendEncode(b.AvailableBuffer(), v.Bytes()))
+		b.WriteByte('"')
+		return true
+	case depth == maxWritten:
+		return false
+	}
+	b.WriteByte('[')
+	for i := range v.Len() {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if !p.elem.write(b, v.Index(i), depth+1) {
+			return false
+		}
+	}
+	b.WriteByte(']')
 	return true
 }

@@ -88,13 +88,22 @@ func (b *outBuffer) value(v any) error {
 	}
 	given := v
 	value := reflect.ValueOf(v)
+	start := b.Len()
+	switch value.Kind() {
+	case reflect.Struct, reflect.Slice, reflect.Pointer:
+		if p := infoOf(value.Type()).plan; p != nil && p.writes {
+			if p.write(b, value, 0) {
+				return nil
+			}
+			b.Truncate(start)
+		}
+	}
 	switch value.Kind() {
 	case reflect.Struct, reflect.Array: // methods of the pointer encode, too
 		p := reflect.New(value.Type())
 		p.Elem().Set(value)
 		v = p.Interface()
 	}
-	start := b.Len()
 	err := b.json.Encode(v)
 	if err != nil || bytes.Contains(b.Bytes()[start:], replaced) {
 		if why := fn.ExplainText(reflect.ValueOf(given)); why != nil {
@@ -292,6 +301,9 @@ func plainNumbers(v any) (err error) {
 const maxDigits = 4096
 
 func number(text string) (any, error) {
+	if text == "-0" { // a float64, as which it was written
+		return math.Copysign(0, -1), nil
+	}
 	if !strings.ContainsAny(text, ".eE") {
 		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return n, nil
