@@ -253,12 +253,9 @@ const lookEvery = 50 * time.Millisecond
 // complain tells the peer why the connection ends, if it can hear it, and the operator.
 func (c *conn) complain(err error) {
 	var fault *textError
-	var large *errTooLarge
 	switch {
 	case errors.As(err, &fault):
 		c.refuse(ParseError, "Parse error")
-	case errors.As(err, &large):
-		c.refuse(InvalidRequest, "Invalid Request: "+err.Error())
 	case err == errStuck:
 		c.refuse(ServerError-int(yonder.ResourceExhausted), err.Error())
 	default:

@@ -162,6 +162,37 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
+// Of a message that is skipped the id is known, wherever it is cut.
+func FuzzSkipper(f *testing.F) {
+	for _, text := range []string{
+		`{"id":1}`, `{"a":{"id":2},"id" : "x" ,"b":"id"}`, `{"id":1,"id":2}`, `{"id":[1,{"id":2}],"idx":3}`, `{"i\u0064":1}`, `[{"id":1}]`, `{"a":"id","b":[1,2],"id":-1.5e3}`, `{}`, `"id"`, `{"ID":1,"":2}`,
+	} {
+		f.Add([]byte(text), 1)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, cut int) {
+		var scan scanner
+		text, err := scan.wellFormed(text)
+		if err != nil || text[0] != '{' {
+			return
+		}
+		if cut < 0 || cut > len(text) {
+			cut = len(text) / 2
+		}
+		want := open(text)
+		if bytes.Contains(text, []byte(`\u0`)) || len(want.id) > maxID-10 {
+			return // a name that is written in another way is not found, nor a long id
+		}
+		var s skipper
+		_, done, err := s.skip(text[:cut])
+		if !done && err == nil {
+			_, done, err = s.skip(text[cut:])
+		}
+		if !done || err != nil || string(s.id) != string(want.id) {
+			t.Errorf("%s: done %t, %v, id %s; want %s", text, done, err, s.id, want.id)
+		}
+	})
+}
+
 type flatExample struct {
 	A int8 `json:"a"`
 	B string

@@ -25,18 +25,20 @@ import (
 // What cannot be read is refused with a reason. Where no header says where the next
 // message begins, the connection ends.
 func TestHostile(t *testing.T) {
-	large := `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: the message is larger than 100000 bytes"},"id":null}`
+	large := `{"jsonrpc":"2.0","error":{"code":-32008,"message":"the message is larger than 100000 bytes"},"id":%s}`
+	largeBatch, largeCall := fmt.Sprintf(large, "null"), fmt.Sprintf(large, "7")
 	for _, e := range []struct {
 		name, send, want string
 		goesOn           bool // on a stream, too
 	}{
-		{"nested arrays", strings.Repeat("[", 100_001), large, false},
-		{"nested objects", strings.Repeat(`{"a":`, 20_001), large, false},
+		{"nested arrays", strings.Repeat("[", 100_001) + strings.Repeat("]", 100_001), largeBatch, true},
+		{"nested objects", strings.Repeat(`{"id":7,"a":`, 20_001) + "1" + strings.Repeat("}", 20_001), largeCall, true},
 		{"a bracket that does not fit, 20,000 deep", strings.Repeat("[", 20_000) + "}", parseError, false},
-		{"a huge array", "[" + strings.Repeat("1,", 60_000), large, false},
-		{"a huge string", `{"a":"` + strings.Repeat("a", 200_000), large, false},
-		{"a huge number", `{"id":` + strings.Repeat("1", 200_000), large, false},
-		{"a huge name", `{"` + strings.Repeat("a", 200_000), large, false},
+		{"a huge array", "[" + strings.Repeat("1,", 60_000) + "1]", largeBatch, true},
+		{"a huge string", `{"a":"` + strings.Repeat("a", 200_000) + `","id":7}`, largeCall, true},
+		{"a huge number", `{"n":` + strings.Repeat("1", 200_000) + `, "id" : 7 , "b":{"id":8}}`, largeCall, true},
+		{"a huge name", `{"id":7,"` + strings.Repeat("a", 200_000) + `":[{"id":8}]}`, largeCall, true},
+		{"huge, and no JSON", "[" + strings.Repeat("1,", 60_000) + "]", parseError, false},
 		{"not UTF-8", "{\"jsonrpc\":\"2.0\",\"method\":\"a\xff\",\"id\":1}", parseError, true},
 		{"a surrogate", "{\"jsonrpc\":\"2.0\",\"method\":\"\xed\xa0\x80\",\"id\":1}", parseError, true},
 		{"control characters", "{\"a\":\"\x01\"}", parseError, false},
@@ -60,10 +62,12 @@ func TestHostile(t *testing.T) {
 			} else if e.want == invalidRequest {
 				p.want(parseError)
 			}
-			if len(e.send) > 100_000 || e.want != parseError || e.goesOn {
+			if e.want == invalidRequest {
 				return
 			}
-			p.ends()
+			if !e.goesOn {
+				p.ends()
+			}
 
 			p = dialPeer(t, address)
 			p.header = true
@@ -71,6 +75,55 @@ func TestHostile(t *testing.T) {
 			p.want(e.want)
 			p.send(`{"method":"sum","id":1}`)
 			p.want(`{"id":1,"result":0,"error":null}`)
+		})
+	}
+}
+
+// A notification that is too large is not answered, nor what has two ids, or a huge one.
+func TestTooLarge(t *testing.T) {
+	noLeaks(t)
+	srv := specServer()
+	srv.Limits.MaxMessage = 2000
+	address := serve(t, srv)
+	huge := `"` + strings.Repeat("x", 3000) + `"`
+	for _, send := range []string{
+		`{"jsonrpc":"2.0","method":"sum","params":[` + huge + `]}`,
+		`{"jsonrpc":"2.0","id":1,"method":"sum","params":[` + huge + `],"id":1}`,
+		`{"jsonrpc":"2.0","method":"sum","id":` + huge + `}`,
+		`{"jsonrpc":"2.0","method":"sum","id":{"a":1},"params":[` + huge + `]}`,
+	} {
+		for _, header := range []bool{false, true} {
+			p := dialPeer(t, address)
+			p.header = header
+			p.send(send)
+			p.send(`{"method":"sum","id":1}`)
+			p.want(`{"id":1,"result":0,"error":null}`)
+		}
+	}
+}
+
+// An answer that is too large fails its call, and no other.
+func TestTooLargeAnswer(t *testing.T) {
+	for _, mode := range []string{"tcp", "unix", "header"} {
+		t.Run(mode, func(t *testing.T) {
+			noLeaks(t)
+			srv := new(yonder.Server)
+			srv.Register("make", func(n int) string { return strings.Repeat("x", n) })
+			finish := make(chan struct{})
+			srv.Register("wait", func() { <-finish })
+			c := client(t, mode, srv, &jsonrpc.Dialer{Client: yonder.Dialer{Limits: yonder.Limits{MaxMessage: 2000}}})
+			waits := make(chan error, 1)
+			go func() { waits <- c.Call(t.Context(), yonder.NewCall("wait")) }()
+			for _, n := range []int{10, 5_000, 10, 1 << 20, 10} {
+				s, err := yonder.Invoke[string](t.Context(), c, "make", n)
+				if n == 10 && (len(s) != 10 || err != nil) || n > 10 && yonder.CodeOf(err) != yonder.ResourceExhausted {
+					t.Errorf("%d bytes: %d, %v", n, len(s), err)
+				}
+			}
+			close(finish)
+			if err := <-waits; err != nil {
+				t.Errorf("the call in flight: %v", err)
+			}
 		})
 	}
 }
@@ -178,7 +231,6 @@ func TestHostileHeaders(t *testing.T) {
 	srv.Limits.MaxMessage = 1000
 	address := serve(t, srv)
 	for send, want := range map[string]string{
-		"Content-Length: 1025\r\n\r\n":                                 "larger than 1024 bytes",
 		"Content-Length: 99999999999999999999\r\n\r\n":                 "Parse error",
 		"Content-Length: -1\r\n\r\n":                                   "Parse error",
 		"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}":             "Parse error",

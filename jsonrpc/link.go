@@ -229,7 +229,7 @@ func (l *link) run() {
 		text, err := l.next()
 		if err == nil {
 			err = l.message(text)
-		} else if fault, ok := err.(*textError); ok && fault.text != nil {
+		} else if fault, ok := err.(*textError); ok {
 			err = l.unreadable(fault)
 		}
 		if err != nil {
@@ -411,7 +411,10 @@ func (l *link) message(text []byte) error {
 // unreadable takes a text that is no message, but tells whose answer it is, or which
 // stream's piece: that call or stream fails. The error ends the link.
 func (l *link) unreadable(fault *textError) error {
-	if fault.text[0] != '{' {
+	if large, ok := fault.err.(*errTooLarge); ok {
+		return l.answerTo(large.id, fault)
+	}
+	if fault.text == nil || fault.text[0] != '{' {
 		return fault
 	}
 	e := open(fault.text)
@@ -425,8 +428,16 @@ func (l *link) unreadable(fault *textError) error {
 		}
 		return nil
 	}
-	id, err := strconv.ParseUint(string(e.id), 10, 64)
-	if err != nil || e.method != nil || e.twice != "" {
+	if e.method != nil || e.twice != "" {
+		return fault
+	}
+	return l.answerTo(e.id, fault)
+}
+
+// answerTo fails the call with an id. The error ends the link: there can be no such call.
+func (l *link) answerTo(text []byte, fault *textError) error {
+	id, err := strconv.ParseUint(string(text), 10, 64)
+	if err != nil {
 		return fault
 	}
 	l.mu.Lock()

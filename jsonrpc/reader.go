@@ -31,8 +31,13 @@ type textError struct {
 
 func (e *textError) Error() string { return e.err.Error() }
 
-// errTooLarge is the error of reading a message that is.
-type errTooLarge struct{ max int }
+// errTooLarge is the error of reading a message that is. It has been skipped, with what else
+// is known of it.
+type errTooLarge struct {
+	max   int
+	id    []byte // nil: none
+	batch bool   // or another array
+}
 
 func (e *errTooLarge) Error() string {
 	return fmt.Sprintf("the message is larger than %d bytes", e.max)
@@ -57,6 +62,7 @@ type reader struct {
 	scanned int    // of the message, in buf[from:]
 	shared  []byte // for the next small messages
 
+	skipped skipper
 	framing atomic.Uint32 // of the last message
 	slow    slowness
 }
@@ -88,7 +94,7 @@ func (r *reader) next() ([]byte, error) {
 			return nil, &textError{err: err}
 		}
 		if r.scanned > r.max {
-			return nil, &errTooLarge{r.max}
+			return nil, r.skip(-1)
 		}
 		if done {
 			return r.scan.message(r.take(r.scanned))
@@ -125,7 +131,7 @@ func (r *reader) framed() ([]byte, error) {
 	}
 	r.framing.Store(uint32(header))
 	if length > r.max {
-		return nil, &errTooLarge{r.max}
+		return nil, r.skip(length)
 	}
 	for len(r.buf)-r.from < length {
 		if err := r.more(); err != nil {
@@ -134,6 +140,56 @@ func (r *reader) framed() ([]byte, error) {
 	}
 	return r.scan.wellFormed(r.take(length))
 }
+
+// skip skips a message that is too large, whose length is known, or less than zero. It returns
+// a [*textError] that says so, or why the next message cannot be reached.
+func (r *reader) skip(length int) error {
+	s := &r.skipped
+	*s = skipper{}
+	var ended error
+	known := length >= 0
+	for done := false; !done; {
+		piece := r.buf[r.from:]
+		if known {
+			piece = piece[:min(len(piece), length)]
+		}
+		n := len(piece)
+		if ended == nil {
+			var over bool
+			var err error
+			if n, over, err = s.skip(piece); err != nil {
+				ended = &textError{err: err, framed: known}
+			} else if over {
+				ended = &textError{err: &errTooLarge{r.max, s.id, s.first == '['}, framed: true}
+			}
+		}
+		if known {
+			n = len(piece)
+			length -= n
+		}
+		r.from += n
+		if done = known && length == 0 || !known && ended != nil; done {
+			break
+		}
+		r.buf, r.from = r.buf[:0], 0
+		if cap(r.buf) > maxRead {
+			r.buf = nil
+		}
+		r.slow.on()
+		if err := r.more(); err != nil {
+			return early(err)
+		}
+	}
+	if rest := r.buf[r.from:]; cap(r.buf) > 2*maxRead {
+		r.buf, r.from = append([]byte(nil), rest...), 0
+	}
+	if ended == nil {
+		return &textError{err: errEarly, framed: true}
+	}
+	return ended
+}
+
+var errEarly = errors.New("it ends too early")
 
 // parseHeader reads a header from the front of b: the length that it gives, and its
 // own. n is 0 if it is not complete.

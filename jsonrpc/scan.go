@@ -2,7 +2,6 @@ package jsonrpc
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 )
 
@@ -270,7 +269,7 @@ func (s *scanner) check(text []byte) error {
 	case err != nil:
 		return err
 	case !done && !s.done():
-		return errors.New("it ends too early")
+		return errEarly
 	case !done:
 		return nil
 	}

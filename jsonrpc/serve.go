@@ -279,6 +279,12 @@ func refuseFor(out *outBuffer, code int, message string, id []byte) {
 // refuseText appends the answer to a text that is no message. One that is only nested too
 // deeply fails the call that it is.
 func (s *service) refuseText(out *outBuffer, fault *textError) {
+	if large, ok := fault.err.(*errTooLarge); ok {
+		if id := idOf(large.id); id != nil || large.batch {
+			refuseFor(out, ServerError-int(yonder.ResourceExhausted), large.Error(), id)
+		}
+		return
+	}
 	if fault.err != errNesting {
 		refuse(out, ParseError, nil)
 		return
