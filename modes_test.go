@@ -110,6 +110,7 @@ const (
 	nils         ability = "nils"                 // as an argument or a result of its own
 	oneByOne     ability = "variadics one by one" // by a caller that does not know that they are
 	asSlice      ability = "slices for variadics" // likewise
+	uneven       ability = "uneven limits"        // an end sends more than it takes
 )
 
 // lacks has why a mode cannot do something. What is not in it works.
@@ -119,6 +120,7 @@ var lacks = map[mode]map[ability]string{
 		conversation: "a stream among the arguments is read to its end before the call is sent",
 		signatures:   "the wire has no signatures",
 		asSlice:      "an array among the parameters is one of them",
+		uneven:       "nobody says what the other end takes, so each takes that to be what it does itself",
 	},
 	netRPC: {
 		streams:      "a reply is one value",

@@ -253,11 +253,14 @@ func unfit(call *yonder.Call, i int, err error) error {
 
 // unreadable is the error of a call whose answer is a JSON text, but no message.
 func unreadable(call *yonder.Call, fault *textError) error {
-	code := yonder.Internal
-	if _, ok := fault.err.(*errTooLarge); ok {
-		code = yonder.ResourceExhausted
+	return yonder.Errorf(fault.code(), "yonder: call %q: the answer cannot be read: %w", call.Procedure, fault.err)
+}
+
+func (e *textError) code() yonder.Code {
+	if _, ok := e.err.(*errTooLarge); ok {
+		return yonder.ResourceExhausted
 	}
-	return yonder.Errorf(code, "yonder: call %q: the answer cannot be read: %w", call.Procedure, fault.err)
+	return yonder.Internal
 }
 
 // resultsOf takes apart the result of a call that has n results, or reports that it

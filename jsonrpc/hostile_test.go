@@ -25,7 +25,7 @@ import (
 // What cannot be read is refused with a reason. Where no header says where the next
 // message begins, the connection ends.
 func TestHostile(t *testing.T) {
-	large := `{"jsonrpc":"2.0","error":{"code":-32008,"message":"the message is larger than 100000 bytes"},"id":%s}`
+	large := `{"jsonrpc":"2.0","error":{"code":-32008,"message":"yonder: the message is larger than the limit of 100000 bytes","data":{"code":"resource_exhausted"}},"id":%s}`
 	largeBatch, largeCall := fmt.Sprintf(large, "null"), fmt.Sprintf(large, "7")
 	for _, e := range []struct {
 		name, send, want string

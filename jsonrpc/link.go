@@ -1,6 +1,7 @@
 package jsonrpc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -411,20 +412,24 @@ func (l *link) message(text []byte) error {
 // unreadable takes a text that is no message, but tells whose answer it is, or which
 // stream's piece: that call or stream fails. The error ends the link.
 func (l *link) unreadable(fault *textError) error {
+	var e envelope
+	var number uint64
+	item := false
 	if large, ok := fault.err.(*errTooLarge); ok {
-		return l.answerTo(large.id, fault)
+		e.id = large.id
+		number, item = streamOf(large.head)
+	} else if fault.text != nil && fault.text[0] == '{' {
+		e = open(fault.text)
+		number, item = subscriptionOf(e.params)
+		item = item && string(e.method) == `"rpc.stream"`
 	}
-	if fault.text == nil || fault.text[0] != '{' {
-		return fault
-	}
-	e := open(fault.text)
-	if number, ok := subscriptionOf(e.params); ok && string(e.method) == `"rpc.stream"` {
+	if item {
 		l.mu.Lock()
 		s := l.streams[number]
 		l.mu.Unlock()
 		if s != nil {
 			l.unsubscribe(number, false)
-			s.finish(yonder.Errorf(yonder.Internal, "yonder: stream of %q: an item cannot be read: %w", s.procedure, fault.err))
+			s.finish(yonder.Errorf(fault.code(), "yonder: stream of %q: an item cannot be read: %w", s.procedure, fault.err))
 		}
 		return nil
 	}
@@ -432,6 +437,18 @@ func (l *link) unreadable(fault *textError) error {
 		return fault
 	}
 	return l.answerTo(e.id, fault)
+}
+
+// streamOf returns the number of the stream whose piece begins with head, as a server of
+// yonder's writes it, and whether it is one.
+func streamOf(head []byte) (uint64, bool) {
+	rest, ok := bytes.CutPrefix(head, []byte(streamHead))
+	if !ok {
+		return 0, false
+	}
+	digits, _, _ := bytes.Cut(rest, []byte{','})
+	n, err := strconv.ParseUint(string(digits), 10, 64)
+	return n, err == nil
 }
 
 // answerTo fails the call with an id. The error ends the link: there can be no such call.

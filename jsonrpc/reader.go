@@ -37,10 +37,11 @@ type errTooLarge struct {
 	max   int
 	id    []byte // nil: none
 	batch bool   // or another array
+	head  []byte // how it begins
 }
 
 func (e *errTooLarge) Error() string {
-	return fmt.Sprintf("the message is larger than %d bytes", e.max)
+	return fmt.Sprintf("the message is larger than the limit of %d bytes", e.max)
 }
 
 const (
@@ -160,7 +161,7 @@ func (r *reader) skip(length int) error {
 			if n, over, err = s.skip(piece); err != nil {
 				ended = &textError{err: err, framed: known}
 			} else if over {
-				ended = &textError{err: &errTooLarge{r.max, s.id, s.first == '['}, framed: true}
+				ended = &textError{err: &errTooLarge{r.max, s.id, s.first == '[', s.head}, framed: true}
 			}
 		}
 		if known {

@@ -281,7 +281,7 @@ func refuseFor(out *outBuffer, code int, message string, id []byte) {
 func (s *service) refuseText(out *outBuffer, fault *textError) {
 	if large, ok := fault.err.(*errTooLarge); ok {
 		if id := idOf(large.id); id != nil || large.batch {
-			refuseFor(out, ServerError-int(yonder.ResourceExhausted), large.Error(), id)
+			s.fail(&request{id: id}, out, yonder.Errorf(yonder.ResourceExhausted, "yonder: %w", large))
 		}
 		return
 	}

@@ -5,6 +5,7 @@ package jsonrpc
 type skipper struct {
 	scan  scanner
 	first byte   // of the message
+	head  []byte // how it begins
 	name  []byte // of the outermost object's member that comes, as far as it may be "id"
 	value []byte // of the id, as far as it has come, and what follows it
 	in    bool   // the id comes
@@ -17,6 +18,9 @@ const maxID = 256
 
 // skip takes the next piece, as [scanner.scan] does.
 func (s *skipper) skip(b []byte) (n int, done bool, err error) {
+	if room := maxID - len(s.head); room > 0 {
+		s.head = append(s.head, b[:min(len(b), room)]...)
+	}
 	for i := range b {
 		if s.first == 0 {
 			s.first = b[i]

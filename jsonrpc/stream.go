@@ -132,8 +132,10 @@ func writeEnd(s *service, out *outBuffer, number uint64, err error) {
 	out.WriteString(`}}`)
 }
 
+const streamHead = `{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":`
+
 func writeHead(out *outBuffer, number uint64) {
-	out.WriteString(`{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":`)
+	out.WriteString(streamHead)
 	out.Write(strconv.AppendUint(out.AvailableBuffer(), number, 10))
 }
 
