@@ -106,13 +106,23 @@ func BenchmarkStream(b *testing.B) {
 			}
 		}
 	})
+	srv.Register("typed", func(n int) yonder.Stream[sample] {
+		return func(yield func(sample, error) bool) {
+			for range n {
+				if !yield(aSample, nil) {
+					return
+				}
+			}
+		}
+	})
 	c := yondertest.Pair(b, &srv)
-	b.Run("int", func(b *testing.B) { benchStream[int](b, c, "count") })
-	b.Run("struct", func(b *testing.B) { benchStream[sample](b, c, "samples") })
+	b.Run("int", func(b *testing.B) { benchStream[iter.Seq2[int, error]](b, c, "count") })
+	b.Run("struct", func(b *testing.B) { benchStream[iter.Seq2[sample, error]](b, c, "samples") })
+	b.Run("Stream", func(b *testing.B) { benchStream[yonder.Stream[sample]](b, c, "typed") })
 }
 
-func benchStream[T any](b *testing.B, c *yonder.Client, name string) {
-	var stream func(n int) (iter.Seq2[T, error], error)
+func benchStream[S ~func(func(T, error) bool), T any](b *testing.B, c *yonder.Client, name string) {
+	var stream func(n int) (S, error)
 	c.Bind(name, &stream)
 	b.ReportAllocs()
 	items, err := stream(b.N)

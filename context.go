@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/yonder-rpc/yonder/internal/mux"
 )
 
 // callContext is the context of a handler that a connection brought the call to. It
@@ -12,10 +14,12 @@ import (
 // context from it: then a standard context is made, which does the rest. So a
 // deadline takes a runtime timer only if a handler looks at it.
 type callContext struct {
-	call     *Call
 	deadline time.Time
 
 	mu       sync.Mutex
+	call     *Call // nil: it is over, and may be another one by now
+	shown    bool  // somebody has been given call
+	left     leftCall
 	err      error // what Err has returned, or will; nil: it has not ended, unless deadline or standard say so
 	cause    error // with err, if there was no standard context then
 	standard *standardContext
@@ -56,11 +60,41 @@ func (c *callContext) Err() error {
 func (c *callContext) Value(key any) any {
 	switch key.(type) {
 	case callKey:
-		return c.call
+		return c.show()
 	case outgoingKey, replyKey:
 		return nil
 	}
 	return c.derive().Value(key)
+}
+
+// leftCall is what a context can still tell of its call when that is over.
+type leftCall struct {
+	name *mux.Name
+	meta Metadata
+	link *link
+}
+
+// show returns the call, or what is left of it.
+func (c *callContext) show() *Call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.call == nil {
+		return &Call{Procedure: c.left.name.Name, Metadata: c.left.meta, link: c.left.link}
+	}
+	c.shown = true
+	return c.call
+}
+
+// leave takes the call, which is over, away from the context, and reports whether nobody
+// else has it.
+func (c *callContext) leave(left leftCall) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shown {
+		return false
+	}
+	c.call, c.left = nil, left
+	return true
 }
 
 // derive returns the standard context, made when it is first asked for.

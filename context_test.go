@@ -319,6 +319,51 @@ func TestContextAfterCall(t *testing.T) {
 	})
 }
 
+// What a handler's context tells of its call stays true when the call is over and others
+// have come after it, whether or not it was asked before.
+func TestKeptContext(t *testing.T) {
+	run(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		kept := make(chan context.Context, 2)
+		keep := func(ctx context.Context) { kept <- ctx }
+		srv.Register("silent", keep)
+		srv.Register("asked", func(ctx context.Context) { yonder.InfoFrom(ctx); keep(ctx) })
+		yonder.Handle(&srv, "next", func(ctx context.Context, n int) (int, error) { return n + 1, nil })
+		c := m.client(t, &srv)
+		next := yonder.Remote[int, int](c, "next")
+		for _, name := range []string{"silent", "asked"} {
+			if err := c.Call(yonder.WithMetadata(t.Context(), "of", name), yonder.NewCall(name)); err != nil {
+				t.Fatal(err)
+			}
+			ctx := <-kept
+			var asking sync.WaitGroup
+			asking.Go(func() {
+				for range 100 {
+					info, ok := yonder.InfoFrom(ctx)
+					if !ok || info.Procedure != name || info.Metadata["of"] != name {
+						t.Errorf("%s: the context tells %+v, %v", name, info, ok)
+					}
+					if (yonder.PeerFrom(ctx) == nil) != (m == inProcess) {
+						t.Errorf("%s: the peer is %v", name, yonder.PeerFrom(ctx))
+					}
+					yonder.SetReply(ctx, "too", "late")
+				}
+			})
+			for i := range 100 {
+				call := yonder.NewCall("next", i)
+				var got int
+				if err := c.Call(t.Context(), call.Into(&got)); err != nil || got != i+1 || call.Reply != nil {
+					t.Errorf("next(%d): %d, %v, %v", i, got, err, call.Reply)
+				}
+				if got, err := next(t.Context(), i); err != nil || got != i+1 {
+					t.Errorf("next(%d): %d, %v", i, got, err)
+				}
+			}
+			asking.Wait()
+		}
+	})
+}
+
 // A call with a context that has ended is not made.
 func TestEndedContext(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {

@@ -202,6 +202,44 @@ func ExampleClient_Bind_stream() {
 	// 42
 }
 
+// A Stream is an iter.Seq2 that needs no reflection. The other end may have either.
+func ExampleStream() {
+	type Sample struct {
+		At    time.Duration
+		Value float64
+	}
+	var srv yonder.Server
+	srv.Register("samples", func(n int) yonder.Stream[Sample] {
+		return func(yield func(Sample, error) bool) {
+			for i := range n {
+				if !yield(Sample{time.Duration(i) * time.Second, float64(i) / 2}, nil) {
+					return
+				}
+			}
+		}
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var samples func(ctx context.Context, n int) (yonder.Stream[Sample], error)
+	client.Bind("samples", &samples)
+
+	all, err := samples(context.Background(), 3)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for s, err := range all {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(s.At, s.Value)
+	}
+	// Output:
+	// 0s 0
+	// 1s 0.5
+	// 2s 1
+}
+
 // A reader is a stream of bytes, in either direction, in constant memory.
 func ExampleClient_Bind_reader() {
 	var srv yonder.Server

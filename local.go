@@ -298,7 +298,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 	}
 	used := new(atomic.Bool)
 	elem, into := fn.Slot{Type: from.Elem, Walk: from.Walk}, fn.Slot{Type: to.Elem}
-	return to.Iter(func(yield func(reflect.Value) bool) (err error) {
+	return iteratorOf(to, func(_ func() reflect.Value, yield func(reflect.Value) bool) (err error) {
 		if used.Swap(true) {
 			return errUsed(c.Procedure)
 		}
@@ -312,7 +312,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 			}
 		}()
 		var failed error
-		err = from.Range(v, func(e reflect.Value) bool {
+		err = rangeOver(from, v, func(e reflect.Value) bool {
 			if failed = c.ended(); failed != nil {
 				return false
 			}

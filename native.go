@@ -194,7 +194,7 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	if call.OneWay {
 		q.Flags |= wire.OneWay
 	}
-	if !call.plan.Plain {
+	if q.Queue = call.plan.Plain && !call.OneWay; !call.plan.Plain {
 		q.Tag = &offer{call.Procedure, call.plan.Args, slices.Clone(call.args)}
 	}
 	o, err := l.mux.Start(ctx, &q)
@@ -215,7 +215,7 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 		if ctx.Err() != nil && err == ctx.Err() {
 			return true, contextFailure(ctx, quoted(call))
 		}
-		return true, l.failure(quoted(call), err)
+		return !o.Unsent(), l.failure(quoted(call), err)
 	}
 	err = l.answer(call, o, nil)
 	o.Release()
@@ -364,18 +364,35 @@ func decodeValue(codec Codec, data []byte, large bool, into any) (rest []byte, e
 type serverCall struct {
 	in   mux.Incoming
 	call Call
-	ctx  callContext
+	ctx  *callContext // apart, because a handler may keep it
 	link *link
 	over atomic.Bool // callbacks are not valid any more
 }
 
+var serverCalls = sync.Pool{New: func() any { return new(serverCall) }}
+
 // NewCall implements [mux.Handler].
 func (l *link) NewCall() *mux.Incoming {
-	sc := &serverCall{link: l}
+	sc := serverCalls.Get().(*serverCall)
+	sc.link = l
 	sc.in.Owner = sc
 	sc.call.link = l
-	sc.ctx.call = &sc.call
+	sc.ctx = &callContext{call: &sc.call}
 	return &sc.in
+}
+
+// Free implements [mux.Handler]. What a handler or an interceptor may have kept is left to
+// the garbage collector.
+func (l *link) Free(in *mux.Incoming) {
+	sc := in.Owner.(*serverCall)
+	if sc.call.proc == nil || in.Name == nil || !sc.call.proc.plan.Plain || len(l.server.Interceptors) > 0 ||
+		!sc.ctx.leave(leftCall{in.Name, sc.call.Metadata, l}) {
+		return
+	}
+	in.Reset()
+	sc.call, sc.ctx, sc.link = Call{}, nil, nil
+	sc.over.Store(false)
+	serverCalls.Put(sc)
 }
 
 // Cancel implements [mux.Owner].
@@ -456,7 +473,7 @@ func (sc *serverCall) procedure() error {
 		return nil
 	}
 	sc.call.proc, sc.call.resolved, sc.call.source = res.proc, res, sc
-	return sc.link.server.Call(&sc.ctx, &sc.call)
+	return sc.link.server.Call(sc.ctx, &sc.call)
 }
 
 // callback runs a function among the arguments of a call that this end has made.
@@ -475,9 +492,9 @@ func (sc *serverCall) callback() error {
 	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
 	sc.call.source = sc
 	if sc.link.server != nil {
-		return sc.link.server.Call(&sc.ctx, &sc.call)
+		return sc.link.server.Call(sc.ctx, &sc.call)
 	}
-	return sc.call.proc.guarded(&sc.ctx, &sc.call, sc.link.logger)
+	return sc.call.proc.guarded(sc.ctx, &sc.call, sc.link.logger)
 }
 
 // callbackName is what interceptors see as the name of a function among the arguments.
@@ -636,9 +653,9 @@ func (sc *serverCall) succeed() (err error) {
 
 // produceAll sends the streams among the results; the last to end ends the call.
 func (sc *serverCall) produceAll(streams []outStream) {
-	stop := context.AfterFunc(&sc.ctx, func() {
+	stop := context.AfterFunc(sc.ctx, func() {
 		for _, s := range streams {
-			s.to.Stop(context.Cause(&sc.ctx))
+			s.to.Stop(context.Cause(sc.ctx))
 		}
 	})
 	defer stop()
@@ -648,7 +665,7 @@ func (sc *serverCall) produceAll(streams []outStream) {
 		record := sc.link.produce(sc.call.Procedure, s)
 		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
 			// Cut short: the consumer must not take it for complete.
-			err := contextFailure(&sc.ctx, streamOf(sc.call.Procedure))
+			err := contextFailure(sc.ctx, streamOf(sc.call.Procedure))
 			record = sc.link.closing(sc.call.Procedure, err)
 		}
 		sc.in.CloseStream(s.to, record, left.Add(-1) == 0)

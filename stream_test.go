@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/yondertest"
@@ -161,6 +162,110 @@ func TestStreams(t *testing.T) {
 		}
 		if diff := cmp.Diff([]int{5, 6}, slices.Collect(ints)); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// A Stream is what an iter.Seq2 is, at either end, as an argument and as a result.
+func TestTypedStreams(t *testing.T) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
+		type point struct {
+			X    int
+			Tags []string
+		}
+		points := func(n int, end error) yonder.Stream[point] {
+			return func(yield func(point, error) bool) {
+				for i := range n {
+					if !yield(point{X: i, Tags: make([]string, i%3)}, nil) {
+						return
+					}
+				}
+				if end != nil {
+					yield(point{X: -1}, end)
+				}
+			}
+		}
+		want := func(n int) (list []point) {
+			for p := range points(n, nil) {
+				list = append(list, p)
+			}
+			return list
+		}
+		left := make(chan bool, 1)
+		var srv yonder.Server
+		srv.Register("typed", func(n int) yonder.Stream[point] { return points(n, nil) })
+		srv.Register("plain", func(n int) iter.Seq2[point, error] { return iter.Seq2[point, error](points(n, nil)) })
+		srv.Register("fails", func(n int) yonder.Stream[point] { return points(n, yonder.Errorf(yonder.DataLoss, "gone")) })
+		srv.Register("none", func() yonder.Stream[point] { return nil })
+		srv.Register("endless", func() yonder.Stream[point] {
+			return func(yield func(point, error) bool) {
+				defer close(left)
+				for yield(point{}, nil) {
+				}
+			}
+		})
+		sum := func(s yonder.Stream[point]) (total int, err error) {
+			for p, err := range s {
+				if err != nil {
+					return total, err
+				}
+				total += p.X
+			}
+			return total, nil
+		}
+		srv.Register("sum", sum)
+		srv.Register("sum plain", func(s iter.Seq2[point, error]) (int, error) { return sum(yonder.Stream[point](s)) })
+		c := m.client(t, &srv)
+
+		for _, name := range []string{"typed", "plain"} {
+			s, err := yonder.Invoke[yonder.Stream[point]](t.Context(), c, name, 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := collect(iter.Seq2[point, error](s))
+			if diff := cmp.Diff(want(1000), got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+				t.Errorf("%s: %v, -want +got:\n%s", name, err, diff)
+			}
+			if _, err := collect(iter.Seq2[point, error](s)); yonder.CodeOf(err) != yonder.FailedPrecondition {
+				t.Errorf("%s, once more: %v", name, err)
+			}
+		}
+		plain, err := yonder.Invoke[iter.Seq2[point, error]](t.Context(), c, "typed", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := collect(plain); !cmp.Equal(want(10), got, cmpopts.EquateEmpty()) || err != nil {
+			t.Errorf("typed as iter.Seq2: %v, %v", got, err)
+		}
+		failing, err := yonder.Invoke[yonder.Stream[point]](t.Context(), c, "fails", 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := collect(iter.Seq2[point, error](failing)); len(got) != 3 || yonder.CodeOf(err) != yonder.DataLoss {
+			t.Errorf("fails: %v, %v", got, err)
+		}
+		if none, err := yonder.Invoke[yonder.Stream[point]](t.Context(), c, "none"); none != nil || err != nil {
+			t.Errorf("none: %v, %v", none != nil, err)
+		}
+		endless, err := yonder.Invoke[yonder.Stream[point]](t.Context(), c, "endless")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range endless {
+			if err != nil {
+				t.Error(err)
+			}
+			break
+		}
+		<-left
+		for _, name := range []string{"sum", "sum plain"} {
+			if got, err := yonder.Invoke[int](t.Context(), c, name, points(100, nil)); got != 4950 || err != nil {
+				t.Errorf("%s: %d, %v", name, got, err)
+			}
+			if got, err := yonder.Invoke[int](t.Context(), c, name, iter.Seq2[point, error](points(100, nil))); got != 4950 || err != nil {
+				t.Errorf("%s of an iter.Seq2: %d, %v", name, got, err)
+			}
 		}
 	})
 }

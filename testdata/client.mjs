@@ -267,7 +267,7 @@ class Client {
       case REQUEST:
         return this.callback(flags, id, c);
     }
-    if (type === PART && (this.taken += c.left - 1) >= 131_070) {
+    if (type === PART && (this.taken += c.left - 1) >= 262_140) {
       this.send(CREDIT, 0, 0, [0], varint(this.taken));
       this.taken = 0;
     }

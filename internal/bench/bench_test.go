@@ -4,12 +4,17 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"io"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+var update = flag.Bool("update", false, "rewrite the expected report")
 
 // TestMain lets this binary be the server, as the program does.
 func TestMain(m *testing.M) {
@@ -23,46 +28,118 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestCompare(t *testing.T) {
-	var out strings.Builder
-	if err := run(t.Context(), []string{"-rounds", "1", "-duration", "5ms"}, &out, io.Discard); err != nil {
+// TestEverything shows that each entrant does every workload that it claims to.
+func TestEverything(t *testing.T) {
+	cfg := config{
+		entrants: allEntrants(), rounds: 1, duration: 5 * time.Millisecond, warmup: time.Millisecond,
+		progress: testWriter{t},
+	}
+	for _, w := range allWorkloads(sizes{transfer: 100_000, items: 300, idle: 5, procedures: 3}) {
+		if w.kind == buildKind {
+			continue // minutes; TestHello builds the programs
+		}
+		if w.payload > 1<<10 { // for machines with little memory, and the race detector
+			w.callers = min(w.callers, 16)
+		}
+		w.callers = min(w.callers, 300)
+		cfg.workloads = append(cfg.workloads, w)
+	}
+	results, err := measureAll(t.Context(), &cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(out.String())
-	for _, w := range allWorkloads() {
-		_, table, _ := strings.Cut(out.String(), "### "+w.title()+"\n")
-		table, _, _ = strings.Cut(table, "###")
-		for _, e := range allEntrants() {
-			if got := strings.Contains(table, "| "+e.name+" "); got != e.runs(w) {
-				t.Errorf("%s: a row for %s: %v, want %v", w.name, e.name, got, e.runs(w))
+	if err := (&report{Results: results}).failed(); err != nil {
+		t.Error(err)
+	}
+	for i, res := range results {
+		w := &cfg.workloads[i]
+		for _, e := range cfg.entrants {
+			samples := res.samples(e.name)
+			if claims := e.runs(w); claims != (len(samples) == 1) {
+				t.Errorf("%s: %d samples of %s, which claims %v", w.name, len(samples), e.name, claims)
+			} else if claims && (samples[0].Calls == 0 || samples[0].Elapsed <= 0) {
+				t.Errorf("%s: %s has done nothing: %+v", w.name, e.name, samples[0])
 			}
 		}
 	}
 }
 
-func TestPick(t *testing.T) {
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(text []byte) (int, error) {
+	w.t.Logf("%s", text)
+	return len(text), nil
+}
+
+func TestRun(t *testing.T) {
 	var out strings.Builder
 	err := run(t.Context(), []string{"-entrants", "yonder-bound,raw", "-workloads", "small/16,1KiB", "-rounds", "2", "-duration", "2ms"}, &out, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(out.String(), "###"); got != 3 {
-		t.Errorf("%d tables, want 3:\n%s", got, &out)
+	for _, name := range []string{"small/16", "1KiB/1", "1KiB/16", "1KiB/256"} {
+		if !strings.Contains(out.String(), "\n`"+name+"`\n") {
+			t.Errorf("no table of %s:\n%s", name, &out)
+		}
 	}
-	for _, args := range [][]string{{"-entrants", "none"}, {"-workloads", "none"}, {"none"}, {"-idle", "none"}} {
+	if got := strings.Count(out.String(), "\n| raw "); got != 1 {
+		t.Errorf("raw is in %d tables, want 1:\n%s", got, &out)
+	}
+	for _, args := range [][]string{{"-entrants", "none"}, {"-workloads", "none"}, {"none"}, {"-idle", "0"}, {"-from", "none"}} {
 		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil {
 			t.Errorf("run(%q) succeeded", args)
 		}
 	}
 }
 
-func TestGate(t *testing.T) {
-	w := workload{name: gateWorkload}
-	entrants, err := pickEntrants(allEntrants(), []string{gateEntrant, gateReference})
+func TestPickWorkloads(t *testing.T) {
+	all := allWorkloads(defaultSizes)
+	for _, c := range []struct{ list, want string }{
+		{"", workloadNames(all)},
+		{"small/256", "small/256"},
+		{"stream", "stream/up, stream/down"},
+		{"mixed/paced,small/1", "small/1, mixed/paced"},
+		{"1KiB,idle", "1KiB/1, 1KiB/16, 1KiB/256, idle"},
+	} {
+		picked, err := pickWorkloads(all, c.list)
+		if got := workloadNames(picked); err != nil || got != c.want {
+			t.Errorf("%q: %s, %v; want %s", c.list, got, err, c.want)
+		}
+	}
+	for _, list := range []string{quickWorkloads, gateWorkload} {
+		if _, err := pickWorkloads(all, list); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := pickEntrants(allEntrants(), strings.Split(quickEntrants, ",")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFailure(t *testing.T) {
+	entrants, err := pickEntrants(allEntrants(), []string{"raw", "net/rpc"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	round := func(calls int64) sample { return sample{calls: calls, elapsed: time.Second} }
+	entrants[0].name = "nobody" // the server's process does not know it
+	cfg := config{entrants: entrants, rounds: 2, duration: time.Millisecond, progress: testWriter{t}}
+	if cfg.workloads, err = pickWorkloads(allWorkloads(defaultSizes), "small/1"); err != nil {
+		t.Fatal(err)
+	}
+	results, err := measureAll(t.Context(), &cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&report{Results: results}).failed(); err == nil {
+		t.Error("an entrant without a server has not failed")
+	}
+	if got := len(results[0].samples("net/rpc")); got != 2 {
+		t.Errorf("%d samples of the other entrant, want 2", got)
+	}
+}
+
+func TestGate(t *testing.T) {
+	round := func(calls int64) sample { return sample{Calls: calls, Elapsed: time.Second} }
 	for _, c := range []struct {
 		name   string
 		calls  []int64 // the reference does 100
@@ -72,34 +149,19 @@ func TestGate(t *testing.T) {
 		{"one bad round", []int64{400, 100, 300}, true},
 		{"below", []int64{140, 400, 110}, false},
 	} {
-		r := result{workload: w, entrants: entrants, samples: make([][]sample, 2)}
+		ours, reference := row{Entrant: gateEntrant}, row{Entrant: gateReference}
 		for _, n := range c.calls {
-			r.samples[0] = append(r.samples[0], round(n))
-			r.samples[1] = append(r.samples[1], round(100))
+			ours.Samples = append(ours.Samples, round(n))
+			reference.Samples = append(reference.Samples, round(100))
 		}
-		if err := checkGate([]result{r}, io.Discard); (err == nil) != c.passes {
+		r := &report{Results: []result{{Name: gateWorkload, Rows: []row{ours, reference}}}}
+		if err := checkGate(r, io.Discard); (err == nil) != c.passes {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	if err := checkGate(nil, io.Discard); err == nil {
+	if err := checkGate(new(report), io.Discard); err == nil {
 		t.Error("a gate that has measured nothing lets everything pass")
 	}
-}
-
-func TestIdle(t *testing.T) {
-	var out strings.Builder
-	if err := run(t.Context(), []string{"-idle", "20"}, &out, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	t.Log(out.String())
-}
-
-func TestFair(t *testing.T) {
-	var out strings.Builder
-	if err := run(t.Context(), []string{"-fair", "-fairsize", "4000000", "-rounds", "1", "-duration", "10ms"}, &out, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	t.Log(out.String())
 }
 
 // TestServerEnds shows that a server does not outlive the client's process, whose end
@@ -109,11 +171,11 @@ func TestServerEnds(t *testing.T) {
 		if e.serve == nil {
 			continue
 		}
-		s, err := startServer(e, "", os.Stderr)
+		s, err := startServer(&e, 1, &config{progress: os.Stderr})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := e.dial(&dialer{addr: s.addr})
+		c, err := e.dial(t.Context(), target{addr: s.addr, procedures: 1})
 		if err != nil {
 			t.Fatal(errors.Join(err, s.stop()))
 		}
@@ -124,6 +186,26 @@ func TestServerEnds(t *testing.T) {
 			t.Errorf("%s: %v", e.name, err)
 		}
 		c.close()
+	}
+}
+
+func TestPin(t *testing.T) {
+	affinity := func() (set unix.CPUSet) {
+		if err := unix.SchedGetaffinity(0, &set); err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	before := affinity()
+	if err := pin(); err != nil {
+		t.Fatal(err)
+	}
+	pinned := affinity()
+	if err := unpin(); err != nil {
+		t.Fatal(err)
+	}
+	if after := affinity(); pinned.Count() != 1 || after != before {
+		t.Errorf("CPUs before %v, pinned %v, after %v", before, pinned, after)
 	}
 }
 
@@ -139,6 +221,8 @@ func TestFormats(t *testing.T) {
 		{nanos(2e9), "2.00 s"},
 		{size(512), "0.5 KiB"},
 		{size(1 << 30), "1.00 GiB"},
+		{short(20_000), "20k"},
+		{short(1_500_000), "1.5M"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)

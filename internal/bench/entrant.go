@@ -10,18 +10,60 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // An entrant is one way for a process to call functions of another.
 type entrant struct {
 	name string
-	// serve serves the connections that l accepts. It returns only if it fails. Nil:
-	// server and client are one process.
-	serve func(l net.Listener) error
-	// dial returns a client with the one connection that it has d make.
-	dial func(d *dialer) (client, error)
-	// runs reports whether a workload suits the entrant.
-	runs func(w workload) bool
+	// about says how it is used.
+	about string
+	// peer says that it is what somebody chooses between, instead of yonder.
+	peer bool
+	can  ability
+	// serve serves the connections that l accepts, with each procedure under as many
+	// names. It returns only if it fails. Nil: server and client are one process.
+	serve func(l net.Listener, procedures int) error
+	// dial returns a client. It makes one connection, at once or with the first call.
+	dial func(ctx context.Context, t target) (client, error)
+	// hello is the package of a program in the manner of examples/hello, seen from the
+	// root of the repository. Empty: there is none.
+	hello string
+}
+
+// An ability is something that a workload needs and not every entrant has.
+type ability uint
+
+const (
+	concurrent ability = 1 << iota // several calls at a time
+	scales                         // many callers and connections, and whatever else is asked of the main entrants only
+	payloads                       // client.bytes
+	bulk                           // hundreds of MiB in flight
+	transfers                      // a transferer: large results
+	streams                        // a streamer
+	numbered                       // a numberer: many procedures
+	deadlines                      // a call's deadline is its context's
+	timeouts                       // a call's deadline is target.timeout
+	builds                         // a hello program
+)
+
+func (e *entrant) runs(w *workload) bool {
+	can := e.can
+	if can&timeouts != 0 {
+		can |= deadlines
+	}
+	return w.needs&^can == 0
+}
+
+// A target is what a client is made for.
+type target struct {
+	addr       string
+	procedures int           // that the server has, of each kind
+	timeout    time.Duration // of each call, for those who configure it; zero: none
+}
+
+func (t *target) dial(ctx context.Context) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", t.addr)
 }
 
 // A client calls an entrant's server. Its methods, but for close, may be used by
@@ -31,42 +73,69 @@ type client interface {
 	small(ctx context.Context) error
 	// bytes has b returned.
 	bytes(ctx context.Context, b []byte) error
-	// blob has n bytes made.
-	blob(ctx context.Context, n int) error
 	close() error
 }
 
+// A transferer has n bytes made for it.
+type transferer interface {
+	blob(ctx context.Context, n int) error
+}
+
+// A streamer sends, and receives, n items.
+type streamer interface {
+	up(ctx context.Context, n int) error
+	down(ctx context.Context, n int) error
+}
+
+// A numberer returns what small does, of the procedure of this number.
+type numberer interface {
+	procedure(i int) func(ctx context.Context) error
+}
+
+const everything = concurrent | scales | payloads | bulk | transfers | streams | numbered | deadlines | builds
+
 func allEntrants() []entrant {
 	return []entrant{
-		{"yonder-bound", serveYonder, dialBound, always},
-		{"yonder-generic", serveYonder, dialGeneric, always},
-		{"net/rpc", serveNetRPC, dialNetRPC, always},
-		{"grpc", serveGRPC, dialGRPC, always},
-		{"raw", serveRaw, dialRaw, func(w workload) bool { return w.callers == 1 }},
-		{"net/rpc drop-in", serveDropIn, dialDropIn, smallOnly},
-		{"net/rpc to yonder", serveProtocols, dialNetRPCOfYonder, smallOnly},
-		{"yonder-jsonrpc", serveProtocols, dialJSON, smallOnly},
-		{"net/rpc/jsonrpc", serveNetRPCJSON, dialNetRPCJSON, smallOnly},
-		{"local-bound", nil, localBound, smallOnly},
-		{"local-generic", nil, localGeneric, smallOnly},
+		{name: "yonder-bound", can: everything, serve: serveYonder, dial: dialBound, hello: "./examples/hello",
+			about: "`Register` and `Bind`: any function"},
+		{name: "yonder-generic", can: everything &^ (streams | builds), serve: serveYonder, dial: dialGeneric,
+			about: "`Handle` and `Remote`: one argument, one result, no reflection in the call"},
+		{name: "yonder-timeout", can: concurrent | timeouts, serve: serveYonder, dial: dialTimeout,
+			about: "`Bind` of functions without a context; their deadline is the client's `Timeout`"},
+		{name: "raw", can: scales | payloads | bulk, serve: serveRaw, dial: dialRaw,
+			about: "a bare TCP connection: 4 bytes of length, opaque bytes, one call at a time; the limit of latency"},
+		{name: "raw-mux", can: concurrent | scales | payloads | bulk, serve: serveMux, dial: dialMux,
+			about: "a bare multiplexer: an id and a length, opaque bytes, writes gathered, a goroutine a request; the limit of throughput"},
+		{name: "net/rpc", peer: true, can: everything &^ (streams | deadlines), serve: serveNetRPC, dial: dialNetRPC, hello: "./internal/bench/hello/netrpc",
+			about: "the standard library's, gob"},
+		{name: "grpc", peer: true, can: everything, serve: serveGRPC, dial: dialGRPC, hello: "./internal/bench/hello/grpc",
+			about: "generated code"},
+		{name: "connect", peer: true, can: everything &^ (numbered | builds), serve: serveConnect, dial: dialConnect,
+			about: "Connect's protocol over h2c by net/http, generated code; tuned: 10,000 concurrent streams on one connection"},
+		{name: "drpc", peer: true, can: everything &^ (numbered | builds), serve: serveDRPC, dial: dialDRPC,
+			about: "generated code; calls on one connection take turns"},
+		{name: "drpc-pool", can: concurrent | payloads | bulk | deadlines, serve: serveDRPC, dial: dialDRPCPool,
+			about: "tuned: `drpcpool`, a connection for each call in flight"},
+		{name: "ttrpc", peer: true, can: concurrent | scales | payloads | bulk | streams | deadlines, serve: serveTTRPC, dial: dialTTRPC,
+			about: "generated code; messages of at most 4 MiB"},
+		{name: "nats", peer: true, can: concurrent | scales | payloads | deadlines, serve: serveNATS, dial: dialNATS,
+			about: "request and reply by an embedded server, whose process answers; Protocol Buffers; tuned: messages of up to 8 MiB; drops answers when more than 64 MiB of them wait"},
+		{name: "capnp", peer: true, can: concurrent | scales | payloads | bulk | deadlines, serve: serveCapnp, dial: dialCapnp,
+			about: "generated code; values are read from the message"},
+		{name: "net/rpc drop-in", can: concurrent, serve: serveDropIn, dial: dialDropIn,
+			about: "yonder's package net/rpc at both ends"},
+		{name: "net/rpc to yonder", can: concurrent, serve: serveProtocols, dial: dialNetRPCOfYonder,
+			about: "the standard library's client, a yonder server"},
+		{name: "yonder-jsonrpc", can: concurrent, serve: serveProtocols, dial: dialJSON,
+			about: "yonder's package jsonrpc at both ends, over TCP"},
+		{name: "net/rpc/jsonrpc", peer: true, can: concurrent, serve: serveNetRPCJSON, dial: dialNetRPCJSON,
+			about: "the standard library's"},
+		{name: "local-bound", can: concurrent, dial: localBound,
+			about: "`Local`: server and client in one process"},
+		{name: "local-generic", can: concurrent, dial: localGeneric,
+			about: "`Local`, `Handle` and `Remote`"},
 	}
 }
-
-// A dialer connects to a server.
-type dialer struct {
-	addr string
-	conn net.Conn // the connection; nil before dial
-}
-
-func (d *dialer) dial(ctx context.Context) (conn net.Conn, err error) {
-	conn, err = new(net.Dialer).DialContext(ctx, "tcp", d.addr)
-	d.conn = conn
-	return conn, err
-}
-
-func always(workload) bool { return true }
-
-func smallOnly(w workload) bool { return w.payload == 0 }
 
 func namesOf(entrants []entrant) []string {
 	var names []string
@@ -128,10 +197,18 @@ func checkBlob(got []byte, n int, err error) error {
 	return err
 }
 
+// checkCount checks how many items of a stream have arrived.
+func checkCount(got, want int, err error) error {
+	if err == nil && got != want {
+		return fmt.Errorf("%d items of %d have arrived", got, want)
+	}
+	return err
+}
+
 // blobs makes large results, and keeps the last for the next call: making it is not
 // what is measured. Its zero value is ready to use.
 type blobs struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards last
 	last []byte
 }
 
@@ -144,4 +221,18 @@ func (b *blobs) get(n int) []byte {
 		b.last = slices.Repeat([]byte{blobByte}, n)
 	}
 	return b.last
+}
+
+// acceptAll has each connection that l accepts served by a goroutine, which ends with it.
+func acceptAll(l net.Listener, serve func(net.Conn)) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			serve(conn)
+		}()
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"math"
 	"net"
+	"strconv"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -16,62 +17,85 @@ import (
 // grpcEcho is the service for gRPC.
 type grpcEcho struct {
 	benchpb.UnimplementedEchoServer
-	made blobs
+	pb pbEcho
 }
 
-func (e *grpcEcho) Small(_ context.Context, it *benchpb.Item) (*benchpb.Item, error) {
-	return it, nil
+func (e *grpcEcho) Small(ctx context.Context, it *benchpb.Item) (*benchpb.Item, error) {
+	return e.pb.Small(ctx, it)
 }
 
-func (e *grpcEcho) Bytes(_ context.Context, d *benchpb.Data) (*benchpb.Data, error) {
-	return d, nil
+func (e *grpcEcho) Bytes(ctx context.Context, d *benchpb.Data) (*benchpb.Data, error) {
+	return e.pb.Bytes(ctx, d)
 }
 
-func (e *grpcEcho) Blob(_ context.Context, n *benchpb.Size) (*benchpb.Data, error) {
-	return &benchpb.Data{Data: e.made.get(int(n.Size))}, nil
+func (e *grpcEcho) Blob(ctx context.Context, n *benchpb.Size) (*benchpb.Data, error) {
+	return e.pb.Blob(ctx, n)
 }
 
-func serveGRPC(l net.Listener) error {
+func (e *grpcEcho) Up(s grpc.ClientStreamingServer[benchpb.Item, benchpb.Size]) error {
+	n, err := receiveItems(s.Recv)
+	if err != nil {
+		return err
+	}
+	return s.SendAndClose(&benchpb.Size{Size: int64(n)})
+}
+
+func (e *grpcEcho) Down(n *benchpb.Size, s grpc.ServerStreamingServer[benchpb.Item]) error {
+	return sendItems(int(n.Size), s.Send)
+}
+
+func serveGRPC(l net.Listener, procedures int) error {
 	s := grpc.NewServer(grpc.MaxRecvMsgSize(math.MaxInt32))
-	benchpb.RegisterEchoServer(s, new(grpcEcho))
+	echo := new(grpcEcho)
+	benchpb.RegisterEchoServer(s, echo)
+	for i := range procedures {
+		desc := benchpb.Echo_ServiceDesc
+		desc.ServiceName = grpcServiceName(i)
+		s.RegisterService(&desc, echo)
+	}
 	return s.Serve(l)
 }
 
+func grpcServiceName(i int) string { return "yonder.bench.Echo" + strconv.Itoa(i) }
+
 type grpcClient struct {
+	pbClient
 	conn *grpc.ClientConn
-	c    benchpb.EchoClient
-	item *benchpb.Item
 }
 
-func dialGRPC(d *dialer) (client, error) {
-	conn, err := grpc.NewClient(d.addr,
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return d.dial(ctx) }),
+func dialGRPC(_ context.Context, t target) (client, error) {
+	conn, err := grpc.NewClient(t.addr,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
 	if err != nil {
 		return nil, err
 	}
-	it := anItem()
-	return &grpcClient{conn, benchpb.NewEchoClient(conn),
-		&benchpb.Item{Id: it.ID, Name: it.Name, Tags: it.Tags, Score: it.Score}}, nil
+	c := benchpb.NewEchoClient(conn)
+	return &grpcClient{conn: conn, pbClient: pbClient{
+		item: pbItem(),
+		callSmall: func(ctx context.Context, it *benchpb.Item) (*benchpb.Item, error) {
+			return c.Small(ctx, it)
+		},
+		callBytes: func(ctx context.Context, d *benchpb.Data) (*benchpb.Data, error) {
+			return c.Bytes(ctx, d)
+		},
+		callBlob: func(ctx context.Context, n *benchpb.Size) (*benchpb.Data, error) {
+			return c.Blob(ctx, n)
+		},
+		openUp: func(ctx context.Context) (upStream, error) { return c.Up(ctx) },
+		openDown: func(ctx context.Context, n *benchpb.Size) (downStream, error) {
+			return c.Down(ctx, n)
+		},
+		shut: conn.Close,
+	}}, nil
 }
 
-func (g *grpcClient) small(ctx context.Context) error {
-	it, err := g.c.Small(ctx, g.item)
-	if err == nil && (it.Id != g.item.Id || len(it.Name) != 16 || len(it.Tags) != 2 || it.Score != 0.25) {
-		return errDiffers
+// procedure calls as the generated code does.
+func (g *grpcClient) procedure(i int) func(context.Context) error {
+	method := "/" + grpcServiceName(i) + "/Small"
+	return func(ctx context.Context) error {
+		it := new(benchpb.Item)
+		err := g.conn.Invoke(ctx, method, g.item, it, grpc.StaticMethod())
+		return checkPBItem(it, err)
 	}
-	return err
 }
-
-func (g *grpcClient) bytes(ctx context.Context, b []byte) error {
-	d, err := g.c.Bytes(ctx, &benchpb.Data{Data: b})
-	return checkBytes(d.GetData(), b, err)
-}
-
-func (g *grpcClient) blob(ctx context.Context, n int) error {
-	d, err := g.c.Blob(ctx, &benchpb.Size{Size: int64(n)})
-	return checkBlob(d.GetData(), n, err)
-}
-
-func (g *grpcClient) close() error { return g.conn.Close() }

@@ -1,27 +1,30 @@
 //go:build linux
 
-// Command bench compares yonder with net/rpc and gRPC: the same calls of the same
-// values over loopback TCP, client and server in processes of their own. From the
-// root of the repository:
+// Command bench compares yonder with other ways to call a function of another process:
+// the same calls of the same values over loopback TCP, client and server in processes of
+// their own. From the root of the repository:
 //
-//	go run ./internal/bench
+//	go run ./internal/bench                  # prints Markdown tables
+//	go run ./internal/bench -out docs/bench  # writes them, with plots and the raw figures
 //
-// prints Markdown tables. Entrants take turns, round by round, so that what
-// disturbs the machine disturbs all of them; figures are medians over the rounds,
-// and ratios are medians of the ratios of each round. It needs Linux.
+// Entrants take turns, round by round, so that what disturbs the machine disturbs all of
+// them; figures are medians over the rounds, and ratios are medians of the ratios of each
+// round. It needs Linux.
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/pprof"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,83 +50,89 @@ func main() {
 	}
 }
 
-// config says what to measure, and how.
-type config struct {
-	entrants  []entrant
-	workloads []workload
-	rounds    int
-	// duration is measured of each entrant in each round, after warmup.
-	duration, warmup time.Duration
-	// serverProfile is what the names of the servers' profiles begin with. Empty: no
-	// profiles.
-	serverProfile string
-	progress      io.Writer
-}
+const usageText = `Bench compares yonder with other ways to call a function of another process.
+
+	go run ./internal/bench                     everything; the tables go to standard output
+	go run ./internal/bench -out docs/bench     the same, with plots and results.json, into a folder
+	go run ./internal/bench -quick              the most important, in under two minutes
+	go run ./internal/bench -gate               whether yonder is far enough ahead of net/rpc, for CI
+	go run ./internal/bench -entrants yonder-bound,grpc -workloads small/256,stream
+
+Entrants:  %s.
+
+Workloads: %s.
+The first part of a name stands for all of them that begin with it: small, mixed.
+
+Flags:
+`
+
+// quickEntrants and quickWorkloads are what -quick is about, unless others are named.
+const (
+	quickEntrants  = "yonder-bound,yonder-generic,raw,raw-mux,net/rpc,grpc"
+	quickWorkloads = "small/1,small/16,small/256,64KiB/16,stream,mixed/16/alone,mixed/16"
+)
 
 // run is the command: it takes its arguments and prints a report to out.
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(progress)
 	var (
-		quick      = flags.Bool("quick", false, "fewer and shorter rounds: well under two minutes")
-		rounds     = flags.Int("rounds", 0, "`number` of rounds (default 5; 3 with -quick)")
-		duration   = flags.Duration("duration", 0, "`time` measured of an entrant in a round (default 1s; 300ms with -quick)")
-		names      = flags.String("entrants", "", "comma-separated `names` (default: all that the mode is for): "+strings.Join(namesOf(allEntrants()), ", "))
-		loads      = flags.String("workloads", "", "comma-separated `names`, such as small/256 or all of small (default: all)")
-		idle       = flags.Bool("idle", false, "measure idle connections instead; an argument is their number (default 10000)")
-		fair       = flags.Bool("fair", false, "measure small calls beside a large message instead")
-		fairSize   = flags.Int("fairsize", 1<<30, "with -fair: the large message, in `bytes`")
+		folder     = flags.String("out", "", "write README.md, results.json and the plots to this `folder`")
+		from       = flags.String("from", "", "measure nothing: make the report of this results.json `file` again")
+		quick      = flags.Bool("quick", false, "fewer entrants and workloads, fewer and shorter rounds: under two minutes")
 		gate       = flags.Bool("gate", false, fmt.Sprintf("exit 1 if yonder-generic is below %.1f times net/rpc at small/256; measures nothing else", gateRatio))
+		names      = flags.String("entrants", "", "comma-separated `names` (default all)")
+		loads      = flags.String("workloads", "", "comma-separated `names` (default all)")
+		rounds     = flags.Int("rounds", 0, "`number` of rounds (default 5; 3 with -quick)")
+		duration   = flags.Duration("duration", 0, "`time` measured of an entrant in a round (default 400ms; 200ms with -quick)")
 		cpuProfile = flags.String("cpuprofile", "", "write the client's CPU profile to this `file`")
 		memProfile = flags.String("memprofile", "", "write the client's allocations to this `file`; GODEBUG=memprofilerate=N says how finely, on both sides")
 		serverProf = flags.String("serverprofile", "", "write the servers' profiles to `prefix`-ENTRANT.cpu.prof and .mem.prof")
 	)
+	sizes := defaultSizes
+	flags.IntVar(&sizes.idle, "idle", sizes.idle, "`number` of idle connections")
+	flags.IntVar(&sizes.items, "items", sizes.items, "`number` of a stream's items")
+	flags.IntVar(&sizes.transfer, "transfer", sizes.transfer, "`bytes` of each result that is transferred beside the small calls of mixed")
+	flags.Usage = func() {
+		fmt.Fprintf(progress, usageText, strings.Join(namesOf(allEntrants()), ", "), workloadNames(allWorkloads(sizes)))
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		return err
-	}
-	connections := 10_000
-	if *idle && flags.NArg() > 0 {
-		if connections, err = strconv.Atoi(flags.Arg(0)); err != nil || connections < 1 {
-			return fmt.Errorf("%q is not a number of idle connections", flags.Arg(0))
-		}
-		if err := flags.Parse(flags.Args()[1:]); err != nil {
-			return err
-		}
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("argument %q is unknown; see -help", flags.Arg(0))
 	}
+	if sizes.idle < 1 || sizes.items < 1 || sizes.transfer < 1 {
+		return errors.New("-idle, -items and -transfer need at least 1")
+	}
+	if *from != "" {
+		r, err := readReport(*from)
+		if err != nil {
+			return err
+		}
+		return publish(r, *folder, out)
+	}
 
-	cfg := config{rounds: 5, duration: time.Second, serverProfile: *serverProf, progress: progress}
+	cfg := config{rounds: 5, duration: 400 * time.Millisecond, serverProfile: *serverProf, progress: progress}
 	if *quick {
-		cfg.rounds, cfg.duration = 3, 300*time.Millisecond
-	}
-	if *rounds > 0 {
-		cfg.rounds = *rounds
-	}
-	if *duration > 0 {
-		cfg.duration = *duration
-	}
-	cfg.warmup = min(cfg.duration/4, 250*time.Millisecond)
-	switch all := allEntrants(); {
-	case *names != "":
-		cfg.entrants, err = pickEntrants(all, strings.Split(*names, ","))
-	case *gate:
-		cfg.entrants, err = pickEntrants(all, []string{gateEntrant, gateReference})
-	case *idle:
-		cfg.entrants, err = pickEntrants(all, []string{"yonder-generic", "net/rpc", "grpc", "raw"})
-	case *fair:
-		cfg.entrants, err = pickEntrants(all, []string{"yonder-generic", "net/rpc", "grpc"})
-	default:
-		cfg.entrants = all
-	}
-	if err != nil {
-		return err
+		cfg.rounds, cfg.duration = 3, 200*time.Millisecond
+		*names, *loads = cmp.Or(*names, quickEntrants), cmp.Or(*loads, quickWorkloads)
 	}
 	if *gate {
-		*loads = gateWorkload
+		*names, *loads = cmp.Or(*names, gateEntrant+","+gateReference), gateWorkload
+		cfg.duration = time.Second
 	}
-	if cfg.workloads, err = pickWorkloads(allWorkloads(), *loads); err != nil {
+	cfg.rounds = cmp.Or(*rounds, cfg.rounds)
+	cfg.duration = cmp.Or(*duration, cfg.duration)
+	cfg.warmup = min(cfg.duration/4, 250*time.Millisecond)
+	cfg.entrants = allEntrants()
+	if *names != "" {
+		if cfg.entrants, err = pickEntrants(cfg.entrants, strings.Split(*names, ",")); err != nil {
+			return err
+		}
+	}
+	if cfg.workloads, err = pickWorkloads(allWorkloads(sizes), *loads); err != nil {
 		return err
 	}
 
@@ -141,34 +150,85 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	if *memProfile != "" {
 		defer func() { err = errors.Join(err, writeMemProfile(*memProfile)) }()
 	}
-	switch {
-	case *idle:
-		return idleMode(ctx, &cfg, connections, out)
-	case *fair:
-		return fairMode(ctx, &cfg, *fairSize, out)
+	r, err := measureReport(ctx, &cfg, args)
+	if err != nil {
+		return err
 	}
-	return compareMode(ctx, &cfg, *gate, out)
+	if err := publish(r, *folder, out); err != nil {
+		return err
+	}
+	if *gate {
+		err = checkGate(r, progress)
+	}
+	return errors.Join(err, r.failed())
 }
 
-// compareMode runs the workloads and prints a table for each.
-func compareMode(ctx context.Context, cfg *config, gate bool, out io.Writer) error {
+// measureReport runs the workloads.
+func measureReport(ctx context.Context, cfg *config, args []string) (*report, error) {
 	overhead, err := harnessOverhead(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	start := time.Now()
-	results, err := measureAll(ctx, cfg)
+	r := &report{
+		Machine:  machine(),
+		Kernel:   kernel(),
+		Date:     start.UTC().Format("2006-01-02 15:04"),
+		Command:  strings.Join(args, " "),
+		Rounds:   cfg.rounds,
+		Duration: cfg.duration,
+		Overhead: overhead,
+		Modules:  modules(),
+	}
+	for _, e := range cfg.entrants {
+		r.Entrants = append(r.Entrants, description{Name: e.name, About: e.about, Peer: e.peer, OneProcess: e.serve == nil})
+	}
+	r.Results, err = measureAll(ctx, cfg)
+	r.Took = time.Since(start)
+	return r, err
+}
+
+// publish writes the report to out or, if there is one, to a folder with all that belongs
+// to it.
+func publish(r *report, folder string, out io.Writer) error {
+	if folder == "" {
+		return r.write(out, nil)
+	}
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return err
+	}
+	plots := r.plots()
+	var text strings.Builder
+	if err := r.write(&text, plots); err != nil {
+		return err
+	}
+	figures, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
 		return err
 	}
-	report := report{config: cfg, results: results, overhead: overhead, took: time.Since(start)}
-	if err := report.write(out); err != nil {
-		return err
+	files := map[string]string{"README.md": text.String(), "results.json": string(figures) + "\n"}
+	for _, p := range plots {
+		files[p.file] = p.svg
 	}
-	if gate {
-		return checkGate(results, cfg.progress)
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o666); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// readReport reads what publish has written.
+func readReport(file string) (*report, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	r := new(report)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
 }
 
 // The gate of CI: it catches a real loss of speed, and no noise trips it. It does not
@@ -181,19 +241,16 @@ const (
 	gateRatio     = 1.5
 )
 
-func checkGate(results []result, progress io.Writer) error {
-	for _, r := range results {
-		ratio, ok := r.ratio(gateEntrant, gateReference)
-		if r.workload.name != gateWorkload || !ok {
-			continue
-		}
-		if ratio < gateRatio {
-			return fmt.Errorf("gate: %s is %.2f times %s at %s, below %.1f", gateEntrant, ratio, gateReference, gateWorkload, gateRatio)
-		}
-		fmt.Fprintf(progress, "gate: %s is %.2f times %s at %s, %.1f needed\n", gateEntrant, ratio, gateReference, gateWorkload, gateRatio)
-		return nil
+func checkGate(r *report, progress io.Writer) error {
+	v, ok := versus(gateWorkload, gateEntrant, gateReference, rate)(r)
+	switch {
+	case !ok:
+		return fmt.Errorf("gate: it needs the entrants %s and %s", gateEntrant, gateReference)
+	case v < gateRatio:
+		return fmt.Errorf("gate: %s is %.2f times %s at %s, below %.1f", gateEntrant, v, gateReference, gateWorkload, gateRatio)
 	}
-	return fmt.Errorf("gate: it needs the entrants %s and %s", gateEntrant, gateReference)
+	fmt.Fprintf(progress, "gate: %s is %.2f times %s at %s, %.1f needed\n", gateEntrant, v, gateReference, gateWorkload, gateRatio)
+	return nil
 }
 
 // writeMemProfile writes the allocations of this process since it began.

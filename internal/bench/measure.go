@@ -6,233 +6,291 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// A sample is what one entrant did in one round of a workload.
-type sample struct {
-	calls    int64
-	elapsed  time.Duration
-	p50, p99 time.Duration
-	client   usage // of the client's process, with the harness
-	server   usage
-	// others is the CPU time that all but these two processes used.
-	others time.Duration
+// config says what to measure, and how.
+type config struct {
+	entrants  []entrant
+	workloads []workload
+	rounds    int
+	// duration is measured of each entrant in each round, after warmup.
+	duration, warmup time.Duration
+	// serverProfile is what the names of the servers' profiles begin with. Empty: no
+	// profiles.
+	serverProfile string
+	progress      io.Writer
 }
 
-// rate returns calls a second.
-func (s *sample) rate() float64 { return float64(s.calls) / s.elapsed.Seconds() }
-
-// A result is all rounds of one workload.
-type result struct {
-	workload workload
-	entrants []entrant  // those that the workload suits
-	samples  [][]sample // by entrant, then by round
+// A trial is one round of a workload for one entrant.
+type trial struct {
+	cfg *config
+	e   *entrant
+	w   *workload
+	srv *server
+	rec *recorder
 }
 
-// ratio returns the median, over the rounds, of how many times as many calls a
-// second one entrant did as another.
-func (r *result) ratio(name, reference string) (float64, bool) {
-	index := func(name string) int {
-		return slices.IndexFunc(r.entrants, func(e entrant) bool { return e.name == name })
+func (t *trial) dial(ctx context.Context) (client, error) {
+	to := target{addr: t.srv.addr, procedures: max(1, t.w.procedures)}
+	if t.e.can&timeouts != 0 {
+		to.timeout = t.w.deadline
 	}
-	i, j := index(name), index(reference)
-	if i < 0 || j < 0 {
-		return 0, false
-	}
-	var ratios []float64
-	for round := range r.samples[i] {
-		ratios = append(ratios, r.samples[i][round].rate()/r.samples[j][round].rate())
-	}
-	return median(ratios), true
-}
-
-// median returns the middle value, or the lower one of two.
-func median[T int64 | float64 | time.Duration](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[(len(sorted)-1)/2]
+	return t.e.dial(ctx, to)
 }
 
 // measureAll runs all workloads.
 func measureAll(ctx context.Context, cfg *config) (results []result, err error) {
+	start := time.Now()
+	estimate := cfg.estimate().Round(time.Second)
+	fmt.Fprintf(cfg.progress, "about %v\n", estimate)
+	progress := func(w *workload, round int) {
+		fmt.Fprintf(cfg.progress, "%v of about %v: %s, round %d of %d\n", time.Since(start).Round(time.Second), estimate, w.name, round+1, cfg.roundsOf(w))
+	}
+	for _, w := range cfg.workloads {
+		// Connections of all kinds, of many callers with one each, and some for the rest.
+		if err := raiseFileLimit(max(w.idle, w.callers) + 200); err != nil {
+			return nil, err
+		}
+	}
+	rec := newRecorder()
+	for rest := cfg.workloads; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].group() == rest[0].group() {
+			n++
+		}
+		group, err := measureGroup(ctx, cfg, rec, rest[:n], progress)
+		if err != nil {
+			return nil, err
+		}
+		results, rest = append(results, group...), rest[n:]
+	}
+	return results, nil
+}
+
+// measureGroup runs workloads that share servers: round by round, so that workloads are
+// compared with one another as entrants are.
+func measureGroup(ctx context.Context, cfg *config, rec *recorder, workloads []workload, progress func(*workload, int)) (results []result, err error) {
 	servers := make(map[string]*server)
 	defer func() {
 		for _, s := range servers {
 			err = errors.Join(err, s.stop())
 		}
+		release()
 	}()
-	for _, e := range cfg.entrants {
-		s, err := startServer(e, cfg.serverProfile, cfg.progress)
-		if err != nil {
-			return nil, err
-		}
-		servers[e.name] = s
-	}
-	rec := newRecorder()
-	for _, w := range cfg.workloads {
-		r := result{workload: w}
+	for _, w := range workloads {
+		r := result{Name: w.name, Title: w.title, Kind: w.kind.name}
 		for _, e := range cfg.entrants {
-			if e.runs(w) {
-				r.entrants = append(r.entrants, e)
-			}
-		}
-		r.samples = make([][]sample, len(r.entrants))
-		for round := range cfg.rounds {
-			fmt.Fprintf(cfg.progress, "%s: round %d of %d\n", w.name, round+1, cfg.rounds)
-			for k := range r.entrants {
-				i := (k + round) % len(r.entrants) // nobody is always first
-				e := r.entrants[i]
-				s, err := measure(ctx, cfg, rec, e, servers[e.name], w)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %s: %w", e.name, w.name, err)
-				}
-				r.samples[i] = append(r.samples[i], s)
+			if e.runs(&w) {
+				r.Rows = append(r.Rows, row{Entrant: e.name})
 			}
 		}
 		results = append(results, r)
 	}
+	for round := range cfg.rounds {
+		for i := range workloads {
+			w, rows := &workloads[i], results[i].Rows
+			if round >= cfg.roundsOf(w) || len(rows) == 0 {
+				continue
+			}
+			progress(w, round)
+			for k := range rows {
+				row := &rows[(k+round)%len(rows)] // nobody is always first
+				if row.Failed != "" {
+					continue
+				}
+				e := &cfg.entrants[slices.IndexFunc(cfg.entrants, func(e entrant) bool { return e.name == row.Entrant })]
+				s, err := measureOne(ctx, trial{cfg: cfg, e: e, w: w, rec: rec}, servers)
+				switch {
+				case ctx.Err() != nil:
+					return nil, ctx.Err()
+				case err != nil: // the others go on
+					fmt.Fprintf(cfg.progress, "%s: %s: %v\n", e.name, w.name, err)
+					row.Failed = err.Error()
+				default:
+					row.Samples = append(row.Samples, s)
+				}
+			}
+		}
+	}
 	return results, nil
 }
 
-// measure runs a workload once, on a connection of its own.
-func measure(ctx context.Context, cfg *config, rec *recorder, e entrant, srv *server, w workload) (s sample, err error) {
-	c, err := e.dial(&dialer{addr: srv.addr})
-	if err != nil {
-		return s, err
+// measureOne does a trial, with a server that it starts if servers has not got it. One
+// that something has failed with serves no longer.
+func measureOne(ctx context.Context, t trial, servers map[string]*server) (s sample, err error) {
+	procedures := max(1, t.w.procedures)
+	key := fmt.Sprint(t.e.name, " ", procedures)
+	if t.srv = servers[key]; t.srv == nil {
+		if t.srv, err = startServer(t.e, procedures, t.cfg); err != nil {
+			return s, err
+		}
+		servers[key] = t.srv
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
-	call := w.call(c)
+	if s, err = t.w.kind.measure(ctx, &t); err != nil {
+		delete(servers, key)
+		err = errors.Join(err, t.srv.stop())
+	}
+	return s, err
+}
+
+// measureCalls has callers call, on connections of their own.
+func measureCalls(ctx context.Context, t *trial) (s sample, err error) {
+	w := t.w
+	clients := make([]client, max(1, w.connections))
+	for i := range clients {
+		if clients[i], err = t.dial(ctx); err != nil {
+			return s, err
+		}
+		defer func() { err = errors.Join(err, clients[i].close()) }()
+	}
+	if w.pinned {
+		if err := errors.Join(pin(), t.srv.pin()); err != nil {
+			return s, errors.Join(err, unpin(), t.srv.unpin())
+		}
+		defer func() { err = errors.Join(err, unpin(), t.srv.unpin()) }()
+	}
+	callOf := w.callsOf(t.e, clients)
+	run := func(d time.Duration) (int64, time.Duration, error) {
+		if w.every > 0 {
+			return t.rec.runPaced(ctx, w.every, d, callOf(0))
+		}
+		return t.rec.run(ctx, w.callers, d, callOf)
+	}
+	if w.serves > 0 { // now, for it is not what is measured
+		if err := clients[0].(transferer).blob(ctx, w.serves); err != nil {
+			return s, err
+		}
+	}
 	runtime.GC()
-	if err := srv.collect(); err != nil {
+	if err := t.srv.collect(); err != nil {
 		return s, err
 	}
-	if _, _, err := rec.run(ctx, w.callers, cfg.warmup, call); err != nil {
+	if _, _, err := run(t.cfg.warmup); err != nil {
 		return s, err
 	}
-	serverBefore, err := srv.usage()
+	return t.watch(func(s *sample) error {
+		stop := func() (int, error) { return 0, nil }
+		if w.transfer > 0 {
+			stop = transferAll(clients[0].(transferer), w.transfer)
+		}
+		s.Calls, s.Elapsed, err = run(t.cfg.duration)
+		s.Latency = t.rec.latency()
+		n, failed := stop()
+		s.Transferred = int64(n)
+		return errors.Join(err, failed)
+	})
+}
+
+// transferAll transfers over and over, until it is stopped: stop waits for the last
+// one and returns how many bytes there were.
+func transferAll(c transferer, n int) (stop func() (int, error)) {
+	var stopped atomic.Bool
+	var failed error
+	var all int
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for failed == nil && !stopped.Load() {
+			failed = c.blob(context.Background(), n)
+			all += n
+		}
+	})
+	return func() (int, error) {
+		stopped.Store(true)
+		wg.Wait()
+		return all, failed
+	}
+}
+
+// watch returns the sample that do makes, with what both processes use meanwhile.
+func (t *trial) watch(do func(*sample) error) (s sample, err error) {
+	serverBefore, err := t.srv.usage()
 	if err != nil {
 		return s, err
 	}
 	machineBefore := machineCPU()
+	resetPeak()
 	clientBefore := ownUsage()
-	s.calls, s.elapsed, err = rec.run(ctx, w.callers, cfg.duration, call)
-	if err != nil {
+	if err := do(&s); err != nil {
 		return s, err
 	}
-	s.client = ownUsage().since(clientBefore)
+	s.Client = ownUsage().since(clientBefore)
 	busy := machineCPU() - machineBefore
-	serverAfter, err := srv.usage()
+	serverAfter, err := t.srv.usage()
 	if err != nil {
 		return s, err
 	}
-	s.server = serverAfter.since(serverBefore)
-	s.others = max(0, busy-s.client.CPU-s.server.CPU)
-	s.p50, s.p99 = rec.quantile(50), rec.quantile(99)
+	s.Server = serverAfter.since(serverBefore)
+	s.Others = max(0, busy-s.Client.CPU-s.Server.CPU)
 	return s, nil
+}
+
+// measureStream streams, in one call.
+func measureStream(ctx context.Context, t *trial) (s sample, err error) {
+	c, err := t.dial(ctx)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	stream := c.(streamer).up
+	if t.w.down {
+		stream = c.(streamer).down
+	}
+	if err := stream(ctx, max(1, t.w.items/50)); err != nil { // to warm up
+		return s, err
+	}
+	release()
+	if err := t.srv.collect(); err != nil {
+		return s, err
+	}
+	return t.watch(func(s *sample) error {
+		start := time.Now()
+		err := stream(ctx, t.w.items)
+		s.Calls, s.Elapsed = int64(t.w.items), time.Since(start)
+		return err
+	})
+}
+
+// dialsPerRound bounds how many ports a round takes.
+const dialsPerRound = 1000
+
+// measureDial connects, calls and closes, over and over.
+func measureDial(ctx context.Context, t *trial) (s sample, err error) {
+	runtime.GC()
+	if err := t.srv.collect(); err != nil {
+		return s, err
+	}
+	return t.watch(func(s *sample) error {
+		t.rec.reset()
+		for s.Calls < dialsPerRound && s.Elapsed < t.cfg.duration {
+			start := time.Now()
+			c, err := t.dial(ctx)
+			if err != nil {
+				return err
+			}
+			err = c.small(ctx)
+			took := time.Since(start)
+			if err := errors.Join(err, c.close()); err != nil {
+				return err
+			}
+			t.rec.shards[0].record(took)
+			s.Calls++
+			s.Elapsed += took
+		}
+		t.rec.sum()
+		s.Latency = t.rec.latency()
+		return nil
+	})
 }
 
 // harnessOverhead returns what the harness itself takes of a call.
 func harnessOverhead(ctx context.Context) (time.Duration, error) {
-	calls, elapsed, err := newRecorder().run(ctx, 1, 20*time.Millisecond, func(context.Context) error { return nil })
+	nothing := func(context.Context) error { return nil }
+	calls, elapsed, err := newRecorder().run(ctx, 1, 20*time.Millisecond, func(int) func(context.Context) error { return nothing })
 	return elapsed / time.Duration(max(1, calls)), err
-}
-
-// recorder runs callers and records how long their calls take. Its memory is small
-// and does not grow with their number, as garbage is collected less often in a larger
-// heap.
-type recorder struct {
-	shards [4]shard
-	total  *hdrhistogram.Histogram
-}
-
-type shard struct {
-	mu sync.Mutex // guards h
-	h  *hdrhistogram.Histogram
-}
-
-// newHistogram returns a histogram of nanoseconds, good to three digits.
-func newHistogram() *hdrhistogram.Histogram {
-	return hdrhistogram.New(1, int64(5*time.Minute), 3)
-}
-
-func newRecorder() *recorder {
-	r := &recorder{total: newHistogram()}
-	for i := range r.shards {
-		r.shards[i].h = newHistogram()
-	}
-	return r
-}
-
-// patience is how long calls may take to end when the time is over.
-const patience = time.Minute
-
-// run has callers call one after the other for a while. It returns the number of
-// calls, and the time until the last had ended.
-func (r *recorder) run(ctx context.Context, callers int, d time.Duration, call func(context.Context) error) (int64, time.Duration, error) {
-	for i := range r.shards {
-		r.shards[i].h.Reset()
-	}
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	failed := make(chan error, callers)
-	background := context.Background() // calls are cheapest with it, and ctx is not theirs
-	start := time.Now()
-	for i := range callers {
-		sh := &r.shards[i%len(r.shards)]
-		wg.Go(func() {
-			for last := start; !stop.Load(); {
-				if err := call(background); err != nil {
-					failed <- err
-					return
-				}
-				now := time.Now()
-				sh.mu.Lock()
-				sh.h.RecordValue(int64(now.Sub(last)))
-				sh.mu.Unlock()
-				last = now
-			}
-		})
-	}
-	var err error
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case err = <-failed:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	stop.Store(true)
-	if err != nil {
-		return 0, 0, err // the other callers end with their connection
-	}
-	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }() // ends with the calls
-	select {
-	case <-done:
-	case <-time.After(patience):
-		return 0, 0, fmt.Errorf("calls have not ended after %v", patience)
-	}
-	elapsed := time.Since(start)
-	select {
-	case err := <-failed:
-		return 0, 0, err
-	default:
-	}
-	r.total.Reset()
-	for i := range r.shards {
-		r.total.Merge(r.shards[i].h)
-	}
-	return r.total.TotalCount(), elapsed, nil
-}
-
-// quantile returns a percentile of the last run.
-func (r *recorder) quantile(percent float64) time.Duration {
-	return time.Duration(r.total.ValueAtQuantile(percent))
 }

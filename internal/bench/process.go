@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,12 +15,14 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // serverFlag as the first argument makes this program a server: it is followed by an
-// entrant's name and, if there are to be profiles, what their names begin with.
+// entrant's name, the number of procedures and, if there are to be profiles, what their
+// names begin with.
 const serverFlag = "-as-server"
 
 // The requests that a server answers on its standard input and output, each with a
@@ -28,13 +31,19 @@ const (
 	askCollect = "collect" // null, after collecting garbage
 	askUsage   = "usage"   // a usage
 	askMemory  = "memory"  // a memory, after returning all that is free
+	askPin     = "pin"     // null, on one CPU from now on
+	askUnpin   = "unpin"   // null, on all CPUs again
 )
 
 // serverMain serves until its standard input ends, as it does when the client's
 // process does, however it ends.
 func serverMain(args []string) error {
-	if len(args) == 0 {
-		return fmt.Errorf("%s needs an entrant", serverFlag)
+	if len(args) < 2 {
+		return fmt.Errorf("%s needs an entrant and a number of procedures", serverFlag)
+	}
+	procedures, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
 	}
 	picked, err := pickEntrants(allEntrants(), args[:1])
 	if err != nil {
@@ -46,9 +55,9 @@ func serverMain(args []string) error {
 		return err
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- e.serve(l) }() // ends with the process
-	if len(args) > 1 {
-		prefix := args[1] + "-" + strings.ReplaceAll(e.name, "/", "")
+	go func() { failed <- e.serve(l, procedures) }() // ends with the process
+	if len(args) > 2 {
+		prefix := args[2] + "-" + strings.ReplaceAll(e.name, "/", "")
 		f, err := os.Create(prefix + ".cpu.prof")
 		if err != nil {
 			return err
@@ -80,10 +89,19 @@ func answer(in io.Reader, out io.Writer) error {
 		switch requests.Text() {
 		case askCollect:
 			runtime.GC()
+			resetPeak()
 		case askUsage:
 			a = ownUsage()
 		case askMemory:
 			a = ownMemory()
+		case askPin:
+			if err := pin(); err != nil {
+				return err
+			}
+		case askUnpin:
+			if err := unpin(); err != nil {
+				return err
+			}
 		default:
 			return fmt.Errorf("unknown request %q", requests.Text())
 		}
@@ -105,7 +123,7 @@ type server struct {
 
 // startServer starts this program as a server of e. The server of an entrant without
 // one has no process.
-func startServer(e entrant, profile string, stderr io.Writer) (*server, error) {
+func startServer(e *entrant, procedures int, cfg *config) (*server, error) {
 	if e.serve == nil {
 		return new(server), nil
 	}
@@ -113,11 +131,11 @@ func startServer(e entrant, profile string, stderr io.Writer) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(exe, serverFlag, e.name)
-	if profile != "" {
-		cmd.Args = append(cmd.Args, profile)
+	cmd := exec.Command(exe, serverFlag, e.name, strconv.Itoa(procedures))
+	if cfg.serverProfile != "" {
+		cmd.Args = append(cmd.Args, cfg.serverProfile)
 	}
-	cmd.Stderr = stderr
+	cmd.Stderr = cfg.progress
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -135,7 +153,27 @@ func startServer(e entrant, profile string, stderr io.Writer) (*server, error) {
 		return nil, errors.Join(fmt.Errorf("the server of %s has not started: %w", e.name, err), s.stop())
 	}
 	s.addr = strings.TrimSpace(line)
+	if err := awaitAnswer(e, target{addr: s.addr, procedures: procedures}); err != nil {
+		return nil, errors.Join(fmt.Errorf("the server of %s does not answer: %w", e.name, err), s.stop())
+	}
 	return s, nil
+}
+
+// awaitAnswer calls a server until it answers: not all of them do as soon as they have an
+// address.
+func awaitAnswer(e *entrant, t target) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	for {
+		c, err := e.dial(ctx, t)
+		if err == nil {
+			err = errors.Join(c.small(ctx), c.close())
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // request has the server answer.
@@ -150,13 +188,22 @@ func (s *server) request(what string, into any) error {
 	return json.Unmarshal(line, into)
 }
 
-// collect has the server collect garbage.
-func (s *server) collect() error {
+// do has the server do something, if it has a process.
+func (s *server) do(what string) error {
 	if s.cmd == nil {
 		return nil
 	}
-	return s.request(askCollect, new(any))
+	return s.request(what, new(any))
 }
+
+// collect has the server collect garbage.
+func (s *server) collect() error { return s.do(askCollect) }
+
+// pin has the server run on the same CPU as this process when that is pinned.
+func (s *server) pin() error { return s.do(askPin) }
+
+// unpin undoes pin.
+func (s *server) unpin() error { return s.do(askUnpin) }
 
 // usage returns what the server has used; nothing if it has no process.
 func (s *server) usage() (u usage, err error) {

@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -17,27 +16,20 @@ import (
 
 const rawBuffer = 4 << 10 // for messages that fit; larger ones go past it
 
-func serveRaw(l net.Listener) error {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		go func() { // ends with the connection
-			defer conn.Close()
-			r := bufio.NewReaderSize(conn, rawBuffer)
-			var msg []byte
-			for {
-				var err error
-				if msg, err = readRaw(r, msg); err != nil {
-					return
-				}
-				if _, err := conn.Write(msg); err != nil {
-					return
-				}
+func serveRaw(l net.Listener, _ int) error {
+	return acceptAll(l, func(conn net.Conn) {
+		r := bufio.NewReaderSize(conn, rawBuffer)
+		var msg []byte
+		for {
+			var err error
+			if msg, err = readRaw(r, msg); err != nil {
+				return
 			}
-		}()
-	}
+			if _, err := conn.Write(msg); err != nil {
+				return
+			}
+		}
+	})
 }
 
 // readRaw reads a message with its length into buf, or a larger one.
@@ -64,8 +56,8 @@ type rawClient struct {
 	out []byte
 }
 
-func dialRaw(d *dialer) (client, error) {
-	conn, err := d.dial(context.Background())
+func dialRaw(ctx context.Context, t target) (client, error) {
+	conn, err := t.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -94,10 +86,6 @@ func exchangeRaw[T string | []byte](c *rawClient, b T) error {
 	var err error
 	c.in, err = readRaw(c.r, c.in)
 	return checkBytes(c.in, c.out, err)
-}
-
-func (c *rawClient) blob(context.Context, int) error {
-	return errors.New("raw has no large results: one call at a time")
 }
 
 func (c *rawClient) close() error { return c.conn.Close() }

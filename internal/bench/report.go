@@ -12,95 +12,191 @@ import (
 )
 
 // references are the entrants that the others are compared with.
-var references = [...]string{"net/rpc", "grpc"}
+var references = [...]string{"net/rpc", "grpc", "raw", "raw-mux"}
 
-// report is what a comparison prints.
-type report struct {
-	config   *config
-	results  []result
-	overhead time.Duration
-	took     time.Duration
+// A column of a table has a cell for each entrant.
+type column struct {
+	head string
+	cell func(res *result, samples []sample, d description) string
 }
 
-func (r *report) write(out io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", machine())
-	fmt.Fprintf(&b, `Client and server are processes of their own, over loopback TCP, one connection. %d rounds of %v, entrants in turn;
-medians over the rounds, with the lowest and highest round for calls a second. CPU, allocations (objects) and
-write system calls are of a call, client's process + server's process. The harness itself takes %v of a call
-at the client. Other processes took %s of the machine's CPU time (median round; worst %s). Took %v.
-`, r.config.rounds, r.config.duration, r.overhead, percent(r.others(0.5)), percent(r.others(1)), r.took.Round(time.Second))
-	for i := range r.results {
-		r.table(&b, &r.results[i])
+// columns are what there is to say of each kind of workload.
+var columns = map[string][]column{
+	callsKind.name: append([]column{
+		perSecond("calls/s"), {"spread", spreadCell}, median1("p50", p50), median1("p99", p99),
+		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), each("writes", hundredths, written),
+	}, ratioColumns()...),
+	mixedKind.name: {
+		perSecond("calls/s"), {"spread", spreadCell}, median1("p50", p50), median1("p99", p99), median1("p99.9", p999),
+		median1("longest", func(s *sample) float64 { return float64(s.Latency.Max) }),
+		{"p99, min..max", func(_ *result, samples []sample, _ description) string {
+			low, high := math.Inf(1), 0.0
+			for i := range samples {
+				low, high = min(low, p99(&samples[i])), max(high, p99(&samples[i]))
+			}
+			return nanos(low) + ".." + nanos(high)
+		}},
+		{"beside", func(_ *result, samples []sample, _ description) string {
+			v, _ := figure(samples, func(s *sample) float64 { return float64(s.Transferred) / s.Elapsed.Seconds() })
+			if v == 0 {
+				return ""
+			}
+			return size(v) + "/s"
+		}},
+	},
+	streamKind.name: append([]column{
+		perSecond("items/s"), {"spread", spreadCell},
+		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), each("writes", hundredths, written),
+		both("memory", size, func(_ *sample, u *usage) float64 { return float64(u.Peak) }),
+	}, ratioColumns()...),
+	dialKind.name: {
+		median1("p50", p50), median1("p99", p99), {"spread", spreadCell},
+		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), each("writes", hundredths, written),
+	},
+	idleKind.name: {
+		median1("heap", func(s *sample) float64 { return s.Idle.Heap }, size),
+		median1("stack", func(s *sample) float64 { return s.Idle.Stack }, size),
+		median1("heap + stack", idleMemory, size),
+		median1("RSS", func(s *sample) float64 { return s.Idle.RSS }, size),
+		median1("goroutines", func(s *sample) float64 { return s.Idle.Goroutines }, tenths),
+		median1("first call, p50", p50), median1("first call, p99", p99),
+		median1("time to open", func(s *sample) float64 { return float64(s.Elapsed) }),
+	},
+	buildKind.name: {
+		median1("size", func(s *sample) float64 { return float64(s.Build.Size) }, func(v float64) string { return digits(v/1e6) + " MB" }),
+		median1("built from nothing", func(s *sample) float64 { return float64(s.Build.Cold) }),
+		median1("built after a change", func(s *sample) float64 { return float64(s.Build.Warm) }),
+	},
+}
+
+func idleMemory(s *sample) float64 { return s.Idle.Heap + s.Idle.Stack }
+
+// perSecond is a column of rates.
+func perSecond(head string) column { return median1(head, rate, count) }
+
+// median1 is a column with a metric's median, a time unless a format is given.
+func median1(head string, m metric, format ...func(float64) string) column {
+	f := nanos
+	if len(format) > 0 {
+		f = format[0]
 	}
+	return column{head, func(_ *result, samples []sample, _ description) string {
+		v, _ := figure(samples, m)
+		return f(v)
+	}}
+}
+
+func cpuUsed(u *usage) float64   { return float64(u.CPU) }
+func allocated(u *usage) float64 { return float64(u.Allocs) }
+func written(u *usage) float64   { return float64(u.Writes) }
+
+// each is a column with what the client's process and the server's use for a call.
+func each(head string, format func(float64) string, u func(*usage) float64) column {
+	return both(head, format, func(s *sample, of *usage) float64 { return u(of) / float64(max(1, s.Calls)) })
+}
+
+func both(head string, format func(float64) string, u func(*sample, *usage) float64) column {
+	return column{head, func(_ *result, samples []sample, d description) string {
+		client, _ := figure(samples, func(s *sample) float64 { return u(s, &s.Client) })
+		server, _ := figure(samples, func(s *sample) float64 { return u(s, &s.Server) })
+		if d.OneProcess {
+			return format(client)
+		}
+		return format(client) + " + " + format(server)
+	}}
+}
+
+func spreadCell(_ *result, samples []sample, _ description) string {
+	return "±" + percent(spread(samples, rate))
+}
+
+func ratioColumns() (all []column) {
+	for _, name := range references {
+		all = append(all, column{"x " + name, func(res *result, samples []sample, _ description) string {
+			if v, ok := ratio(samples, res.samples(name), rate); ok {
+				return hundredths(v)
+			}
+			return ""
+		}})
+	}
+	return all
+}
+
+// write writes the report as Markdown, with links to the plots if they are beside it.
+func (r *report) write(out io.Writer, plots []plot) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Measured\n\n")
+	fmt.Fprintf(&b, "On %s, Linux %s, on %s, by `go run ./internal/bench %s`", r.Machine, r.Kernel, r.Date, r.Command)
+	fmt.Fprintf(&b, " in the root of the repository. It took %v.\n\n", r.Took.Round(time.Second))
+	fmt.Fprintf(&b, `Client and server are processes of their own, over loopback TCP, on one connection unless it says otherwise. Up to %d
+rounds, of %v for calls; the entrants take turns within a round, so that what disturbs the machine disturbs all
+of them. Figures are medians over the rounds, and ratios are medians of the ratios of each round. Spread is half of what
+lies between the best round and the worst. CPU, allocations (objects) and write system calls are of a call, the client's
+process + the server's. The harness itself takes %v of a call at the client. Other processes took %s of the CPU time
+in the median round, %s in the worst: the more, the less the figures say.
+`, r.Rounds, r.Duration, r.Overhead, percent(r.others(0.5)), percent(r.others(1)))
+	r.writeGoals(&b)
+	for _, p := range plots {
+		fmt.Fprintf(&b, "\n![%s](%s)\n", p.title, p.file)
+	}
+	for i := range r.Results {
+		if res := &r.Results[i]; len(res.Rows) > 0 {
+			r.table(&b, res)
+		}
+	}
+	fmt.Fprintf(&b, "\n## Entrants\n\n")
+	for _, e := range r.Entrants {
+		fmt.Fprintf(&b, "* **%s**: %s.\n", e.Name, e.About)
+	}
+	fmt.Fprintf(&b, "\nVersions: ")
+	for i, m := range r.Modules {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %s", m.Path, m.Version)
+	}
+	b.WriteString("; everything else is the standard library's.\n")
 	_, err := io.WriteString(out, b.String())
 	return err
 }
 
-// others returns what share of the machine other processes used, in the round at
-// this place of all when sorted.
-func (r *report) others(place float64) float64 {
-	var shares []float64
-	for _, res := range r.results {
-		for _, samples := range res.samples {
-			for _, s := range samples {
-				all := s.client.CPU + s.server.CPU + s.others
-				shares = append(shares, float64(s.others)/float64(max(1, all)))
-			}
+func (r *report) table(b *strings.Builder, res *result) {
+	fmt.Fprintf(b, "\n## %s\n\n`%s`\n\n", res.Title, res.Name)
+	var rows [][]string
+	for _, column := range columns[res.Kind] {
+		if len(rows) == 0 {
+			rows = append(rows, []string{""})
+		}
+		rows[0] = append(rows[0], column.head)
+	}
+	for _, row := range res.Rows {
+		if len(row.Samples) == 0 {
+			continue
+		}
+		cells := []string{row.Entrant}
+		for _, column := range columns[res.Kind] {
+			cells = append(cells, column.cell(res, row.Samples, r.entrant(row.Entrant)))
+		}
+		rows = append(rows, cells)
+	}
+	dropEmpty(rows)
+	writeTable(b, rows)
+	for _, row := range res.Rows {
+		if row.Failed != "" {
+			fmt.Fprintf(b, "\n%s failed: %s\n", row.Entrant, row.Failed)
 		}
 	}
-	slices.Sort(shares)
-	return shares[int(place*float64(len(shares)-1))]
 }
 
-func (r *report) table(b *strings.Builder, res *result) {
-	fmt.Fprintf(b, "\n### %s\n\n", res.workload.title())
-	head := []string{"", "calls/s", "min..max", "p50", "p99", "CPU", "allocations", "writes"}
-	for _, ref := range references {
-		head = append(head, "x "+ref)
+// dropEmpty drops columns without a figure.
+func dropEmpty(rows [][]string) {
+	for i := len(rows[0]) - 1; i > 0; i-- {
+		if !slices.ContainsFunc(rows[1:], func(row []string) bool { return row[i] != "" }) {
+			for n := range rows {
+				rows[n] = slices.Delete(rows[n], i, i+1)
+			}
+		}
 	}
-	rows := [][]string{head}
-	for i, e := range res.entrants {
-		samples := res.samples[i]
-		get := func(f func(*sample) float64) float64 {
-			var values []float64
-			for k := range samples {
-				values = append(values, f(&samples[k]))
-			}
-			return median(values)
-		}
-		of := func(s *sample, v float64) float64 { return v / float64(max(1, s.calls)) }
-		both := func(format func(float64) string, f func(usage) float64) string {
-			text := format(get(func(s *sample) float64 { return of(s, f(s.client)) }))
-			if e.serve != nil {
-				text += " + " + format(get(func(s *sample) float64 { return of(s, f(s.server)) }))
-			}
-			return text
-		}
-		low, high := math.Inf(1), math.Inf(-1)
-		for k := range samples {
-			low, high = min(low, samples[k].rate()), max(high, samples[k].rate())
-		}
-		row := []string{
-			e.name,
-			count(get((*sample).rate)),
-			count(low) + ".." + count(high),
-			nanos(get(func(s *sample) float64 { return float64(s.p50) })),
-			nanos(get(func(s *sample) float64 { return float64(s.p99) })),
-			both(nanos, func(u usage) float64 { return float64(u.CPU) }),
-			both(small, func(u usage) float64 { return float64(u.Allocs) }),
-			both(fine, func(u usage) float64 { return float64(u.Writes) }),
-		}
-		for _, ref := range references {
-			ratio := ""
-			if x, ok := res.ratio(e.name, ref); ok {
-				ratio = fmt.Sprintf("%.2f", x)
-			}
-			row = append(row, ratio)
-		}
-		rows = append(rows, row)
-	}
-	writeTable(b, rows)
 }
 
 // writeTable writes Markdown, aligned for people too. The first row is the head, and
@@ -168,8 +264,8 @@ func digits(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-func small(v float64) string { return fmt.Sprintf("%.1f", v) }
-func fine(v float64) string  { return fmt.Sprintf("%.2f", v) }
+func tenths(v float64) string     { return fmt.Sprintf("%.1f", v) }
+func hundredths(v float64) string { return fmt.Sprintf("%.2f", v) }
 
 func percent(v float64) string { return fmt.Sprintf("%.0f%%", 100*v) }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // usage is what a process has used since it began.
@@ -18,10 +21,19 @@ type usage struct {
 	CPU    time.Duration // of all threads, in user and system mode
 	Allocs uint64        // objects
 	Writes uint64        // system calls
+	// Peak is the largest resident memory since resetPeak, in bytes; of a difference, how
+	// much larger it is than what was resident before. 0: unknown.
+	Peak     uint64
+	Resident uint64 `json:",omitzero"` // now
 }
 
 func (u usage) since(before usage) usage {
-	return usage{u.CPU - before.CPU, u.Allocs - before.Allocs, u.Writes - before.Writes}
+	return usage{
+		CPU:    u.CPU - before.CPU,
+		Allocs: u.Allocs - before.Allocs,
+		Writes: u.Writes - before.Writes,
+		Peak:   u.Peak - min(u.Peak, before.Resident),
+	}
 }
 
 // ownUsage returns what this process has used. Figures that the system does not give
@@ -41,7 +53,74 @@ func ownUsage() usage {
 			u.Writes, _ = strconv.ParseUint(strings.TrimSpace(n), 10, 64)
 		}
 	}
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		key, value, _ := strings.Cut(line, ":")
+		kib, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch key {
+		case "VmHWM":
+			u.Peak = kib << 10
+		case "VmRSS":
+			u.Resident = kib << 10
+		}
+	}
 	return u
+}
+
+// resetPeak has usage.Peak begin anew. Where the system does not allow it, peaks are
+// larger than they should be.
+func resetPeak() { os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
+
+// pin has this process run on one CPU, the last that it may use.
+func pin() error {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return err
+	}
+	for cpu, left := 0, all.Count(); left > 0; cpu++ {
+		if !all.IsSet(cpu) {
+			continue
+		}
+		if left--; left == 0 {
+			one.Set(cpu)
+		}
+	}
+	pinned.before, pinned.procs = all, runtime.GOMAXPROCS(1)
+	return setAffinity(&one)
+}
+
+// unpin undoes pin.
+func unpin() error {
+	if pinned.procs == 0 {
+		return nil
+	}
+	runtime.GOMAXPROCS(pinned.procs)
+	pinned.procs = 0
+	return setAffinity(&pinned.before)
+}
+
+// pinned is what unpin restores. Only one goroutine pins.
+var pinned struct {
+	before unix.CPUSet
+	procs  int // 0: not pinned
+}
+
+// setAffinity is for all threads of this process; those made later inherit it.
+func setAffinity(set *unix.CPUSet) error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetaffinity(id, set); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return nil
 }
 
 // memory is what a process occupies, in bytes.
@@ -93,6 +172,12 @@ func machine() string {
 		}
 	}
 	return fmt.Sprintf("%d %s, %s %s/%s", runtime.NumCPU(), model, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// kernel returns the system's release.
+func kernel() string {
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return strings.TrimSpace(string(release))
 }
 
 // raiseFileLimit makes sure that this process and the servers it starts may have n

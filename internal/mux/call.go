@@ -38,6 +38,8 @@ type Request struct {
 	Deadline time.Time
 	Meta     map[string]string
 	Body     *Message // the arguments; owned by the connection once given
+	// Queue says that Start need not wait for the call's turn: Wait will.
+	Queue bool
 	// Tag is what the callbacks of this call find.
 	Tag any
 }
@@ -70,24 +72,29 @@ type Outgoing struct {
 	id    uint32
 	tag   any
 	ready chan struct{} // receives once the response or err is there
+	over  bool          // the slot was free again before ready received
 
 	// Guarded by conn.mu.
 	state   outState
 	replied bool  // the response is complete
 	last    bool  // the response ends the call
 	ended   bool  // the slot is free again
+	queued  bool  // it has no slot yet
+	unsent  bool  // err came before the peer could hear of the call
 	err     error // why there is no response
 	arrives *assembly
 	arrived *assembly // the response's body, which who waits for it puts together
 	sending *part     // the request, if it is sent in parts
+	request Request   // while it is queued
 	streams streams
 }
 
 // Start makes a call. It waits while the peer takes no more calls at a time, until
-// ctx ends. The connection owns the body from now on, whatever the outcome.
+// ctx ends, unless the call may be queued. The connection owns the body from now on, whatever
+// the outcome.
 func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 	c.mu.Lock()
-	slot, err := c.placeLocked(ctx, q)
+	slot, placed, err := c.placeLocked(ctx, q)
 	if err != nil {
 		c.mu.Unlock()
 		q.Body.Release()
@@ -97,6 +104,22 @@ func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 	if o == nil {
 		o = &Outgoing{conn: c, ready: make(chan struct{}, 1)}
 	}
+	if !placed {
+		o.queued, o.request = true, *q
+		c.waiters = append(c.waiters, turn{o: o})
+		c.mu.Unlock()
+		return o, nil
+	}
+	c.w.mu.Lock()
+	c.beginLocked(o, slot, q)
+	c.mu.Unlock()
+	c.w.kickAndUnlock(noBlock)
+	return o, nil
+}
+
+// beginLocked makes a call at a slot, and leaves it to its caller, who holds the writer's lock,
+// too, to have it written.
+func (c *Conn) beginLocked(o *Outgoing, slot uint16, q *Request) {
 	c.gens[slot]++
 	o.id = uint32(c.gens[slot])<<16 | uint32(slot)
 	o.streams = streams{conn: c, id: o.id, caller: true}
@@ -115,7 +138,6 @@ func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 	if len(q.Meta) > 0 {
 		flags |= wire.HasMeta
 	}
-	c.w.mu.Lock()
 	if q.Ref != nil {
 		number, known := c.numberLocked(q.Ref)
 		if !known {
@@ -127,24 +149,20 @@ func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 	front := wire.AppendRequest(scratch[:0], flags, &head)
 	if len(front)+q.Body.Len() <= wire.MaxBody {
 		c.w.frameLocked(h, front, q.Body.Bytes())
-		c.mu.Unlock()
-		c.w.kickAndUnlock(noBlock)
 		q.Body.Release()
-		return o, nil
+		return
 	}
 	head.Total = uint64(q.Body.Len())
 	o.sending = c.w.partsLocked(h, wire.AppendRequest(nil, flags|wire.More, &head), 0, q.Body)
-	c.mu.Unlock()
-	c.w.kickAndUnlock(noBlock)
-	return o, nil
 }
 
 // placeLocked takes a slot for a call that may be made. It waits, until ctx ends, for
-// HELLO if the call may be beyond the peer's limits, and for its turn.
-func (c *Conn) placeLocked(ctx context.Context, q *Request) (uint16, error) {
+// HELLO if the call may be beyond the peer's limits, and for its turn, unless the call may be
+// queued: then it reports false.
+func (c *Conn) placeLocked(ctx context.Context, q *Request) (slot uint16, ok bool, err error) {
 	for {
 		if err := c.admitLocked(q); err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		if c.peer == nil && (wire.MetaSize(q.Meta) > wire.MinMeta || c.named > 0 && !c.isNamedLocked(q.Ref)) {
 			c.mu.Unlock()
@@ -157,23 +175,29 @@ func (c *Conn) placeLocked(ctx context.Context, q *Request) (uint16, error) {
 			}
 			c.mu.Lock()
 			if err != nil {
-				return 0, err
+				return 0, false, err
 			}
 			continue
 		}
 		if len(c.waiters) == 0 { // else all slots are taken
 			if slot, ok := c.slotLocked(); ok {
-				return slot, nil
+				return slot, true, nil
 			}
+		}
+		if q.Queue && c.peer != nil {
+			return 0, false, nil
 		}
 		slot, err := c.waitLocked(ctx, q.Ref == nil)
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		if c.peer != nil && c.admitLocked(q) == nil {
-			return slot, nil
+			return slot, true, nil
 		}
 		c.freeLocked(slot)
+		c.mu.Unlock()
+		c.settleDebt()
+		c.mu.Lock()
 	}
 }
 
@@ -238,10 +262,33 @@ func (c *Conn) slotLocked() (uint16, bool) {
 	return 0, false
 }
 
+// A turn is what waits for a slot: a call, or its caller.
+type turn struct {
+	o *Outgoing
+	w *waiter
+}
+
+// isCallback reports whether it is a callback that waits.
+func (t turn) isCallback() bool {
+	if t.o != nil {
+		return t.o.request.Ref == nil
+	}
+	return t.w.callback
+}
+
+// waiter is a caller that waits for a slot.
+type waiter struct {
+	slot     uint16
+	ready    chan struct{} // closed when the slot is granted, or the call cannot begin any more
+	granted  bool
+	refused  bool
+	callback bool
+}
+
 // waitLocked waits for a slot, in the order of arrival.
 func (c *Conn) waitLocked(ctx context.Context, callback bool) (uint16, error) {
 	w := &waiter{ready: make(chan struct{}), callback: callback}
-	c.waiters = append(c.waiters, w)
+	c.waiters = append(c.waiters, turn{w: w})
 	c.mu.Unlock()
 	var err error
 	select {
@@ -257,39 +304,79 @@ func (c *Conn) waitLocked(ctx context.Context, callback bool) (uint16, error) {
 		return w.slot, nil
 	case w.granted:
 		c.freeLocked(w.slot)
+		c.mu.Unlock()
+		c.settleDebt()
+		c.mu.Lock()
 	default:
-		i := slices.Index(c.waiters, w)
-		c.waiters = slices.Delete(c.waiters, i, i+1)
+		c.giveUpLocked(turn{w: w})
 	}
 	return 0, err
 }
 
-// grantLocked gives a slot to the call that has waited longest.
-func (c *Conn) grantLocked(slot uint16) {
-	w := c.waiters[0]
-	c.waiters = c.waiters[1:]
-	w.slot, w.granted = slot, true
-	close(w.ready)
+// giveUpLocked takes what does not wait any more out of the queue.
+func (c *Conn) giveUpLocked(t turn) {
+	i := slices.Index(c.waiters, t)
+	c.waiters = slices.Delete(c.waiters, i, i+1)
 }
 
-// freeLocked gives a slot back, or to a call that waits for one.
+// freeLocked gives a slot back, or to what has waited longest for one. A call that begins
+// then is to be written: see settleDebt.
 func (c *Conn) freeLocked(slot uint16) {
-	if len(c.waiters) > 0 {
-		c.grantLocked(slot)
-	} else {
-		c.free = append(c.free, slot)
+	for len(c.waiters) > 0 {
+		t := c.waiters[0]
+		c.waiters[0] = turn{}
+		c.waiters = c.waiters[1:]
+		if t.w != nil {
+			t.w.slot, t.w.granted = slot, true
+			close(t.w.ready)
+			return
+		}
+		q := &t.o.request
+		if err := c.admitLocked(q); err != nil {
+			c.refuseLocked(t.o, err)
+			continue
+		}
+		t.o.queued = false
+		c.w.mu.Lock()
+		c.beginLocked(t.o, slot, q)
+		c.w.mu.Unlock()
+		t.o.request = Request{}
+		c.debt.Store(true)
+		return
 	}
+	c.free = append(c.free, slot)
+}
+
+// settleDebt has the calls written that have begun when others ended. Who has freed slots
+// calls it, without locks; the read loop, before it waits, so that all that one read has
+// freed is written at once.
+func (c *Conn) settleDebt() {
+	if c.debt.Load() && c.debt.Swap(false) {
+		c.w.mu.Lock()
+		c.w.kickAndUnlock(noBlock)
+	}
+}
+
+// refuseLocked ends a call that has not begun.
+func (c *Conn) refuseLocked(o *Outgoing, err error) {
+	o.request.Body.Release()
+	o.queued, o.unsent, o.request = false, true, Request{}
+	c.failLocked(o, err)
 }
 
 // failWaitersLocked sends the calls that wait for a slot away; callbacks only if all
 // must go.
 func (c *Conn) failWaitersLocked(all bool) {
-	c.waiters = slices.DeleteFunc(c.waiters, func(w *waiter) bool {
-		if w.callback && !all {
+	c.waiters = slices.DeleteFunc(c.waiters, func(t turn) bool {
+		if t.isCallback() && !all {
 			return false
 		}
-		w.refused = true
-		close(w.ready)
+		if t.o != nil {
+			c.refuseLocked(t.o, c.refusalLocked(t.isCallback()))
+		} else {
+			t.w.refused = true
+			close(t.w.ready)
+		}
 		return true
 	})
 }
@@ -324,6 +411,13 @@ func (o *Outgoing) Abandon(err, cause error) bool {
 	if first {
 		o.state = abandoned
 	}
+	if o.queued {
+		c.giveUpLocked(turn{o: o})
+		o.request.Body.Release()
+		o.queued, o.request = false, Request{}
+		c.mu.Unlock()
+		return first
+	}
 	o.streams.failLocked(cause)
 	if o.ended || c.err != nil {
 		c.mu.Unlock()
@@ -339,6 +433,7 @@ func (o *Outgoing) Abandon(err, cause error) bool {
 		c.w.mu.Unlock()
 		c.endLocked(o)
 		c.mu.Unlock()
+		c.settleDebt()
 		c.settle()
 		return first
 	}
@@ -385,17 +480,17 @@ func (o *Outgoing) Forget() {
 // nothing of the call after.
 func (o *Outgoing) Release() {
 	o.ReleaseBody()
-	c := o.conn
-	c.mu.Lock()
-	reusable := o.ended
-	c.mu.Unlock()
-	if reusable {
+	if o.over {
 		o.Response = Response{}
-		o.state, o.replied, o.last, o.ended = awaiting, false, false, false
+		o.state, o.replied, o.last, o.ended, o.over = awaiting, false, false, false, false
 		o.err, o.arrives, o.arrived, o.sending, o.tag = nil, nil, nil, nil, nil
-		c.spare.Put(o)
+		o.conn.spare.Put(o)
 	}
 }
+
+// Unsent reports, after Wait has returned an error, whether the peer cannot have heard of the
+// call: another connection may make it.
+func (o *Outgoing) Unsent() bool { return o.unsent }
 
 // Ended reports whether the callee has nothing more to send.
 func (o *Outgoing) Ended() bool {
@@ -411,6 +506,7 @@ func (o *Outgoing) ID() uint32 { return o.id }
 func (o *Outgoing) answerLocked() {
 	if o.state == awaiting {
 		o.state = answered
+		o.over = o.ended
 		o.ready <- struct{}{}
 	}
 }
@@ -500,6 +596,12 @@ func (in *Incoming) ID() uint32 { return in.id }
 func (in *Incoming) ReleaseBody() {
 	in.msg.Release()
 	in.msg, in.Body = nil, nil
+}
+
+// Reset makes a call that [Handler.Free] has been given as good as new, but for its Owner.
+func (in *Incoming) Reset() {
+	in.ReleaseBody()
+	*in = Incoming{Owner: in.Owner}
 }
 
 // Reply answers the call, once; flags may hold Failed and Packed. With last set that ends it; otherwise its streams

@@ -53,6 +53,9 @@ type Handler interface {
 	NewCall() *Incoming
 	// Serve answers a call, on a goroutine of its own.
 	Serve(*Incoming)
+	// Free takes a call back that Serve has returned from and nothing refers to any more,
+	// for NewCall to return again.
+	Free(*Incoming)
 }
 
 // Errors of a connection. Those that end calls are wrapped in one of the types
@@ -125,6 +128,7 @@ type Conn struct {
 	done       chan struct{} // closed when the connection is over
 	hello      chan struct{} // closed when the peer's HELLO has come
 	spare      sync.Pool     // *Outgoing, whose channels must not leave the connection
+	debt       atomic.Bool   // calls have begun that nobody has had written
 
 	workers *Workers
 	later   later
@@ -144,7 +148,7 @@ type Conn struct {
 	free     []uint16
 	limit    int // slots that the peer lets us use
 	outgoing int // slots taken
-	waiters  []*waiter
+	waiters  []turn
 	numbers  []uint32 // by Ref.Index: one more than the number that the peer knows it by; 0: none
 	named    uint32   // numbers given
 
@@ -167,15 +171,6 @@ type watch struct {
 	untaken       int // times in a row that the peer had taken nothing of messages in parts
 }
 
-// waiter is a call that waits for a slot.
-type waiter struct {
-	slot     uint16
-	ready    chan struct{} // closed when the slot is granted, or the call cannot begin any more
-	granted  bool
-	refused  bool
-	callback bool
-}
-
 // New returns a connection over conn. Nothing is sent or read before [Conn.Run].
 func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 	c := &Conn{cfg: cfg, conn: conn, done: make(chan struct{}), hello: make(chan struct{}), limit: 1, workers: cfg.Workers}
@@ -184,7 +179,7 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 	}
 	c.workers.join()
 	raw := newRawConn(conn)
-	c.r = reader{conn: conn, raw: raw, onRead: func() { c.reads.Add(1) }}
+	c.r = reader{conn: conn, raw: raw, onRead: func() { c.reads.Add(1) }, onWait: c.settleDebt}
 	if n := len(cfg.Read); n > 0 {
 		copy(c.r.space(), cfg.Read)
 		c.r.w = n
@@ -547,7 +542,7 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		if !ok {
 			break
 		}
-		c.grantLocked(slot)
+		c.freeLocked(slot)
 	}
 	more := g.Window - wire.MinWindow
 	for _, o := range c.slots {

@@ -473,6 +473,12 @@ func TestOneCallBeforeHello(t *testing.T) {
 // TestWaitInOrder: calls beyond the peer's limit go out in the order of arrival, and one
 // whose caller gives up while it waits leaves no gap.
 func TestWaitInOrder(t *testing.T) {
+	for _, queue := range []bool{false, true} {
+		t.Run(fmt.Sprint("queue ", queue), func(t *testing.T) { testWaitInOrder(t, queue) })
+	}
+}
+
+func testWaitInOrder(t *testing.T, queue bool) {
 	bubble(t, func(t *testing.T) {
 		server := config(echo)
 		server.Local.MaxCalls = 1
@@ -492,7 +498,9 @@ func TestWaitInOrder(t *testing.T) {
 				ctx = give
 			}
 			wg.Go(func() {
-				_, err := call(ctx, a, request(fmt.Sprint(i)))
+				q := request(fmt.Sprint(i))
+				q.Queue = queue
+				_, err := call(ctx, a, q)
 				if (i == 2) != (err != nil) {
 					t.Errorf("call %d: %v", i, err)
 				}
@@ -511,6 +519,53 @@ func TestWaitInOrder(t *testing.T) {
 		}
 		synctest.Wait()
 		checkIdle(t, a, b)
+	})
+}
+
+// TestQueued: a call that waits in the queue when the peer wants no more has not been heard of,
+// and a deadline goes on while a call waits.
+func TestQueued(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := config(nobody)
+		server.Local.MaxCalls = 1
+		release := make(chan struct{})
+		server.Handler = serve(func(ctx context.Context, in *Incoming) {
+			<-release
+			answer(in, fmt.Sprint(string(in.Body), " ", time.Until(in.Deadline)))
+		})
+		a, b := pair(t, config(nobody), server)
+		start := func(text string) *Outgoing {
+			q := request(text)
+			q.Queue, q.Deadline = true, time.Now().Add(time.Minute)
+			o, err := a.Start(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return o
+		}
+		first := start("first")
+		synctest.Wait()
+		second, third := start("second"), start("third")
+		time.Sleep(time.Second)
+		release <- struct{}{}
+		if err := first.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		release <- struct{}{}
+		if err := second.Wait(t.Context()); err != nil || string(second.Body) != "second 59s" {
+			t.Errorf("the second call: %q, %v", second.Body, err)
+		}
+		synctest.Wait()
+		fourth := start("fourth")
+		b.Shutdown(&GoAwayError{Code: wire.CodeUnavailable, Reason: "going"})
+		synctest.Wait()
+		if err := fourth.Wait(t.Context()); err == nil || !fourth.Unsent() {
+			t.Errorf("the fourth call: %v, unsent: %v", err, fourth.Unsent())
+		}
+		release <- struct{}{}
+		if err := third.Wait(t.Context()); err != nil || third.Unsent() {
+			t.Errorf("the third call: %v, unsent: %v", err, third.Unsent())
+		}
 	})
 }
 
@@ -687,6 +742,35 @@ func TestGoexit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoneWaits: calls that come together are all served, although each handler waits for
+// all others; and those that come while the handlers wait, too.
+func TestNoneWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const n = 50
+		var begun sync.WaitGroup
+		begun.Add(2 * n)
+		c, p := against(t, config(func(ctx context.Context, in *Incoming) {
+			begun.Done()
+			begun.Wait()
+			echo(ctx, in)
+		}), true, true)
+		p.name()
+		for i := range uint32(2 * n) {
+			if i == n {
+				synctest.Wait()
+			}
+			p.request(1<<16|i, 0, 0, "")
+		}
+		synctest.Wait()
+		if got := len(p.received(wire.Response)); got != 2*n {
+			t.Errorf("%d answers, want %d", got, 2*n)
+		}
+		if got := len(c.workers.idle); got > 2*n {
+			t.Errorf("%d workers for %d calls", got, 2*n)
+		}
+	})
 }
 
 // TestTrimAfterEnd is a regression: the watchdog's look at a connection that had just

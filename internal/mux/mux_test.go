@@ -29,6 +29,8 @@ func (f serve) NewCall() *Incoming {
 	return &Incoming{Owner: o}
 }
 
+func (f serve) Free(in *Incoming) {}
+
 func (f serve) Serve(in *Incoming) {
 	o := in.Owner.(*owner)
 	defer o.cancel(nil)
@@ -54,7 +56,7 @@ func message(text string) *Message {
 // local is what the ends of the tests announce, unless they say otherwise.
 func local() wire.Greeting {
 	return wire.Greeting{
-		Codecs: []string{"cbor"}, MaxMessage: 1 << 20, MaxCalls: 100, MaxNames: 100, MaxMeta: 16 << 10, Window: 128 << 10,
+		Codecs: []string{"cbor"}, MaxMessage: 4 << 20, MaxCalls: 100, MaxNames: 100, MaxMeta: 16 << 10, Window: 128 << 10,
 	}
 }
 
@@ -171,7 +173,7 @@ func against(tb testing.TB, cfg Config, greet, reads bool) (*Conn, *peer) {
 }
 
 func (p *peer) read() {
-	r := reader{conn: p.conn, onRead: func() {}}
+	r := reader{conn: p.conn, onWait: func() {}, onRead: func() {}}
 	if r.fill(len(wire.Preface)) != nil {
 		return
 	}

@@ -24,10 +24,10 @@ type pace struct {
 }
 
 const (
-	// takenStep is how much of messages in parts a side takes before it says so, in bytes: two
+	// takenStep is how much of messages in parts a side takes before it says so, in bytes: four
 	// full parts. See SPEC.md, "Messages in parts".
-	takenStep = 2 * partSize
-	minPace   = 4 * partSize
+	takenStep = 4 * partSize
+	minPace   = 16 * partSize
 	maxPace   = 16 << 20
 	// shortPath is what takes no more than that for a part to be taken, such as a local
 	// network: there the smallest bound fills it.

@@ -20,7 +20,7 @@ func TestPace(t *testing.T) {
 		cfg.Dialer = true
 		c, p := against(t, cfg, true, true)
 		synctest.Wait()
-		large, err := c.Start(t.Context(), request(strings.Repeat("x", 10*partSize)))
+		large, err := c.Start(t.Context(), request(strings.Repeat("x", minPace+6*partSize)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestPace(t *testing.T) {
 		if _, held := c.w.parted(); held {
 			t.Error("a message that nobody wants is kept")
 		}
-		p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, 5*partSize))
+		p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, minPace+1))
 		synctest.Wait()
 		if got := p.received(wire.GoAway); len(got) != 1 || !strings.Contains(string(got[0].body), "parts that have not been sent") {
 			t.Errorf("credit for what was not sent: %v, %v", c.Err(), got)
@@ -63,13 +63,15 @@ func TestTaken(t *testing.T) {
 			p.name()
 			id := uint32(1 << 16)
 			if wanted {
-				p.request(id, wire.More, 3*partSize, "")
+				p.request(id, wire.More, takenStep+partSize, "")
 			}
 			part := append([]byte{0}, make([]byte, partSize)...)
-			p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id}, part)
+			for range takenStep/partSize - 1 {
+				p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id}, part)
+			}
 			synctest.Wait()
 			if n := len(p.received(wire.Credit)); n != 0 {
-				t.Errorf("%d credits after one part", n)
+				t.Errorf("%d credits before a step", n)
 			}
 			p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id}, part)
 			p.send(wire.Header{Type: wire.Part, ID: id}, part)
@@ -91,7 +93,7 @@ func TestCloseUntaken(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		replied := make(chan bool, 1)
 		c, p := against(t, config(func(_ context.Context, in *Incoming) {
-			answer(in, strings.Repeat("x", 10*partSize))
+			answer(in, strings.Repeat("x", minPace+6*partSize))
 			replied <- true
 		}), true, true)
 		p.name()
@@ -120,7 +122,7 @@ func TestUntaken(t *testing.T) {
 		cfg.Handshake = cfg.KeepAlive
 		c, p := against(t, cfg, true, true)
 		synctest.Wait()
-		o, err := c.Start(t.Context(), request(strings.Repeat("x", 10*partSize)))
+		o, err := c.Start(t.Context(), request(strings.Repeat("x", minPace+6*partSize)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -214,18 +214,25 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 
 // serve has the handler answer a call, and sees to it that it is answered.
 func (c *Conn) serve(in *Incoming) {
+	returned := false
 	defer func() {
 		c.mu.Lock()
 		forgotten := !in.ended
+		// Who has found it in the table before it left may still hold it.
+		alone := in.left && !in.canceled && in.streams == nil && c.err == nil
 		c.mu.Unlock()
-		if forgotten {
+		switch {
+		case forgotten:
 			c.reject(in, wire.CodeInternal, "the call was not answered")
+		case alone && returned:
+			c.cfg.Handler.Free(in)
 		}
 	}()
 	if in.arrived != nil {
 		in.Body, in.arrived = in.arrived.bytes(), nil
 	}
 	c.cfg.Handler.Serve(in)
+	returned = true
 }
 
 // partedLocked judges the frame that announces a message in parts, if it is one.

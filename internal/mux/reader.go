@@ -21,8 +21,8 @@ type reader struct {
 	raw  *rawConn
 	buf  *[readSize]byte // nil: none is held
 	r, w int             // buf[r:w] is unread
-	// onRead is called after each read that brought something.
-	onRead func()
+	// onWait is called before each read, onRead after each that brought something.
+	onWait, onRead func()
 }
 
 // space returns where the next bytes go. There is always some: a frame fits.
@@ -51,6 +51,7 @@ func (r *reader) fill(n int) error {
 			r.w = copy(r.buf[:], r.buf[r.r:r.w])
 			r.r = 0
 		}
+		r.onWait()
 		var got int
 		var err error
 		if r.raw != nil {
@@ -90,6 +91,7 @@ func (r *reader) readFull(dst []byte) error {
 		dst = dst[n:]
 	}
 	for len(dst) > 0 {
+		r.onWait()
 		n, err := r.conn.Read(dst)
 		if n > 0 {
 			r.onRead()

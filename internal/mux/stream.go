@@ -400,6 +400,8 @@ type RecvStream struct {
 	held     int64 // received and not yet granted again
 	err      error // how the stream ended: io.EOF in order
 	stopped  bool
+	current  []byte    // of the segment that the consumer has
+	spare    []byte    // to be used again
 	arrives  *assembly // guarded by conn.mu
 
 	reading []byte // of a reader: what is left of the segment being read
@@ -448,7 +450,8 @@ func (r *RecvStream) take(data []byte) error {
 func (r *RecvStream) joinedLocked(cost int) *segment {
 	n := len(r.queue)
 	if n == 0 || r.queue[n-1].whole != nil {
-		r.queue = append(r.queue, segment{})
+		r.queue = append(r.queue, segment{data: r.spare})
+		r.spare = nil
 		n++
 	}
 	s := &r.queue[n-1]
@@ -505,7 +508,10 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 		ok := len(r.queue) > 0
 		if ok {
 			s = r.queue[0]
-			r.queue = r.queue[1:]
+			if r.queue = slices.Delete(r.queue, 0, 1); r.current != nil {
+				r.spare = r.current[:0]
+			}
+			r.current = s.data
 			r.held += int64(s.cost)
 		}
 		err := r.err
@@ -530,7 +536,7 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 	}
 }
 
-// Items waits for values and returns some, encoded one after the other with their
+// Items waits for values and returns some, valid until the next call, encoded one after the other with their
 // lengths, for [wire.CutItem]; or one large value, which is the caller's own. At the
 // end of the stream it returns io.EOF, a *RemoteError, or why the call has ended.
 func (r *RecvStream) Items(ctx context.Context) (data []byte, large bool, err error) {

@@ -14,16 +14,25 @@ const (
 )
 
 // Workers are the goroutines that serve the calls of some connections. One that has
-// served a call waits for another, of any of them, because its stack has grown to what a
-// call needs: growing a new one costs as much as the call itself (BenchmarkCallers).
-// Those that nobody has needed for a while end, and all do with the last connection. The
+// served a call takes the next, of any of them: what hands a call to a goroutine of its own
+// costs as much as a small call, and so does the growing of a fresh stack
+// (BenchmarkCallers).
+//
+// No call waits for another one's handler: a worker that takes a call and leaves others
+// sees to it, before it serves its own, that somebody has been woken for them. Only one is
+// woken at a time, and wakes the next, so that calls that are done sooner than a goroutine
+// is woken take none.
+//
+// Workers that nobody has needed for a while end, and all do with the last connection. The
 // zero value is ready to use.
 type Workers struct {
 	mu    sync.Mutex
-	conns int              // that are not over
-	idle  []chan *Incoming // one a worker that waits; the last in is the first out
-	least int              // of len(idle), since the last trim
-	trim  *time.Timer      // nil: no worker waits
+	conns int             // that are not over
+	queue fifo            // calls that no worker has taken
+	waked bool            // a worker has been woken and has not looked at the queue yet
+	idle  []chan struct{} // one a worker that waits; the last in is the first out
+	least int             // of len(idle), since the last trim
+	trim  *time.Timer     // nil: no worker waits
 }
 
 // join counts a connection.
@@ -42,53 +51,68 @@ func (w *Workers) leave() {
 	}
 }
 
-// start has a call served by a worker that waits, or by a new one.
+// start has a call served.
 func (w *Workers) start(in *Incoming) {
 	w.mu.Lock()
+	w.queue.push(in)
+	w.wakeAndUnlock()
+}
+
+// wakeAndUnlock sees to it that somebody will look at the queue, if there is something in it.
+func (w *Workers) wakeAndUnlock() {
+	if w.waked || w.queue.len() == 0 {
+		w.mu.Unlock()
+		return
+	}
+	w.waked = true
 	n := len(w.idle) - 1
 	if n < 0 {
 		w.mu.Unlock()
-		go w.work(in) // ends when it is trimmed, or with the last connection
+		go w.work() // ends when it is trimmed, or with the last connection
 		return
 	}
 	next := w.idle[n]
 	w.idle = w.idle[:n]
 	w.least = min(w.least, n)
 	w.mu.Unlock()
-	next <- in
+	next <- struct{}{}
 }
 
 // work serves calls until the worker is not needed any more.
-func (w *Workers) work(in *Incoming) {
+func (w *Workers) work() {
 	// The garbage collector halves stacks of which less than a quarter is in use. A waiting
 	// worker's would be, and its next call would pay for growing it again, which was an
 	// eighth of a server's CPU time (BenchmarkCallers).
 	var room [3 << 10]byte
 	defer runtime.KeepAlive(&room)
-	next := make(chan *Incoming, 1)
-	for in != nil {
-		in.conn.serve(in)
-		in = nil // what a waiting worker holds should be garbage
-		if !w.wait(next) {
+	for woken := make(chan struct{}, 1); ; {
+		w.mu.Lock()
+		w.waked = false
+		for w.queue.len() > 0 {
+			in := w.queue.pop()
+			w.wakeAndUnlock()
+			in.conn.serve(in)
+			w.mu.Lock()
+		}
+		if w.conns == 0 || len(w.idle) >= maxIdle {
+			w.mu.Unlock()
 			return
 		}
-		in = <-next
+		w.waitLocked(woken)
+		w.mu.Unlock()
+		if _, ok := <-woken; !ok {
+			return
+		}
 	}
 }
 
-// wait puts a worker among those that wait, and reports false if it is not needed.
-func (w *Workers) wait(next chan *Incoming) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.conns == 0 || len(w.idle) >= maxIdle {
-		return false
-	}
-	w.idle = append(w.idle, next)
+// waitLocked puts a worker among those that wait.
+func (w *Workers) waitLocked(woken chan struct{}) {
+	w.idle = append(w.idle, woken)
 	if w.trim == nil {
 		w.least = 0
 		w.trim = time.AfterFunc(trimPeriod, w.trimIdle)
 	}
-	return true
 }
 
 // trimIdle ends the workers that nobody has needed since the last time.
@@ -107,12 +131,39 @@ func (w *Workers) trimIdle() {
 
 // endLocked ends those of the waiting workers that have waited longest.
 func (w *Workers) endLocked(n int) {
-	for _, next := range w.idle[:n] {
-		close(next)
+	for _, woken := range w.idle[:n] {
+		close(woken)
 	}
-	w.idle = append([]chan *Incoming(nil), w.idle[n:]...)
+	w.idle = append([]chan struct{}(nil), w.idle[n:]...)
 	if len(w.idle) == 0 && w.trim != nil {
 		w.trim.Stop()
 		w.trim = nil
 	}
+}
+
+// fifo is a queue of calls, whose memory is used again.
+type fifo struct {
+	calls []*Incoming // a ring; its length is zero or a power of two
+	head  int
+	n     int
+}
+
+func (q *fifo) len() int { return q.n }
+
+func (q *fifo) push(in *Incoming) {
+	if q.n == len(q.calls) {
+		grown := make([]*Incoming, max(2*q.n, 16))
+		copy(grown[copy(grown, q.calls[q.head:]):], q.calls[:q.head])
+		q.calls, q.head = grown, 0
+	}
+	q.calls[(q.head+q.n)&(len(q.calls)-1)] = in
+	q.n++
+}
+
+func (q *fifo) pop() *Incoming {
+	in := q.calls[q.head]
+	q.calls[q.head] = nil // what a waiting worker holds should be garbage
+	q.head = (q.head + 1) & (len(q.calls) - 1)
+	q.n--
+	return in
 }

@@ -17,7 +17,7 @@ const (
 	maxParts = 16
 	// partsPerWrite is how many parts one write carries. A small frame waits for one
 	// write at most, so this bounds its delay while a large message passes.
-	partsPerWrite = 4
+	partsPerWrite = 8
 	// partSize is the payload of a full part: a frame's body less the channel.
 	partSize = wire.MaxBody - 1
 	// maxWrite is the most that one write carries of the other frames, so that the

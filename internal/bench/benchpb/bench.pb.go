@@ -190,11 +190,13 @@ const file_bench_proto_rawDesc = "" +
 	"\x04Data\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"\x1a\n" +
 	"\x04Size\x12\x12\n" +
-	"\x04size\x18\x01 \x01(\x03R\x04size2\x98\x01\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size2\xfa\x01\n" +
 	"\x04Echo\x12/\n" +
 	"\x05Small\x12\x12.yonder.bench.Item\x1a\x12.yonder.bench.Item\x12/\n" +
 	"\x05Bytes\x12\x12.yonder.bench.Data\x1a\x12.yonder.bench.Data\x12.\n" +
-	"\x04Blob\x12\x12.yonder.bench.Size\x1a\x12.yonder.bench.DataB5Z3github.com/yonder-rpc/yonder/internal/bench/benchpbb\x06proto3"
+	"\x04Blob\x12\x12.yonder.bench.Size\x1a\x12.yonder.bench.Data\x12.\n" +
+	"\x02Up\x12\x12.yonder.bench.Item\x1a\x12.yonder.bench.Size(\x01\x120\n" +
+	"\x04Down\x12\x12.yonder.bench.Size\x1a\x12.yonder.bench.Item0\x01B5Z3github.com/yonder-rpc/yonder/internal/bench/benchpbb\x06proto3"
 
 var (
 	file_bench_proto_rawDescOnce sync.Once
@@ -218,11 +220,15 @@ var file_bench_proto_depIdxs = []int32{
 	0, // 0: yonder.bench.Echo.Small:input_type -> yonder.bench.Item
 	1, // 1: yonder.bench.Echo.Bytes:input_type -> yonder.bench.Data
 	2, // 2: yonder.bench.Echo.Blob:input_type -> yonder.bench.Size
-	0, // 3: yonder.bench.Echo.Small:output_type -> yonder.bench.Item
-	1, // 4: yonder.bench.Echo.Bytes:output_type -> yonder.bench.Data
-	1, // 5: yonder.bench.Echo.Blob:output_type -> yonder.bench.Data
-	3, // [3:6] is the sub-list for method output_type
-	0, // [0:3] is the sub-list for method input_type
+	0, // 3: yonder.bench.Echo.Up:input_type -> yonder.bench.Item
+	2, // 4: yonder.bench.Echo.Down:input_type -> yonder.bench.Size
+	0, // 5: yonder.bench.Echo.Small:output_type -> yonder.bench.Item
+	1, // 6: yonder.bench.Echo.Bytes:output_type -> yonder.bench.Data
+	1, // 7: yonder.bench.Echo.Blob:output_type -> yonder.bench.Data
+	2, // 8: yonder.bench.Echo.Up:output_type -> yonder.bench.Size
+	0, // 9: yonder.bench.Echo.Down:output_type -> yonder.bench.Item
+	5, // [5:10] is the sub-list for method output_type
+	0, // [0:5] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

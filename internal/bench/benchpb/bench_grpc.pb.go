@@ -22,6 +22,8 @@ const (
 	Echo_Small_FullMethodName = "/yonder.bench.Echo/Small"
 	Echo_Bytes_FullMethodName = "/yonder.bench.Echo/Bytes"
 	Echo_Blob_FullMethodName  = "/yonder.bench.Echo/Blob"
+	Echo_Up_FullMethodName    = "/yonder.bench.Echo/Up"
+	Echo_Down_FullMethodName  = "/yonder.bench.Echo/Down"
 )
 
 // EchoClient is the client API for Echo service.
@@ -34,6 +36,10 @@ type EchoClient interface {
 	Bytes(ctx context.Context, in *Data, opts ...grpc.CallOption) (*Data, error)
 	// Blob returns as many bytes as asked for.
 	Blob(ctx context.Context, in *Size, opts ...grpc.CallOption) (*Data, error)
+	// Up returns how many items it got.
+	Up(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Item, Size], error)
+	// Down returns as many items as asked for.
+	Down(ctx context.Context, in *Size, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Item], error)
 }
 
 type echoClient struct {
@@ -74,6 +80,38 @@ func (c *echoClient) Blob(ctx context.Context, in *Size, opts ...grpc.CallOption
 	return out, nil
 }
 
+func (c *echoClient) Up(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Item, Size], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Echo_ServiceDesc.Streams[0], Echo_Up_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Item, Size]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Echo_UpClient = grpc.ClientStreamingClient[Item, Size]
+
+func (c *echoClient) Down(ctx context.Context, in *Size, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Item], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Echo_ServiceDesc.Streams[1], Echo_Down_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Size, Item]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Echo_DownClient = grpc.ServerStreamingClient[Item]
+
 // EchoServer is the server API for Echo service.
 // All implementations must embed UnimplementedEchoServer
 // for forward compatibility.
@@ -84,6 +122,10 @@ type EchoServer interface {
 	Bytes(context.Context, *Data) (*Data, error)
 	// Blob returns as many bytes as asked for.
 	Blob(context.Context, *Size) (*Data, error)
+	// Up returns how many items it got.
+	Up(grpc.ClientStreamingServer[Item, Size]) error
+	// Down returns as many items as asked for.
+	Down(*Size, grpc.ServerStreamingServer[Item]) error
 	mustEmbedUnimplementedEchoServer()
 }
 
@@ -102,6 +144,12 @@ func (UnimplementedEchoServer) Bytes(context.Context, *Data) (*Data, error) {
 }
 func (UnimplementedEchoServer) Blob(context.Context, *Size) (*Data, error) {
 	return nil, status.Error(codes.Unimplemented, "method Blob not implemented")
+}
+func (UnimplementedEchoServer) Up(grpc.ClientStreamingServer[Item, Size]) error {
+	return status.Error(codes.Unimplemented, "method Up not implemented")
+}
+func (UnimplementedEchoServer) Down(*Size, grpc.ServerStreamingServer[Item]) error {
+	return status.Error(codes.Unimplemented, "method Down not implemented")
 }
 func (UnimplementedEchoServer) mustEmbedUnimplementedEchoServer() {}
 func (UnimplementedEchoServer) testEmbeddedByValue()              {}
@@ -178,6 +226,24 @@ func _Echo_Blob_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Echo_Up_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(EchoServer).Up(&grpc.GenericServerStream[Item, Size]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Echo_UpServer = grpc.ClientStreamingServer[Item, Size]
+
+func _Echo_Down_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(Size)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(EchoServer).Down(m, &grpc.GenericServerStream[Size, Item]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Echo_DownServer = grpc.ServerStreamingServer[Item]
+
 // Echo_ServiceDesc is the grpc.ServiceDesc for Echo service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -198,6 +264,17 @@ var Echo_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Echo_Blob_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Up",
+			Handler:       _Echo_Up_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Down",
+			Handler:       _Echo_Down_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "bench.proto",
 }
