@@ -598,7 +598,7 @@ func (c *conn) control(r *request) (result any, ok bool, err error) {
 	if r.method == "$/cancelRequest" {
 		cause = errCancelRequest
 	}
-	return c.cancelCall(p.ID, cause, p.Code == late), true, nil
+	return c.cancelCall(p.ID, cause, p.Code == lateCode), true, nil
 }
 
 func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
@@ -610,9 +610,9 @@ func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
 	return calls
 }
 
-// late is why a call is cancelled whose deadline has come: if this end knows of that, it has
+// lateCode is why a call is cancelled whose deadline has come: if this end knows of that, it has
 // come here, too, or is about to.
-var late = yonder.DeadlineExceeded.String()
+var lateCode = yonder.DeadlineExceeded.String()
 
 // cancelCall ends the contexts of the calls with an id, for a cause, and reports whether
 // there were any. late says that their deadlines have come.
