@@ -29,6 +29,7 @@ type testKey struct{}
 // A deadline travels as the time that remains, and both ends keep to it.
 func TestDeadline(t *testing.T) {
 	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, deadlines)
 		var srv yonder.Server
 		type ending struct {
 			deadline time.Time
@@ -194,7 +195,7 @@ func TestDerivedContexts(t *testing.T) {
 		Err, Cause string
 		After      time.Duration
 	}
-	bubbleAll(t, func(t *testing.T, m mode) {
+	bubbleIn(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		result := make(chan map[string]ending, 1)
 		srv.Register("derive", func(ctx context.Context) {
@@ -264,13 +265,12 @@ func TestDerivedContexts(t *testing.T) {
 		if diff := cmp.Diff(want, <-result); diff != "" {
 			t.Error(diff)
 		}
-	})
+	}, overPipe, inProcess, pipedJSON)
 }
 
 // The context of a handler ends with its call, and not before the streams of its results do.
 func TestContextAfterCall(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
-		m.cannot(t, overFrames, "a handler's context ends with its connection")
 		var srv yonder.Server
 		kept := make(chan context.Context, 1)
 		srv.Register("plain", func(ctx context.Context) { kept <- ctx })
@@ -538,7 +538,7 @@ func TestNobodyReadsSocket(t *testing.T) {
 
 // A handler that ignores its context holds up nobody.
 func TestStuckHandler(t *testing.T) {
-	bubbleAll(t, func(t *testing.T, m mode) {
+	bubbleIn(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		release := make(chan bool)
 		srv.Register("stuck", func(in io.Reader) (int, error) { <-release; return 1, nil })
@@ -559,7 +559,7 @@ func TestStuckHandler(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-	})
+	}, overPipe, inProcess, pipedJSON)
 }
 
 func TestTimeout(t *testing.T) {
@@ -612,19 +612,21 @@ func TestTimeout(t *testing.T) {
 		if s, err := with(context.Background(), time.Hour); s != "done" || err != nil {
 			t.Errorf("with a context: %q, %v", s, err)
 		}
-		seq, err := ticks(time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if list, err := collect(seq); len(list) != 3 || err != nil {
-			t.Errorf("a stream: %v, %v", list, err)
-		}
-		r, err := read(time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(r); string(b) != "late" || err != nil {
-			t.Errorf("a reader: %q, %v", b, err)
+		if m.can(t, streams) {
+			seq, err := ticks(time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list, err := collect(seq); len(list) != 3 || err != nil {
+				t.Errorf("a stream: %v, %v", list, err)
+			}
+			r, err := read(time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(r); string(b) != "late" || err != nil {
+				t.Errorf("a reader: %q, %v", b, err)
+			}
 		}
 		unbounded := m.client(t, &srv)
 		unbounded.Bind("after", &plain)
@@ -764,9 +766,7 @@ func TestMetadataIsNotPassedOn(t *testing.T) {
 
 // Metadata beyond the limit fails its call, and the connection lives on.
 func TestMetadataLimit(t *testing.T) {
-	runAll(t, func(t *testing.T, m mode) {
-		m.needs(t, metadata)
-		m.cannot(t, netRPC, "metadata beyond the limit ends the connection, and in an answer it is not limited")
+	runWith(t, func(t *testing.T, m mode) {
 		m.cannot(t, inProcess, "nothing is sent")
 		var srv yonder.Server
 		srv.Register("echo", func(ctx context.Context, n int, err bool) (int, error) {
@@ -817,7 +817,7 @@ func TestMetadataLimit(t *testing.T) {
 		if got, err := yonder.Invoke[int](yonder.WithMetadata(t.Context(), "k", strings.Repeat("x", 30<<10)), c, "size"); got != 30<<10 || err != nil {
 			t.Errorf("with a larger limit: %d, %v", got, err)
 		}
-	})
+	}, jsonRPC, netRPC)
 }
 
 func TestInfo(t *testing.T) {
@@ -830,9 +830,7 @@ func TestInfo(t *testing.T) {
 				network = "tcp"
 			}
 			switch m {
-			case inProcess:
-				protocol = "local"
-			case jsonRPC, netRPC, overFrames:
+			case inProcess, jsonRPC, netRPC, overFrames:
 				protocol = m.name
 			}
 			if !ok || info.Procedure != "who" || info.Protocol != protocol || info.Metadata != nil {

@@ -713,7 +713,7 @@ func TestReconnect(t *testing.T) {
 		m.cannot(t, overPipe, "nobody can dial a pipe")
 		start := func(address string) (srv *yonder.Server, began chan int, actual string) {
 			srv, began, _, _ = patient(t)
-			srv.Codecs = []yonder.Codec{yonder.JSON}
+			srv.Codecs, srv.Protocols = []yonder.Codec{yonder.JSON}, m.protocols()
 			l := listenOn(t, address)
 			served := make(chan error, 1)
 			go func() { served <- srv.Serve(l) }()
@@ -732,7 +732,7 @@ func TestReconnect(t *testing.T) {
 		if m == inJSON {
 			d.Codec = yonder.JSON
 		}
-		c, err := d.Dial(t.Context(), address)
+		c, err := m.dial(t, &d, address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -964,7 +964,6 @@ func TestCloseAsDialed(t *testing.T) {
 // A client that is closed refuses calls, again and again.
 func TestClosedClient(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
-		m.cannot(t, netRPC, "the text of an error names the module twice: a bug that is known")
 		srv, began, _, _ := patient(t)
 		c := m.client(t, srv)
 		var echo func(context.Context, int) (int, error)

@@ -1,6 +1,7 @@
 package yonder_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -37,8 +38,24 @@ var (
 	netRPC     = mode{"netrpc"}
 	overFrames = mode{"session"}
 
-	jsonPipe = mode{"jsonrpc in memory"} // jsonRPC without a socket, for bubbles
+	// The same, in memory.
+	pipedNetRPC = mode{"netrpc pipe"}
+	pipedFrames = mode{"session pipe"}
+	pipedJSON   = mode{"jsonrpc pipe"}
 )
+
+// wire returns the mode that is m over a socket.
+func (m mode) wire() mode {
+	switch m {
+	case pipedJSON:
+		return jsonRPC
+	case pipedNetRPC:
+		return netRPC
+	case pipedFrames:
+		return overFrames
+	}
+	return m
+}
 
 // run runs a test in every mode of yonder's own protocol, each as a subtest that must leave no
 // goroutine behind.
@@ -50,8 +67,14 @@ func run(t *testing.T, test func(t *testing.T, m mode)) {
 // runAll is run, and the other protocols beside.
 func runAll(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()
+	runWith(t, test, jsonRPC, netRPC, overFrames)
+}
+
+// runWith is run, and other modes beside.
+func runWith(t *testing.T, test func(t *testing.T, m mode), others ...mode) {
+	t.Helper()
 	run(t, test)
-	runIn(t, test, jsonRPC, netRPC, overFrames)
+	runIn(t, test, others...)
 }
 
 func runIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
@@ -72,10 +95,11 @@ func bubble(t *testing.T, test func(t *testing.T, m mode)) {
 	bubbleIn(t, test, overPipe, inProcess)
 }
 
-// bubbleAll is bubble, and the other protocols beside that need no sockets.
+// bubbleAll is bubble, and the other protocols beside.
 func bubbleAll(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()
-	bubbleIn(t, test, overPipe, inProcess, jsonPipe)
+	bubble(t, test)
+	bubbleIn(t, test, pipedJSON, pipedNetRPC, pipedFrames)
 }
 
 func bubbleIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
@@ -105,8 +129,10 @@ const (
 	metadata     ability = "metadata"
 	cancellation ability = "cancellation"         // the handler hears of it
 	deadlines    ability = "deadlines"            // so it does
+	overtaking   ability = "overtaking"           // by the answer to a later call
 	signatures   ability = "signatures"           // the two ends compare them: Check, and errors that name both
 	identity     ability = "identity"             // errors.Is, errors.As and details
+	tags         ability = "tags"                 // of fields, that stay at home or have other names
 	nils         ability = "nils"                 // as an argument or a result of its own
 	oneByOne     ability = "variadics one by one" // by a caller that does not know that they are
 	asSlice      ability = "slices for variadics" // likewise
@@ -129,6 +155,7 @@ var lacks = map[mode]map[ability]string{
 		signatures:   "the wire has no signatures",
 		identity:     "an error is a text and a code",
 		nils:         "gob has none",
+		tags:         "gob has none",
 		oneByOne:     "a variadic argument is a slice",
 	},
 	overFrames: {
@@ -138,16 +165,10 @@ var lacks = map[mode]map[ability]string{
 		metadata:     "a message has no room for it",
 		cancellation: "a message has no room for it",
 		deadlines:    "a message has no room for it",
+		overtaking:   "answers have no numbers, so they come in order",
 		signatures:   "the wire has no signatures",
+		tags:         "gob has none",
 	},
-}
-
-// wire returns the mode of the same protocol that is in lacks.
-func (m mode) wire() mode {
-	if m == jsonPipe {
-		return jsonRPC
-	}
-	return m
 }
 
 // can tells whether a mode has an ability. If it has not, it logs what is left out.
@@ -191,7 +212,7 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 	switch m {
 	case overPipe:
 		return yondertest.PairDialer(t, srv, d)
-	case jsonPipe:
+	case pipedJSON:
 		near, far := net.Pipe()
 		served := make(chan struct{})
 		go func() { // ends with the connection
@@ -210,10 +231,16 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 			srv.Codecs = []yonder.Codec{yonder.JSON}
 		}
 	}
-	if p := map[mode]yonder.Protocol{overWeb: web.Protocol, jsonRPC: jsonrpc.Protocol, netRPC: rpc.Protocol, overFrames: session.Protocol}[m]; p != nil && srv.Protocols == nil {
-		srv.Protocols = []yonder.Protocol{p}
+	if srv.Protocols == nil { // else it may be serving already
+		srv.Protocols = m.protocols()
 	}
-	c, err := m.dial(t, d, m.serve(t, srv))
+	address := "in:memory"
+	if m.wire() != m {
+		d.NetDial = pipes(srv)
+	} else {
+		address = m.serve(t, srv)
+	}
+	c, err := m.dial(t, d, address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,28 +248,48 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 	return c
 }
 
+// protocols returns what a server needs beside yonder's own protocol.
+func (m mode) protocols() []yonder.Protocol {
+	switch m.wire() {
+	case overWeb:
+		return []yonder.Protocol{web.Protocol}
+	case jsonRPC:
+		return []yonder.Protocol{jsonrpc.Protocol}
+	case netRPC:
+		return []yonder.Protocol{rpc.Protocol}
+	case overFrames:
+		return []yonder.Protocol{session.Protocol}
+	}
+	return nil
+}
+
 // dial makes a client of what listens at an address, as d and the mode have it.
 func (m mode) dial(t *testing.T, d *yonder.Dialer, address string) (*yonder.Client, error) {
-	switch m {
+	switch m.wire() {
 	case overWeb:
 		d.NetDial = web.NetDial
 		return d.Dial(t.Context(), "ws"+strings.TrimPrefix(address, "tcp")+"/yonder")
 	case jsonRPC:
 		return (&jsonrpc.Dialer{Client: *d}).Dial(t.Context(), address)
 	case netRPC:
-		over, err := (&rpc.Dialer{MaxMessage: d.Limits.MaxMessage}).Transport(t.Context(), address)
+		over, err := (&rpc.Dialer{MaxMessage: d.Limits.MaxMessage, NetDial: d.NetDial}).Transport(t.Context(), address)
 		if err != nil {
 			return nil, err
 		}
 		return d.NewClientOver(over), nil
-	case overFrames: // session.Dial takes no Dialer
-		conn, err := net.Dial("tcp", strings.TrimPrefix(address, "tcp://"))
-		if err != nil {
-			return nil, err
-		}
-		return session.Over(d, conn), nil
+	case overFrames:
+		return (&session.Dialer{Client: *d}).Dial(t.Context(), address)
 	}
 	return d.Dial(t.Context(), address)
+}
+
+// pipes returns a function that dials srv in memory.
+func pipes(srv *yonder.Server) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		go srv.ServeConn(far) // ends with the connection
+		return near, nil
+	}
 }
 
 // serve has srv listen in a socket mode, and returns the address to dial.

@@ -466,7 +466,7 @@ func TestStreamContext(t *testing.T) {
 }
 
 func TestStreamDeadline(t *testing.T) {
-	bubbleAll(t, func(t *testing.T, m mode) {
+	bubbleIn(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("tick", func(ctx context.Context) iter.Seq[int] {
 			return func(yield func(int) bool) {
@@ -496,7 +496,7 @@ func TestStreamDeadline(t *testing.T) {
 		if took := time.Since(start); yonder.CodeOf(err) != yonder.DeadlineExceeded || took != 3500*time.Millisecond {
 			t.Errorf("after %v: %v", took, err)
 		}
-	})
+	}, overPipe, inProcess, pipedJSON)
 }
 
 func TestIteratorPanics(t *testing.T) {
@@ -670,7 +670,7 @@ func TestForgottenWithinBubble(t *testing.T) {
 // What is left of a bubble may be garbage when the bubble is gone: collecting it must not
 // reach into that.
 func TestForgottenInBubble(t *testing.T) {
-	bubbleAll(t, func(t *testing.T, m mode) {
+	bubbleIn(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("take", func(io.Reader, iter.Seq[int]) {}) // leaves them alone
 		srv.Register("give", func() (io.Reader, iter.Seq2[int, error]) { return strings.NewReader("x"), countTo(1, nil) })
@@ -692,7 +692,7 @@ func TestForgottenInBubble(t *testing.T) {
 		if list, err := collect(seq); len(list) != 1 || err != nil {
 			t.Errorf("got %v, %v", list, err)
 		}
-	})
+	}, overPipe, inProcess, pipedJSON)
 	for range 3 { // what one collection finds, the next one has done with
 		collected := make(chan bool)
 		func() { runtime.AddCleanup(new([64]byte), func(ch chan bool) { close(ch) }, collected) }()
@@ -727,7 +727,7 @@ func (c *notingCloser) Close() error {
 
 // A consumer that stops reading stops its producer after a window's worth, and nobody else.
 func TestSlowConsumer(t *testing.T) {
-	bubbleAll(t, func(t *testing.T, m mode) {
+	bubbleIn(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		var yielded atomic.Int64
 		stopped := make(chan bool)
@@ -814,7 +814,7 @@ func TestSlowConsumer(t *testing.T) {
 			t.Error(err)
 		}
 		<-stopped
-	})
+	}, overPipe, inProcess, pipedJSON)
 }
 
 func TestLargeStreamValues(t *testing.T) {
@@ -1134,4 +1134,31 @@ func (w *watchedReader) Read(b []byte) (int, error) {
 		w.do()
 	}
 	return n, err
+}
+
+// Streams among the results that end at the same time end one after the other, the last of them
+// with the call.
+func TestResultsEndTogether(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8)) // with few, their order is the same nearly always
+	run(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		type seq = iter.Seq2[int, error]
+		srv.Register("four", func() (a, b, c, d seq) {
+			return countTo(1, nil), countTo(1, nil), countTo(1, nil), countTo(1, nil)
+		})
+		c := m.client(t, &srv)
+		var four func() (a, b, c, d seq, err error)
+		c.Bind("four", &four)
+		for range 500 {
+			a, b, c, d, err := four()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range []seq{a, b, c, d} {
+				if list, err := collect(s); len(list) != 1 || err != nil {
+					t.Fatalf("stream %d: %v, %v", i+1, list, err)
+				}
+			}
+		}
+	})
 }

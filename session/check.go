@@ -9,7 +9,7 @@ import (
 // Limits of a message's gob stream, beyond its length. What encodes itself stays far below
 // them.
 const (
-	maxDepth  = 1000    // values within values: a linked list has one a node
+	maxDepth  = 10_000  // values within an argument: a linked list has one a node
 	maxTypes  = 4096    // type definitions
 	maxFields = 1 << 16 // of all struct types together
 	maxNils   = 1 << 16 // nil interfaces within structs
@@ -22,17 +22,17 @@ const (
 // node takes a byte of it at least. It returns the message's name, too, even of one whose
 // arguments do not decode.
 //
-// checked is the same message in another form. In the stream, types may be defined in the midst
+// defs and value are the same message in another form. In the stream, types may be defined in the midst
 // of an interface's value, whose length then counts only up to there: a decoder that skips the
 // value, in a struct's field that it has not, believes the length, and one that reads it does
-// not, so they see different things. In checked, all types are defined first, and lengths are
+// not, so they see different things. Here all types are defined first, in defs, and lengths are
 // right. Neither can the decoder skip a nil interface, so within structs, where those are elements
-// of slices, arrays or maps, checked has an [absent] instead; then nils is true, and [restore] is
+// of slices, arrays or maps, value has an [absent] instead; then nils is true, and [restore] is
 // to undo it.
 //
 // The format is that of package gob's documentation; where that leaves something open, the
 // decoder's code decides.
-func check(stream []byte) (name string, checked []byte, nils bool, err error) {
+func check(stream []byte) (name string, defs, value []byte, nils bool, err error) {
 	c := &checker{stream: stream, types: make(map[int64]*wireType)}
 	defer func() {
 		if r := recover(); r != nil {
@@ -40,18 +40,17 @@ func check(stream []byte) (name string, checked []byte, nils bool, err error) {
 			if !ok {
 				panic(r)
 			}
-			checked, err = nil, bad
-			name = ""
+			name, defs, value, err = "", nil, nil, bad
 		}
 	}()
-	value := make([]byte, sizeSize, sizeSize+len(stream))
+	value = make([]byte, sizeSize, sizeSize+len(stream))
 	c.out = &value
 	name = c.message(c.typeSequence(false))
 	if len(c.buf) > 0 || len(c.stream) > 0 {
 		c.fail("%d bytes follow the value", len(c.buf)+len(c.stream))
 	}
 	putSize(value, len(value)-sizeSize)
-	return name, append(c.defs, value...), c.nils > 0, nil
+	return name, c.defs, value, c.nils > 0, nil
 }
 
 // sizeSize is how many bytes a length takes that check writes: package gob reads longer forms
@@ -328,7 +327,7 @@ func (c *checker) message(id int64) (name string) {
 			if args == nil || args.kind != sliceKind || args.elem != interfaceID {
 				c.fail("Args is not a slice of interfaces")
 			}
-			c.value(t.fields[n], 1, false)
+			c.value(t.fields[n], -2, false) // the slice, and the interface, are none of the argument's
 		default:
 			c.fail("it has a field beside Func and Args, or Func is no string")
 		}

@@ -73,18 +73,18 @@ func TestCheckAccepts(t *testing.T) {
 			t.Fatal(err)
 		}
 		stream := frame[headerSize:]
-		name, checked, _, err := check(stream)
+		name, whole, _, err := checked(stream)
 		if err != nil {
 			t.Errorf("message %d: %v", i, err)
 		}
-		if _, again, _, err := check(checked); err != nil || !bytes.Equal(again, checked) {
+		if _, again, _, err := checked(whole); err != nil || !bytes.Equal(again, whole) {
 			t.Errorf("message %d: it is changed again, %v", i, err)
 		}
 		var want, got RPCData
 		if err := tryDecode(stream, &want); err != nil {
 			t.Fatal(err)
 		}
-		if err := tryDecode(checked, &got); err != nil {
+		if err := tryDecode(whole, &got); err != nil {
 			t.Errorf("message %d: %v", i, err)
 		}
 		if want, got := fmt.Sprintf("%#v", want), fmt.Sprintf("%#v", got); pointers.ReplaceAllString(want, "") != pointers.ReplaceAllString(got, "") {
@@ -94,11 +94,11 @@ func TestCheckAccepts(t *testing.T) {
 			t.Errorf("message %d: its name is %q", i, name)
 		}
 		for n := range stream {
-			if _, _, _, err := check(stream[:n]); err == nil {
+			if _, _, _, err := checked(stream[:n]); err == nil {
 				t.Errorf("message %d: the first %d bytes of %d pass", i, n, len(stream))
 			}
 		}
-		if _, _, _, err := check(append(bytes.Clone(stream), 0)); err == nil {
+		if _, _, _, err := checked(append(bytes.Clone(stream), 0)); err == nil {
 			t.Errorf("message %d: it passes with a byte more", i)
 		}
 	}
@@ -143,7 +143,7 @@ func TestCheckRefuses(t *testing.T) {
 	}{
 		{name: "map of a billion", stream: bomb(t, "map[string]int", "ff83 04 01 02 ff84 00 01 0c 01 04 00 00 0c ff84 06 00 fc3b9aca00 00"), want: "a map claims 1000000000 elements, and 1 bytes follow"},
 		{name: "slice of a billion", stream: bomb(t, "[]interface {}", "ff82 06 00 fc3b9aca00 00"), want: "a slice or array claims 1000000000 elements, and 1 bytes follow"},
-		{name: "a list too long", stream: bomb(t, "node", deep(maxDepth+1)), want: "values are nested more than 1000 deep"},
+		{name: "a list too long", stream: bomb(t, "node", deep(maxDepth+1)), want: "values are nested more than 10000 deep"},
 		{name: "type 1000", stream: bomb(t, "int", "fe07d0 02 00 02 00"), want: "type 1000 is not defined"},
 		{name: "nothing", want: "it is cut short"},
 		{name: "long integer", bytes: "f0", want: "an integer has more than 8 bytes"},
@@ -155,7 +155,7 @@ func TestCheckRefuses(t *testing.T) {
 			if c.stream == nil {
 				c.stream, _ = hex.DecodeString(strings.ReplaceAll(c.bytes, " ", ""))
 			}
-			_, _, _, err := check(c.stream)
+			_, _, _, err := checked(c.stream)
 			if diff := cmp.Diff("not a gob stream that is accepted here: "+c.want, fmt.Sprint(err)); diff != "" {
 				t.Error(diff)
 			}
@@ -164,7 +164,7 @@ func TestCheckRefuses(t *testing.T) {
 	// The bombs are what they seem: a list that is not too long decodes.
 	var msg RPCData
 	list := bomb(t, "node", deep(maxDepth-10))
-	_, list, _, err := check(list)
+	_, list, _, err := checked(list)
 	if err != nil {
 		t.Error(err)
 	}
@@ -201,7 +201,7 @@ func TestNils(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	msg, err := decode(frame[headerSize:], func(string) {})
+	msg, err := decode(frame[headerSize:], nil, func(string) {})
 	got := msg.Args[1].(outer)
 	if len(got.Keys) != 3 || got.Keys[nil] != "none" || got.Keys[1] != "one" {
 		t.Errorf("%v", got.Keys)
@@ -228,7 +228,7 @@ func TestNils(t *testing.T) {
 		t.Fatal(err)
 	}
 	gob.RegisterName("nils.wid2", narrow{})
-	msg, err = decode(bytes.ReplaceAll(b.Bytes(), []byte("nils.wide"), []byte("nils.wid2")), func(string) {})
+	msg, err = decode(bytes.ReplaceAll(b.Bytes(), []byte("nils.wide"), []byte("nils.wid2")), nil, func(string) {})
 	if diff := cmp.Diff(RPCData{"f", []any{narrow{1, "z"}}}, msg); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
@@ -236,11 +236,11 @@ func TestNils(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := decode(many[headerSize:], func(string) {}); err == nil || !strings.Contains(err.Error(), "more than 65536 nil interfaces") {
+	if _, err := decode(many[headerSize:], nil, func(string) {}); err == nil || !strings.Contains(err.Error(), "more than 65536 nil interfaces") {
 		t.Error(err)
 	}
 	forged := bomb(t, absentName, "02 02 00 00 00")
-	if _, err := decode(forged, func(string) {}); err == nil || !strings.Contains(err.Error(), "a name that nothing is sent by") {
+	if _, err := decode(forged, nil, func(string) {}); err == nil || !strings.Contains(err.Error(), "a name that nothing is sent by") {
 		t.Error(err)
 	}
 }
@@ -353,6 +353,7 @@ func FuzzMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		conn := &bytesConn{Reader: bytes.NewReader(stream)}
 		m := messageReader{conn: conn, r: conn, most: 1 << 16, patience: -1}
+		var known decoders
 		for {
 			var before, after runtime.MemStats
 			data, err := m.read()
@@ -363,10 +364,16 @@ func FuzzMessage(f *testing.F) {
 				return
 			}
 			runtime.ReadMemStats(&before)
-			msg, err := decode(data, func(string) {})
+			msg, err := decode(data, nil, func(string) {})
 			runtime.ReadMemStats(&after)
 			if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20+4000*uint64(len(data)) {
 				t.Errorf("%d bytes took %d", len(data), took)
+			}
+			for range 3 { // by a decoder that has read others before
+				same, failed := decode(data, &known, func(string) {})
+				if fmt.Sprint(failed) != fmt.Sprint(err) || !reflect.DeepEqual(same, msg) && !strings.Contains(fmt.Sprint(msg), "NaN") {
+					t.Errorf("got %v, %v; want %v, %v", same, failed, msg, err)
+				}
 			}
 			if err != nil {
 				continue
@@ -375,7 +382,7 @@ func FuzzMessage(f *testing.F) {
 			if err != nil {
 				return // of a value that gob decodes and does not encode, a nil pointer within
 			}
-			if _, err := decode(again[headerSize:], func(string) {}); err != nil {
+			if _, err := decode(again[headerSize:], nil, func(string) {}); err != nil {
 				t.Errorf("it does not decode again: %v", err)
 			}
 		}
@@ -395,3 +402,9 @@ type bytesConn struct {
 }
 
 func (c *bytesConn) Read(b []byte) (int, error) { return c.Reader.Read(b) }
+
+// checked returns what check makes of a stream, in one.
+func checked(stream []byte) (name string, whole []byte, nils bool, err error) {
+	name, defs, value, nils, err := check(stream)
+	return name, append(defs, value...), nils, err
+}

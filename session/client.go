@@ -27,7 +27,8 @@ type Client struct {
 }
 
 // NewClient returns a client over conn, which it owns from then on. It panics if conn is nil, as
-// what net.Dial returns with an error is.
+// what net.Dial returns with an error is. It cannot connect again when conn is lost: calls return
+// an error that says so. [Dial] makes clients that can.
 func NewClient(conn net.Conn) *Client {
 	if conn == nil {
 		panic("session: new client: the connection is nil; see what net.Dial has returned with it")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"time"
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/session"
@@ -70,6 +71,29 @@ func ExampleProtocol() {
 	}
 	defer client.Close()
 	fmt.Println(yonder.Invoke[Reading](ctx, client, "reading", "kitchen"))
+	// Output: {kitchen 21.5} <nil>
+}
+
+// A Dialer's clients have what it has, and connect again when a connection is lost.
+func ExampleDialer() {
+	srv := &yonder.Server{Protocols: []yonder.Protocol{session.Protocol}}
+	srv.Register("reading", readingOf)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	defer srv.Shutdown(context.Background())
+
+	d := session.Dialer{Client: yonder.Dialer{Timeout: 10 * time.Second}}
+	client, err := d.Dial(context.Background(), l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	var reading func(string) (Reading, error)
+	client.Bind("reading", &reading)
+	fmt.Println(reading("kitchen"))
 	// Output: {kitchen 21.5} <nil>
 }
 

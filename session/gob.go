@@ -8,10 +8,14 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/gobvalue"
 )
+
+var errorType = reflect.TypeFor[error]()
 
 // wireError is an error on the wire that the program has not registered itself.
 type wireError struct {
@@ -113,7 +117,12 @@ func base(t reflect.Type) reflect.Type {
 // are.
 func encode(msg RPCData) (frame []byte, err error) {
 	registerOwn()
+	if frame := encodePlain(msg); frame != nil {
+		return frame, nil
+	}
+	types := make([]reflect.Type, len(msg.Args))
 	for i, v := range msg.Args {
+		types[i] = reflect.TypeOf(v)
 		v := reflect.ValueOf(v)
 		if err := fn.Acyclic(v); err != nil {
 			return nil, fmt.Errorf("value %d: %w", i+1, err)
@@ -125,12 +134,13 @@ func encode(msg RPCData) (frame []byte, err error) {
 			}
 			v = v.Elem()
 		}
+		msg.Args[i] = gobvalue.Of(msg.Args[i])
 	}
 	frame, err = tryEncode(msg)
 	if err != nil {
-		for _, v := range msg.Args {
-			if _, ok := v.(error); !ok { // which errors are to be told by their types is the program's decision
-				register(reflect.TypeOf(v))
+		for _, t := range types {
+			if t != nil && !t.Implements(errorType) { // which errors are to be told by their types is the program's decision
+				register(t)
 			}
 		}
 		frame, err = tryEncode(msg)
@@ -143,7 +153,7 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 	var buf bytes.Buffer
 	buf.Write(make([]byte, headerSize))
 	if err := gob.NewEncoder(&buf).Encode(msg); err != nil {
-		return nil, err
+		return nil, gobvalue.Explain(err)
 	}
 	if size := int64(buf.Len() - headerSize); size > math.MaxUint32 {
 		return nil, &tooLarge{size, math.MaxUint32}
@@ -151,31 +161,92 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 	return seal(buf.Bytes()), nil
 }
 
-// decode reads a message. types, called if it is needed, has the types registered that a message
+// decode reads a message. known is of the connection; nil: there is none. types, called if it is needed, has the types registered that a message
 // with this name may have. With an error, the message has its name, if that much can be read.
-func decode(data []byte, types func(name string)) (RPCData, error) {
+func decode(data []byte, known *decoders, types func(name string)) (RPCData, error) {
 	registerOwn()
-	name, data, nils, err := check(data)
+	if known != nil {
+		if msg, ok := decodePlain(data, known.opening); ok {
+			return msg, nil
+		}
+	}
+	name, defs, value, nils, err := check(data)
 	if err != nil {
 		return RPCData{}, err
 	}
 	var msg RPCData
-	if err = tryDecode(data, &msg); err != nil {
+	if err = known.decode(defs, value, &msg); err != nil {
 		types(name)
 		msg = RPCData{}
-		if err = tryDecode(data, &msg); err != nil {
+		if err = known.decode(defs, value, &msg); err != nil {
 			return RPCData{Func: name}, err
 		}
 	}
 	if nils {
 		restore(reflect.ValueOf(&msg))
 	}
+	if known != nil && !known.learned && len(defs) <= maxDefs {
+		known.opening, known.learned = learn(data), true
+	}
 	return msg, nil
 }
 
-func tryDecode(data []byte, into any) (err error) {
+// decoders are gob's decoders that have read the definitions of types already: most messages of
+// a connection have the same, and they are most of what a small message costs. One goroutine at
+// a time uses them. A nil *decoders keeps none.
+type decoders struct {
+	known   map[string]*decoder // by definitions
+	opening opening             // of the peer's messages
+	learned bool                // it is known, or that it will not do
+}
+
+// decoder is a decoder, and what it reads from.
+type decoder struct {
+	in  bytes.Reader
+	gob *gob.Decoder
+}
+
+// What is kept for a connection: gob takes some fifty times what definitions take, and the
+// largest message.
+const (
+	maxDecoders = 8
+	maxDefs     = 2 << 10 // bytes
+	maxKept     = 8 << 10 // bytes of a message
+)
+
+// decode decodes a message, as check returns it.
+func (d *decoders) decode(defs, value []byte, msg *RPCData) error {
+	if d == nil || len(defs) > maxDefs || len(value) > maxKept {
+		return tryDecode(slices.Concat(defs, value), msg)
+	}
+	known := d.known[string(defs)]
+	if known != nil {
+		known.in.Reset(value)
+	} else {
+		known = new(decoder)
+		known.in.Reset(slices.Concat(defs, value))
+		known.gob = gob.NewDecoder(&known.in)
+	}
+	err := decodeBy(known.gob, msg)
+	switch {
+	case err != nil || known.in.Len() > 0: // nobody knows what it is in the middle of
+		delete(d.known, string(defs))
+	case len(d.known) < maxDecoders:
+		if d.known == nil {
+			d.known = make(map[string]*decoder)
+		}
+		d.known[string(defs)] = known
+	}
+	return err
+}
+
+func tryDecode(data []byte, into any) error {
+	return decodeBy(gob.NewDecoder(bytes.NewReader(data)), into)
+}
+
+func decodeBy(dec *gob.Decoder, into any) (err error) {
 	defer catch(&err) // of a GobDecode or the like
-	err = gob.NewDecoder(bytes.NewReader(data)).Decode(into)
+	err = dec.Decode(into)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
@@ -223,7 +294,7 @@ func assign(to reflect.Value, value any) error {
 	}
 	// Two types with the same parts: what would have come had each end registered its own.
 	var buf bytes.Buffer
-	if err := gob.NewEncoder(&buf).EncodeValue(v); err != nil {
+	if err := gob.NewEncoder(&buf).Encode(gobvalue.Of(value)); err != nil {
 		return err
 	}
 	if err := gob.NewDecoder(&buf).DecodeValue(to.Addr()); err != nil {

@@ -134,7 +134,7 @@ func TestHostile(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				msg, err := decode(data, func(string) {})
+				msg, err := decode(data, nil, func(string) {})
 				if e, ok := msg.Args[0].(wireError); err != nil || !ok || !strings.Contains(e.Message, "cannot be decoded") {
 					t.Errorf("%#v, %v", msg, err)
 				}

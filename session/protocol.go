@@ -89,6 +89,7 @@ type serverConn struct {
 	net.Conn
 	srv    *yonder.Server
 	limits yonder.Limits
+	known  decoders // the reading goroutine's
 
 	mu       sync.Mutex
 	changed  sync.Cond // when any of the following does
@@ -137,7 +138,7 @@ func (c *serverConn) readRequests(ctx context.Context) error {
 		case isLarge:
 			c.finish(a, c.failure("", nil, yonder.Errorf(yonder.ResourceExhausted, "yonder: %w", large)))
 		case draining:
-			msg, _ := decode(data, func(string) {})
+			msg, _ := decode(data, nil, func(string) {})
 			c.finish(a, c.failure(msg.Func, nil, yonder.Errorf(yonder.Unavailable, "yonder: the server is shutting down")))
 		default:
 			c.serve(ctx, a, data)
@@ -223,7 +224,7 @@ func (c *serverConn) written(a *answer) {
 
 // serve has the server do a call, on a goroutine of its own.
 func (c *serverConn) serve(ctx context.Context, a *answer, data []byte) {
-	msg, err := decode(data, func(name string) {
+	msg, err := decode(data, &c.known, func(name string) {
 		if target, err := c.srv.Target(name); err == nil {
 			for _, t := range target.Args {
 				register(t)
@@ -259,6 +260,8 @@ func (c *serverConn) serve(ctx context.Context, a *answer, data []byte) {
 
 // call does a call and returns its answer.
 func (c *serverConn) call(ctx context.Context, target *yonder.Target, msg RPCData) []byte {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a handler's context ends with its call
 	call := target.NewCall(yonder.CallInfo{Protocol: "session", Conn: c.Conn}, func(into []any) error {
 		return setArgs(target, into, msg.Args)
 	})
@@ -271,7 +274,7 @@ func (c *serverConn) call(ctx context.Context, target *yonder.Target, msg RPCDat
 	}
 	frame, err := encode(reply)
 	if size := len(frame) - headerSize; err == nil && size > c.limits.MaxMessage {
-		err = yonder.Errorf(yonder.ResourceExhausted, "yonder: %q: the results take %d bytes; at most %d are sent", msg.Func, size, c.limits.MaxMessage)
+		err = yonder.Errorf(yonder.ResourceExhausted, "yonder: %q: an answer of %d bytes is larger than the limit of %d", msg.Func, size, c.limits.MaxMessage)
 	}
 	if err != nil {
 		return c.failure(msg.Func, target, yonder.Errorf(codeOr(err, yonder.Internal), "yonder: %q: the results cannot be encoded: %w", msg.Func, err))

@@ -44,7 +44,9 @@ func (s *Server) Register(name string, fn interface{}) {
 }
 
 // ListenAndServe listens on an address, such as "127.0.0.1:1234" or ":1234", and serves until
-// Shutdown or Close; then it returns [yonder.ErrServerClosed].
+// Shutdown or Close; then it returns [yonder.ErrServerClosed]. A program that calls it on another
+// goroutine and dials at once mostly dials before it listens: have net.Listen make the listener,
+// and Serve take it.
 func (s *Server) ListenAndServe(addr string) error { return s.srv.ListenAndServe(addr) }
 
 // Serve accepts connections from l and serves them, as ListenAndServe does. It closes l.

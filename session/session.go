@@ -39,7 +39,7 @@
 // that loses nothing.
 //
 // Messages are checked before they are decoded, because gob's decoder takes a peer's word for how
-// much memory a value needs. What is refused besides lies are values nested more than 1,000 deep,
+// much memory a value needs. What is refused besides lies are values nested more than 10,000 deep,
 // more than 65,536 nil interfaces among the elements within structs, and more types than anybody
 // has.
 //
@@ -125,7 +125,7 @@ func seal(frame []byte) []byte {
 type tooLarge struct{ size, most int64 }
 
 func (e *tooLarge) Error() string {
-	return fmt.Sprintf("a message of %d bytes is too large; at most %d are accepted", e.size, e.most)
+	return fmt.Sprintf("a message of %d bytes is larger than the limit of %d", e.size, e.most)
 }
 
 // messageReader reads messages from a connection.

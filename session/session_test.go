@@ -665,6 +665,58 @@ func TestDial(t *testing.T) {
 	}
 }
 
+// A client that was given its connection cannot connect again, and says what can.
+func TestConnectionLost(t *testing.T) {
+	near, far := net.Pipe()
+	c := session.Over(new(yonder.Dialer), near)
+	defer c.Close()
+	far.Close()
+	<-c.Done()
+	err := c.Call(t.Context(), yonder.NewCall("twice", 1))
+	want := `yonder: call "twice": connection lost: EOF; this client was given its connection and cannot make another, as those of session.Dial do`
+	if !errors.Is(err, yonder.ErrConnectionLost) || yonder.CodeOf(err) != yonder.Unavailable || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// What connects again is made as the Dialer says.
+func TestDialer(t *testing.T) {
+	srv := shop()
+	address := serve(t, srv)
+	var conns []net.Conn
+	calls := 0
+	d := session.Dialer{Client: yonder.Dialer{
+		NetDial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			conns = append(conns, conn)
+			return conn, err
+		},
+		Interceptors: []yonder.Interceptor{func(next yonder.Handler) yonder.Handler {
+			return func(ctx context.Context, call *yonder.Call) error { calls++; return next(ctx, call) }
+		}},
+	}}
+	c, err := d.Dial(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range 3 {
+		for { // until the loss is known, a call may be lost with it
+			n, err := yonder.Invoke[int](t.Context(), c, "twice", i)
+			if err == nil && n == 2*i {
+				break
+			}
+			if !errors.Is(err, yonder.ErrConnectionLost) {
+				t.Fatalf("%d, %v", n, err)
+			}
+		}
+		conns[i].Close()
+	}
+	if len(conns) != 3 || calls < 3 {
+		t.Errorf("%d connections, %d calls", len(conns), calls)
+	}
+}
+
 func TestSession(t *testing.T) {
 	near, far := net.Pipe()
 	a, b := session.NewSession(near), session.NewSession(far)
@@ -677,7 +729,7 @@ func TestSession(t *testing.T) {
 	}
 	b.MaxMessage = 2000
 	go a.Write(make([]byte, 2001))
-	if _, err := b.Read(); err == nil || err.Error() != "a message of 2001 bytes is too large; at most 2000 are accepted" {
+	if _, err := b.Read(); err == nil || err.Error() != "a message of 2001 bytes is larger than the limit of 2000" {
 		t.Error(err)
 	}
 	go func() {

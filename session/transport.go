@@ -11,24 +11,53 @@ import (
 	"sync"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/redial"
 )
 
-// Dial connects to a server that speaks this package's protocol, at "host:port",
-// "tcp://host:port" or "unix:///path". The client does not connect again when it has lost its
-// connection.
+// A Dialer connects to servers that speak this package's protocol. Its zero value is ready to
+// use. Its fields must not be changed once it is used.
+type Dialer struct {
+	// Client is what all clients have: of its fields NetDial, DialTimeout, Timeout,
+	// Interceptors, Errors and Limits count, of the latter as [Over] says.
+	Client yonder.Dialer
+}
+
+// Dial connects to a server: see [Dialer.Dial].
 func Dial(ctx context.Context, address string) (*yonder.Client, error) {
+	return new(Dialer).Dial(ctx, address)
+}
+
+// Dial connects to a server at "host:port", "tcp://host:port" or "unix:///path". ctx bounds only
+// the first attempt, whose failure Dial returns. When the connection is lost later, the calls in
+// flight fail with [yonder.Unavailable], and the next call connects again, as one of yonder's own
+// clients does.
+//
+// A call whose context ends returns at once, but the server is not told. A call that must not
+// wait behind slower ones needs a client of its own.
+func (d *Dialer) Dial(ctx context.Context, address string) (*yonder.Client, error) {
 	network, addr, ok := strings.Cut(address, "://")
 	if !ok {
 		network, addr = "tcp", address
 	}
-	if network != "tcp" && network != "unix" {
+	if network != "tcp" && network != "unix" && d.Client.NetDial == nil {
 		return nil, yonder.Errorf(yonder.InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port or unix:///path", address, network)
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, yonder.Errorf(yonder.Unavailable, "yonder: cannot connect: %w", err)
+	dial := d.Client.NetDial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
 	}
-	return Over(new(yonder.Dialer), conn), nil
+	t := &transport{line: redial.New(func(ctx context.Context) (*link, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return newLink(&d.Client, conn), nil
+	}, d.Client.DialTimeout)}
+	if _, err := t.connection(ctx); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return d.Client.NewClientOver(t), nil
 }
 
 // Over returns a client of the server at the other end of conn, which it owns from then on. Of
@@ -36,14 +65,98 @@ func Dial(ctx context.Context, address string) (*yonder.Client, error) {
 // MaxCalls is how many calls wait for theirs at a time, and KeepAlive bounds the pauses within
 // an answer, and of a server that does not read.
 //
-// A call whose context ends returns at once, but the server is not told. A call that must not
-// wait behind slower ones needs a connection of its own.
+// It cannot connect again when conn is lost, as clients of [Dial] do: later calls fail with an
+// error that says so. A call whose context ends returns at once, but the server is not told.
 func Over(d *yonder.Dialer, conn net.Conn) *yonder.Client {
-	return d.NewClientOver(newTransport(d, conn))
+	return d.NewClientOver(&transport{only: newLink(d, conn)})
 }
 
-// transport is a [yonder.Transport] of the protocol.
+// transport is a [yonder.Transport] of the protocol, over a link at a time.
 type transport struct {
+	only *link               // the link that was given
+	line *redial.Line[*link] // if none was
+}
+
+// Done implements [yonder.Transport].
+func (t *transport) Done() <-chan struct{} {
+	if t.only != nil {
+		return t.only.done
+	}
+	return t.line.Done()
+}
+
+// Close implements [yonder.Transport].
+func (t *transport) Close() error {
+	if t.only != nil {
+		return t.only.Close()
+	}
+	t.line.Close()
+	return nil
+}
+
+// connection returns a link that has not been lost, as far as is known, or the only one.
+func (t *transport) connection(ctx context.Context) (*link, error) {
+	if t.only != nil {
+		return t.only, nil
+	}
+	l, err := t.line.Conn(ctx)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return l, err
+	case err == redial.ErrClosed:
+		return nil, yonder.Errorf(yonder.Unavailable, "%w", yonder.ErrClientClosed)
+	}
+	return nil, yonder.Errorf(yonder.Unavailable, "yonder: cannot connect: %w", err)
+}
+
+// Call implements [yonder.Transport].
+func (t *transport) Call(ctx context.Context, call *yonder.Call) error {
+	if ctx.Err() != nil {
+		return ended(ctx, call)
+	}
+	frame, err := encode(RPCData{Func: call.Procedure, Args: append([]any(nil), call.Args()...)})
+	if err != nil {
+		return yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: the arguments cannot be encoded: %w", call.Procedure, err)
+	}
+	for again := 0; ; again++ {
+		l, err := t.connection(ctx)
+		if ctx.Err() != nil {
+			return ended(ctx, call)
+		}
+		if err != nil {
+			return refused(call, err)
+		}
+		sent, err := l.call(ctx, call, frame)
+		switch {
+		case sent || err == nil || ctx.Err() != nil:
+			return err
+		case t.only != nil && !errors.Is(err, yonder.ErrClientClosed):
+			return refused(call, fmt.Errorf("%w; this client was given its connection and cannot make another, as those of session.Dial do", err))
+		case t.only != nil || t.line.Closed() || again == 2:
+			return refused(call, err)
+		}
+	}
+}
+
+// refused is what a call is told that was not made, because of err.
+func refused(call *yonder.Call, err error) error {
+	return &yonder.Error{
+		Code: yonder.Unavailable, Err: err,
+		Message: fmt.Sprintf("yonder: call %q: %s", call.Procedure, strings.TrimPrefix(err.Error(), "yonder: ")),
+	}
+}
+
+// ended is what a call is told when its context has ended.
+func ended(ctx context.Context, call *yonder.Call) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != err {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	return yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: call %q: %w", call.Procedure, err)
+}
+
+// link is a connection to a server.
+type link struct {
 	dialer  *yonder.Dialer
 	conn    net.Conn
 	limits  yonder.Limits
@@ -67,37 +180,44 @@ type exchange struct {
 	err    error
 }
 
-func newTransport(d *yonder.Dialer, conn net.Conn) *transport {
-	t := &transport{dialer: d, conn: conn, limits: d.Limits.WithDefaults(), done: make(chan struct{})}
-	t.slots = make(chan struct{}, t.limits.MaxCalls)
-	t.changed.L = &t.mu
-	t.running.Go(t.readAnswers)   // ends with the connection
-	t.running.Go(t.writeRequests) // ends with fail
-	return t
+func newLink(d *yonder.Dialer, conn net.Conn) *link {
+	l := &link{dialer: d, conn: conn, limits: d.Limits.WithDefaults(), done: make(chan struct{})}
+	l.slots = make(chan struct{}, l.limits.MaxCalls)
+	l.changed.L = &l.mu
+	l.running.Go(l.readAnswers)   // ends with the connection
+	l.running.Go(l.writeRequests) // ends with fail
+	return l
 }
 
-// Done implements [yonder.Transport].
-func (t *transport) Done() <-chan struct{} { return t.done }
+// Lost implements [redial.Conn].
+func (l *link) Lost() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
+	}
+}
 
-// Close implements [yonder.Transport].
-func (t *transport) Close() error {
-	t.fail(yonder.ErrClientClosed)
-	t.running.Wait()
+// Close implements [redial.Conn].
+func (l *link) Close() error {
+	l.fail(yonder.ErrClientClosed)
+	l.running.Wait()
 	return nil
 }
 
 // fail ends the connection, for the first cause it is given.
-func (t *transport) fail(cause error) {
-	t.mu.Lock()
-	first := t.err == nil
+func (l *link) fail(cause error) {
+	l.mu.Lock()
+	first := l.err == nil
 	if first {
-		t.err = cause
-		close(t.done)
-		t.changed.Broadcast()
+		l.err = cause
+		close(l.done)
+		l.changed.Broadcast()
 	}
-	t.mu.Unlock()
+	l.mu.Unlock()
 	if first {
-		t.conn.Close()
+		l.conn.Close()
 	}
 }
 
@@ -108,93 +228,75 @@ func (e *lost) Error() string        { return "connection lost: " + e.how.Error(
 func (e *lost) Is(target error) bool { return target == yonder.ErrConnectionLost }
 func (e *lost) Unwrap() error        { return e.how }
 
-// failure is what a call is told when the connection has ended.
-func (t *transport) failure(call *yonder.Call) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return &yonder.Error{
-		Code: yonder.Unavailable, Err: t.err,
-		Message: fmt.Sprintf("yonder: call %q: %s", call.Procedure, strings.TrimPrefix(t.err.Error(), "yonder: ")),
-	}
+// failure is why the connection has ended.
+func (l *link) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
 }
 
-// ended is what a call is told when its context has ended.
-func ended(ctx context.Context, call *yonder.Call) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != err {
-		err = fmt.Errorf("%w: %w", err, cause)
-	}
-	return yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: call %q: %w", call.Procedure, err)
-}
-
-// Call implements [yonder.Transport].
-func (t *transport) Call(ctx context.Context, call *yonder.Call) error {
-	if ctx.Err() != nil {
-		return ended(ctx, call)
-	}
-	frame, err := encode(RPCData{Func: call.Procedure, Args: append([]any(nil), call.Args()...)})
-	if err != nil {
-		return yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: the arguments cannot be encoded: %w", call.Procedure, err)
-	}
+// call sends a call and waits for its answer. It reports whether the call may have been sent;
+// if not, err is why the connection has ended, or of ctx.
+func (l *link) call(ctx context.Context, call *yonder.Call, frame []byte) (sent bool, err error) {
 	x := &exchange{oneWay: call.OneWay, done: make(chan struct{})}
 	for _, p := range call.Places() {
 		x.types = append(x.types, reflect.TypeOf(p).Elem())
 	}
 	select {
-	case t.slots <- struct{}{}:
-	case <-t.done:
-		return t.failure(call)
+	case l.slots <- struct{}{}:
+	case <-l.done:
+		return false, l.failure()
 	case <-ctx.Done():
-		return ended(ctx, call)
+		return false, ended(ctx, call)
 	}
-	if !t.send(frame, x) {
-		return t.failure(call)
+	if !l.send(frame, x) {
+		return false, l.failure()
 	}
 	if call.OneWay {
-		return nil
+		return true, nil
 	}
 	select {
 	case <-x.done:
 	case <-ctx.Done():
-		return ended(ctx, call)
-	case <-t.done:
+		return true, ended(ctx, call)
+	case <-l.done:
 		select {
 		case <-x.done: // the answer was the last that came
 		default:
-			return t.failure(call)
+			return true, refused(call, l.failure())
 		}
 	}
 	if x.err != nil {
-		return yonder.Errorf(codeOr(x.err, yonder.Internal), "yonder: call %q: %w", call.Procedure, x.err)
+		return true, yonder.Errorf(codeOr(x.err, yonder.Internal), "yonder: call %q: %w", call.Procedure, x.err)
 	}
-	return t.settle(call, x.answer.Args)
+	return true, l.settle(call, x.answer.Args)
 }
 
 // send puts a request on its way, unless the connection has ended.
-func (t *transport) send(frame []byte, x *exchange) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err != nil {
+func (l *link) send(frame []byte, x *exchange) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
 		return false
 	}
-	t.out = append(t.out, frame)
-	t.waiting = append(t.waiting, x)
-	t.changed.Signal()
+	l.out = append(l.out, frame)
+	l.waiting = append(l.waiting, x)
+	l.changed.Signal()
 	return true
 }
 
 // writeRequests writes what send gives it.
-func (t *transport) writeRequests() {
-	w := bufio.NewWriter(&partWriter{t.conn, t.limits.KeepAlive})
+func (l *link) writeRequests() {
+	w := bufio.NewWriter(&partWriter{l.conn, l.limits.KeepAlive})
 	for {
-		t.mu.Lock()
-		for len(t.out) == 0 && t.err == nil {
-			t.changed.Wait()
+		l.mu.Lock()
+		for len(l.out) == 0 && l.err == nil {
+			l.changed.Wait()
 		}
-		out := t.out
-		t.out = nil
-		over := t.err != nil
-		t.mu.Unlock()
+		out := l.out
+		l.out = nil
+		over := l.err != nil
+		l.mu.Unlock()
 		if over {
 			return
 		}
@@ -208,38 +310,39 @@ func (t *transport) writeRequests() {
 			err = w.Flush()
 		}
 		if err != nil {
-			t.fail(&lost{err})
+			l.fail(&lost{err})
 			return
 		}
 	}
 }
 
 // readAnswers gives answers to the calls that wait for them.
-func (t *transport) readAnswers() {
-	m := messageReader{conn: t.conn, r: bufio.NewReader(t.conn), most: t.limits.MaxMessage, patience: t.limits.KeepAlive}
+func (l *link) readAnswers() {
+	m := messageReader{conn: l.conn, r: bufio.NewReader(l.conn), most: l.limits.MaxMessage, patience: l.limits.KeepAlive}
+	var known decoders
 	for {
 		data, err := m.read()
 		large, isLarge := err.(*tooLarge)
 		if err != nil && !isLarge {
-			t.fail(&lost{err})
+			l.fail(&lost{err})
 			return
 		}
-		t.mu.Lock()
+		l.mu.Lock()
 		var x *exchange
-		if len(t.waiting) > 0 {
-			x, t.waiting = t.waiting[0], t.waiting[1:]
+		if len(l.waiting) > 0 {
+			x, l.waiting = l.waiting[0], l.waiting[1:]
 		}
-		t.mu.Unlock()
+		l.mu.Unlock()
 		if x == nil {
-			t.fail(&lost{errors.New("the server has answered what was not asked")})
+			l.fail(&lost{errors.New("the server has answered what was not asked")})
 			return
 		}
-		<-t.slots
+		<-l.slots
 		switch {
 		case isLarge:
 			x.err = yonder.Errorf(yonder.ResourceExhausted, "%w", large)
 		case !x.oneWay:
-			x.answer, x.err = decode(data, func(string) {
+			x.answer, x.err = decode(data, &known, func(string) {
 				for _, typ := range x.types {
 					register(typ)
 				}
@@ -253,18 +356,18 @@ func (t *transport) readAnswers() {
 }
 
 // settle stores the results of a call, or returns its error.
-func (t *transport) settle(call *yonder.Call, results []any) error {
+func (l *link) settle(call *yonder.Call, results []any) error {
 	places := call.Places()
 	if n := len(results); n > 0 {
 		if e, ok := results[n-1].(wireError); ok {
-			return t.remote(e)
+			return l.remote(e)
 		}
 		if n == len(places)+1 {
 			switch err := results[n-1].(type) {
 			case nil:
 				results = results[:n-1]
 			case error: // of a type that the program has registered
-				return t.withType(err)
+				return l.withType(err)
 			}
 		}
 	}
@@ -280,16 +383,16 @@ func (t *transport) settle(call *yonder.Call, results []any) error {
 }
 
 // remote returns the error that an answer has.
-func (t *transport) remote(e wireError) error {
+func (l *link) remote(e wireError) error {
 	if len(e.Record) == 0 { // of a peer that has only the text
 		e.Record = new(yonder.Server).EncodeError(errors.New(e.Message), yonder.CBOR)
 	}
-	return t.dialer.DecodeError(e.Record, yonder.CBOR)
+	return l.dialer.DecodeError(e.Record, yonder.CBOR)
 }
 
 // withType returns an error of the other end that wraps err, which came as it is.
-func (t *transport) withType(err error) error {
-	remote := t.dialer.DecodeError(new(yonder.Server).EncodeError(err, yonder.CBOR), yonder.CBOR)
+func (l *link) withType(err error) error {
+	remote := l.dialer.DecodeError(new(yonder.Server).EncodeError(err, yonder.CBOR), yonder.CBOR)
 	if e, ok := errors.AsType[*yonder.Error](remote); ok {
 		if e.Err == nil {
 			e.Err = err

@@ -182,3 +182,29 @@ func listen(tb testing.TB) net.Listener {
 	tb.Cleanup(func() { l.Close() })
 	return l
 }
+
+// BenchmarkConnect is package yonder's client and server over net/rpc's wire.
+func BenchmarkConnect(b *testing.B) {
+	srv := new(yonder.Server)
+	yonder.Handle(srv, "Math.Add", func(_ context.Context, args Pair) (int, error) { return args.A + args.B, nil })
+	c, err := rpc.Connect(b.Context(), serveProtocol(b, srv))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	for _, callers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("bound/callers=%d", callers), func(b *testing.B) {
+			var add func(context.Context, Pair) (int, error)
+			c.Bind("Math.Add", &add)
+			b.ReportAllocs()
+			b.SetParallelism(max(1, callers/runtime.GOMAXPROCS(0)))
+			parallel(b, callers, func() error { _, err := add(context.Background(), Pair{7, 8}); return err })
+		})
+		b.Run(fmt.Sprintf("generic/callers=%d", callers), func(b *testing.B) {
+			add := yonder.Remote[Pair, int](c, "Math.Add")
+			b.ReportAllocs()
+			b.SetParallelism(max(1, callers/runtime.GOMAXPROCS(0)))
+			parallel(b, callers, func() error { _, err := add(context.Background(), Pair{7, 8}); return err })
+		})
+	}
+}

@@ -44,6 +44,7 @@ type callContext struct {
 	metadata yonder.Metadata  // of the call
 	reply    *yonder.Metadata // where that of the answer goes; nil: nowhere
 	fresh    reflect.Value    // what the reply is decoded into, so that the caller may leave
+	ext      requestExt       // what its header says beyond the standard package's
 	ended    bool             // guarded by Client.mu
 	stop     func() bool      // stops waiting for ctx to end; nil: nobody does
 }
@@ -63,6 +64,8 @@ type Client struct {
 	gob    *gobClientCodec // codec, if it is that
 	goesOn bool            // behind a reply that cannot be decoded; the standard client does not
 	over   chan struct{}   // closed when nothing more is read
+
+	spare sync.Pool // of *ownCall
 
 	sending  sync.Mutex // makes the calls of codec.WriteRequest follow each other
 	response Response   // the reading goroutine's: the last one read
@@ -108,9 +111,42 @@ func (client *Client) Close() error {
 
 // Call calls a method, waits for it, and returns its error.
 func (client *Client) Call(serviceMethod string, args any, reply any) error {
-	call := &Call{ServiceMethod: serviceMethod, Args: args, Reply: reply, Done: make(chan *Call, 1)}
-	client.send(call)
-	return (<-call.Done).Error
+	if client.gob == nil { // a codec may keep the Call's Request
+		call := &Call{ServiceMethod: serviceMethod, Args: args, Reply: reply, Done: make(chan *Call, 1)}
+		client.send(call)
+		return (<-call.Done).Error
+	}
+	own := client.ownCall()
+	own.Call = Call{ServiceMethod: serviceMethod, Args: args, Reply: reply, Done: own.Done}
+	client.send(&own.Call)
+	err := (<-own.Done).Error
+	client.free(own)
+	return err
+}
+
+// An ownCall is a Call that only this package knows, and what belongs to it.
+type ownCall struct {
+	Call
+	context  callContext
+	metadata yonder.Metadata // of the answer
+}
+
+// ownCall returns an ownCall of which nothing but Done is set.
+func (client *Client) ownCall() *ownCall {
+	if c, ok := client.spare.Get().(*ownCall); ok {
+		return c
+	}
+	c := new(ownCall)
+	c.Done = make(chan *Call, 1)
+	return c
+}
+
+// free gives back a call that has been delivered, and not left: nobody knows it any more.
+func (client *Client) free(c *ownCall) {
+	done := c.Done
+	*c = ownCall{}
+	c.Done = done
+	client.spare.Put(c)
 }
 
 // Go starts a call and returns it. When it has ended, it is sent to done; nil: to a channel
@@ -196,11 +232,11 @@ func (client *Client) start(ctx context.Context, call *Call) bool {
 
 // extension returns what a request says beyond the standard package's.
 func (with *callContext) extension() *requestExt {
-	ext := &requestExt{metadata: with.metadata, features: featureCancel}
+	with.ext = requestExt{metadata: with.metadata, features: featureCancel}
 	if deadline, ok := with.ctx.Deadline(); ok {
-		ext.timeout = max(time.Until(deadline), 1)
+		with.ext.timeout = max(time.Until(deadline), 1)
 	}
-	return ext
+	return &with.ext
 }
 
 // send sends a call, or ends it with an error.
@@ -243,7 +279,7 @@ func (client *Client) write(call *Call, crowded bool) error {
 		r.ext = call.with.extension()
 		how.done = call.with.ctx.Done()
 	}
-	err := client.gob.out.put(how, r.Seq, r.wire(), call.Args)
+	err := client.gob.out.put(how, r.Seq, r, call.Args)
 	if e, ok := err.(encodeError); ok {
 		call.unsent = true
 		return e.err
@@ -322,7 +358,7 @@ func (client *Client) cancel(seq uint64) {
 	client.seq++
 	client.mu.Unlock()
 	r := Request{ServiceMethod: cancelMethod, Seq: own}
-	client.gob.out.put(putting{}, r.Seq, r.wire(), &cancelArgs{seq})
+	client.gob.out.put(putting{}, r.Seq, &r, &cancelArgs{seq})
 }
 
 // understood notes what the server has said that it understands, and cancels what was left

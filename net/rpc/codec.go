@@ -19,7 +19,8 @@ type Request struct {
 	ServiceMethod string // "Service.Method"
 	Seq           uint64 // chosen by the client, to tell its calls apart
 
-	ext *requestExt // beyond what the standard package sends; nil: nothing
+	ext   *requestExt // beyond what the standard package sends; nil: nothing
+	space requestExt  // for ext
 }
 
 // Response is the header of an answer: with gob it travels before the reply.
@@ -174,6 +175,7 @@ type gobServerCodec struct {
 	// maxHeader is the longest header; zero: it is as long as any message may be.
 	maxHeader uint64
 	header    requestHeader
+	fields    headerFields
 	once      sync.Once
 	closed    error
 }
@@ -189,20 +191,26 @@ func newGobServerCodec(conn io.ReadWriteCloser, maxMessage int, badReplyIsError 
 }
 
 func (c *gobServerCodec) ReadRequestHeader(r *Request) error {
-	h := &c.header
-	*h = requestHeader{}
+	f := &c.fields
 	most := c.guard.max
 	if c.maxHeader > 0 {
 		c.guard.max = c.maxHeader
 	}
-	err := c.decode(h)
+	read, err := c.guard.header(f, false)
+	if !read && err == nil {
+		h := &c.header
+		*h = requestHeader{}
+		err = c.decode(h)
+		*f = headerFields{method: h.ServiceMethod, seq: h.Seq, timeout: time.Duration(h.Timeout), metadata: h.Metadata, features: h.Features}
+	}
 	c.guard.max = most
 	if err != nil {
 		return err
 	}
-	r.ServiceMethod, r.Seq = h.ServiceMethod, h.Seq
-	if h.Timeout != 0 || h.Metadata != nil || h.Features != 0 {
-		r.ext = &requestExt{time.Duration(h.Timeout), metadata(h.Metadata), h.Features}
+	r.ServiceMethod, r.Seq = f.method, f.seq
+	if f.timeout != 0 || f.metadata != nil || f.features != 0 {
+		r.space = requestExt{f.timeout, metadata(f.metadata), f.features}
+		r.ext = &r.space
 	}
 	return nil
 }
@@ -236,7 +244,7 @@ func (c *gobServerCodec) put(how putting, r *Response, body any) (err error) {
 		}
 		err = encodeError{fmt.Errorf("panic encoding %T: %v", body, recover())}
 	}()
-	err = c.out.put(how, r.Seq, r.wire(), body)
+	err = c.out.put(how, r.Seq, r, body)
 	done = true
 	return err
 }
@@ -269,6 +277,7 @@ type gobClientCodec struct {
 	out    *outbox
 	conn   io.Closer
 	header responseHeader
+	fields headerFields
 }
 
 func newGobClientCodec(conn io.ReadWriteCloser, maxMessage int) *gobClientCodec {
@@ -280,7 +289,7 @@ func newGobClientCodec(conn io.ReadWriteCloser, maxMessage int) *gobClientCodec 
 }
 
 func (c *gobClientCodec) WriteRequest(r *Request, body any) error {
-	return c.out.put(putting{}, r.Seq, r.wire(), body)
+	return c.out.put(putting{}, r.Seq, r, body)
 }
 
 // wire returns what gob is to encode.
@@ -295,15 +304,21 @@ func (r *Request) wire() any {
 }
 
 func (c *gobClientCodec) ReadResponseHeader(r *Response) error {
-	h := &c.header
-	*h = responseHeader{}
-	if err := c.decode(h); err != nil {
+	f := &c.fields
+	read, err := c.guard.header(f, true)
+	if !read && err == nil {
+		h := &c.header
+		*h = responseHeader{}
+		err = c.decode(h)
+		*f = headerFields{method: h.ServiceMethod, seq: h.Seq, err: h.Error, code: h.Code, metadata: h.Metadata, features: h.Features}
+	}
+	if err != nil {
 		return err
 	}
-	r.ServiceMethod, r.Seq, r.Error = h.ServiceMethod, h.Seq, h.Error
-	if h.Code != "" || h.Metadata != nil || h.Features != 0 {
-		r.ext = &responseExt{metadata: metadata(h.Metadata), features: h.Features}
-		if h.Code != "" && r.ext.code.UnmarshalText([]byte(h.Code)) != nil {
+	r.ServiceMethod, r.Seq, r.Error = f.method, f.seq, f.err
+	if f.code != "" || f.metadata != nil || f.features != 0 {
+		r.ext = &responseExt{metadata: metadata(f.metadata), features: f.features}
+		if f.code != "" && r.ext.code.UnmarshalText([]byte(f.code)) != nil {
 			r.ext.code = yonder.Unknown // of a later version
 		}
 	}

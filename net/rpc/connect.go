@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"reflect"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/redial"
 )
 
 // Connect returns a [yonder.Client] of a net/rpc server, the standard package's, this one's,
@@ -34,8 +34,8 @@ func Connect(ctx context.Context, address string) (*yonder.Client, error) {
 // and [yonder.Unimplemented] if a stock server has no such method. A server that is of neither
 // kind goes on with calls whose contexts have ended.
 //
-// For a client with interceptors, or a time limit, give what [Dialer.Transport] returns to
-// [yonder.Dialer.NewClientOver].
+// Metadata of a call has at most 32 KiB. For a client with interceptors, or a time limit, give
+// what [Dialer.Transport] returns to [yonder.Dialer.NewClientOver].
 func (d *Dialer) Connect(ctx context.Context, address string) (*yonder.Client, error) {
 	t, err := d.Transport(ctx, address)
 	if err != nil {
@@ -63,9 +63,7 @@ func (d *Dialer) Transport(ctx context.Context, address string) (yonder.Transpor
 		return nil, yonder.Errorf(yonder.InvalidArgument, "yonder: address %q: unknown scheme %q; use host:port, tcp://host:port, unix:///path or http://host:port/path", address, network)
 	}
 	limits := yonder.Limits{MaxMessage: d.MaxMessage}.WithDefaults()
-	t := &transport{done: make(chan struct{})}
-	t.life, t.end = context.WithCancel(context.Background())
-	t.dial = func(ctx context.Context) (*Client, error) {
+	t := &transport{line: redial.New(func(ctx context.Context) (line, error) {
 		conn, err := d.dial(ctx, network, addr)
 		if err == nil && path != "" {
 			if err = connect(ctx, conn, path); err != nil {
@@ -73,13 +71,13 @@ func (d *Dialer) Transport(ctx context.Context, address string) (yonder.Transpor
 			}
 		}
 		if err != nil {
-			return nil, err
+			return line{}, err
 		}
 		pc := &patientConn{Conn: conn, patience: limits.KeepAlive}
 		codec := newGobClientCodec(pc, limits.MaxMessage)
 		codec.guard.within = &pc.within
-		return newClient(codec, true), nil
-	}
+		return line{newClient(codec, true)}, nil
+	}, 0)}
 	if _, err := t.connection(ctx); err != nil {
 		t.Close()
 		return nil, err
@@ -90,125 +88,51 @@ func (d *Dialer) Transport(ctx context.Context, address string) (yonder.Transpor
 // transport is a [yonder.Transport] over clients of this package, of which there is one at a
 // time.
 type transport struct {
-	dial    func(ctx context.Context) (*Client, error)
-	life    context.Context // ends with Close
-	end     context.CancelFunc
-	done    chan struct{}  // closed by Close
-	running sync.WaitGroup // attempts to connect
-	nests   sync.Map       // what mayNest says of types
-
-	mu       sync.Mutex // guards what follows
-	client   *Client    // nil: there is none yet
-	attempt  *attempt   // to connect; nil: none is under way
-	failures int        // attempts that failed since the last that did not
-	closed   bool
+	line  *redial.Line[line]
+	nests sync.Map // what mayNest says of types
 }
 
-// attempt is an attempt to connect.
-type attempt struct {
-	done   chan struct{} // closed when client or err is set
-	client *Client
-	err    error
+// A line is a client's connection.
+type line struct{ *Client }
+
+// Lost implements [redial.Conn].
+func (l line) Lost() bool {
+	select {
+	case <-l.over:
+		return true
+	default:
+		return false
+	}
 }
 
-const dialTimeout = 10 * time.Second
-
-var errClosed = yonder.Errorf(yonder.Unavailable, "%w", yonder.ErrClientClosed)
+// Close implements [redial.Conn].
+func (l line) Close() error {
+	err := l.Client.Close()
+	<-l.over
+	l.gob.out.finish() // which waits for who is writing
+	return err
+}
 
 // connection returns a client whose connection has not been lost yet, as far as is known.
 func (t *transport) connection(ctx context.Context) (*Client, error) {
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		return nil, errClosed
-	}
-	if c := t.client; c != nil {
-		select {
-		case <-c.over:
-		default:
-			t.mu.Unlock()
-			return c, nil
-		}
-	}
-	a := t.attempt
-	if a == nil {
-		a = &attempt{done: make(chan struct{})}
-		t.attempt = a
-		pause := backoff(t.failures)
-		t.running.Go(func() { t.try(a, pause) }) // ends with the attempt, which Close ends
-	}
-	t.mu.Unlock()
-	select {
-	case <-a.done:
-		return a.client, a.err
-	case <-ctx.Done():
+	l, err := t.line.Conn(ctx)
+	switch {
+	case err == nil:
+		return l.Client, nil
+	case err == redial.ErrClosed:
+		return nil, yonder.Errorf(yonder.Unavailable, "%w", yonder.ErrClientClosed)
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
-}
-
-// backoff returns how long to wait after so many failed attempts.
-func backoff(failures int) time.Duration {
-	if failures == 0 {
-		return 0
-	}
-	most := min(20*time.Millisecond<<min(failures-1, 10), 2*time.Second)
-	return most/2 + rand.N(most/2)
-}
-
-// try makes one attempt to connect.
-func (t *transport) try(a *attempt, pause time.Duration) {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	var c *Client
-	var err error
-	select {
-	case <-timer.C:
-		ctx, cancel := context.WithTimeout(t.life, dialTimeout)
-		c, err = t.dial(ctx)
-		cancel()
-	case <-t.life.Done():
-		err = t.life.Err()
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.attempt = nil
-	switch {
-	case t.closed:
-		if err == nil {
-			c.Close()
-			<-c.over
-		}
-		a.err = errClosed
-	case err != nil:
-		t.failures++
-		a.err = yonder.Errorf(yonder.Unavailable, "yonder: cannot connect: %w", err)
-	default:
-		t.failures = 0
-		t.client, a.client = c, c
-	}
-	close(a.done)
+	return nil, yonder.Errorf(yonder.Unavailable, "yonder: cannot connect: %w", err)
 }
 
 // Done implements [yonder.Transport].
-func (t *transport) Done() <-chan struct{} { return t.done }
+func (t *transport) Done() <-chan struct{} { return t.line.Done() }
 
 // Close implements [yonder.Transport].
 func (t *transport) Close() error {
-	t.mu.Lock()
-	first := !t.closed
-	t.closed = true
-	c := t.client
-	t.mu.Unlock()
-	if first {
-		close(t.done)
-	}
-	t.end()
-	t.running.Wait()
-	if c != nil {
-		c.Close()
-		<-c.over
-		c.gob.out.finish() // which waits for who is writing
-	}
+	t.line.Close()
 	return nil
 }
 
@@ -216,6 +140,9 @@ func (t *transport) Close() error {
 func (t *transport) Call(ctx context.Context, call *yonder.Call) error {
 	if !call.Plain() {
 		return yonder.Errorf(yonder.Unimplemented, "yonder: call %q: net/rpc carries no streams, readers or functions; call it by yonder.Dial, if the server is one of yonder", call.Procedure)
+	}
+	if err := tooMuch(call.Procedure, call.Metadata, maxMetadata); err != nil {
+		return err
 	}
 	arg, err := t.argument(call)
 	if err != nil {
@@ -292,18 +219,17 @@ func (t *transport) exchange(ctx context.Context, call *yonder.Call, arg, reply 
 }
 
 func exchange(ctx context.Context, c *Client, call *yonder.Call, arg, reply any) (err error) {
-	var m yonder.Metadata
-	own := &Call{
-		ServiceMethod: call.Procedure, Args: arg, Reply: reply, Done: make(chan *Call, 1),
-		with: &callContext{ctx: ctx, metadata: call.Metadata, reply: &m},
-	}
+	own := c.ownCall()
+	own.Call = Call{ServiceMethod: call.Procedure, Args: arg, Reply: reply, Done: own.Done, with: &own.context}
+	own.context = callContext{ctx: ctx, metadata: call.Metadata, reply: &own.metadata}
+	own.metadata = nil
 	if reply != nil {
 		own.with.fresh = reflect.New(reflect.TypeOf(reply).Elem())
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := c.try(own); err != nil {
+	if err := c.try(&own.Call); err != nil {
 		return err
 	}
 	if call.OneWay {
@@ -319,17 +245,23 @@ func exchange(ctx context.Context, c *Client, call *yonder.Call, arg, reply any)
 		}
 		return nil
 	}
+	left := false
 	select {
 	case <-own.Done:
 	case <-ctx.Done():
-		c.leave(own, ctx.Err())
+		c.leave(&own.Call, ctx.Err())
 		<-own.Done
+		left = true
 	}
-	call.Reply = m
+	call.Reply = own.metadata
+	err = own.Error
 	if own.unsent {
-		return unencodable{own.Error}
+		err = unencodable{err}
 	}
-	return own.Error
+	if !left { // else who reads may still be at it
+		c.free(own)
+	}
+	return err
 }
 
 // try sends a call. A panic of gob's, or of an argument's own encoding method, is an error.
@@ -354,13 +286,13 @@ func (t *transport) failure(ctx context.Context, call *yonder.Call, err error) e
 		if cause := context.Cause(ctx); cause != nil && cause != ended {
 			err = fmt.Errorf("%w: %w", ended, cause)
 		}
-		return yonder.Errorf(yonder.CodeOf(ended), "yonder: call %q: %w", call.Procedure, err)
+		return failed(call, yonder.CodeOf(ended), err)
 	}
 	if e, ok := errors.AsType[*yonder.Error](err); ok {
 		if e.Remote() {
 			return err
 		}
-		return yonder.Errorf(e.Code, "yonder: call %q: %w", call.Procedure, err)
+		return failed(call, e.Code, err)
 	}
 	if text, ok := err.(ServerError); ok {
 		return yonder.FromPeer(yonder.Error{Code: codeOf(text, call.Procedure), Message: string(text), Err: text})
@@ -368,16 +300,21 @@ func (t *transport) failure(ctx context.Context, call *yonder.Call, err error) e
 	if bad, ok := err.(unencodable); ok {
 		return yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: the argument cannot be encoded: %w", call.Procedure, bad.error)
 	}
-	t.mu.Lock()
-	closed := t.closed
-	t.mu.Unlock()
-	if closed {
-		return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w", call.Procedure, yonder.ErrClientClosed)
+	if t.line.Closed() {
+		return failed(call, yonder.Unavailable, yonder.ErrClientClosed)
 	}
 	if err == io.ErrUnexpectedEOF || err == ErrShutdown {
-		return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w", call.Procedure, yonder.ErrConnectionLost)
+		return failed(call, yonder.Unavailable, yonder.ErrConnectionLost)
 	}
-	return yonder.Errorf(yonder.Unavailable, "yonder: call %q: %w: %w", call.Procedure, yonder.ErrConnectionLost, err)
+	return failed(call, yonder.Unavailable, fmt.Errorf("%w: %w", yonder.ErrConnectionLost, err))
+}
+
+// failed returns the error of a call that failed because of err, with the package's name once.
+func failed(call *yonder.Call, code yonder.Code, err error) error {
+	return &yonder.Error{
+		Code: code, Err: err,
+		Message: fmt.Sprintf("yonder: call %q: %s", call.Procedure, strings.TrimPrefix(err.Error(), "yonder: ")),
+	}
 }
 
 // codeOf returns the code of an error that came without one.

@@ -483,8 +483,167 @@ func TestMaxCalls(t *testing.T) {
 			t.Errorf("%d calls have begun; want 2", n)
 		}
 		mustAdd(t, c) // when the first two have ended
-		for range 3 {
+		for range 2 {
 			<-service.ended
 		}
+		synctest.Wait()
+		if n := len(service.began); n != 2 {
+			t.Errorf("%d calls have begun; want 2: nobody waits for the third", n)
+		}
+	})
+}
+
+// TestCancelWhileFull cancels calls while as many are in flight as may be.
+func TestCancelWhileFull(t *testing.T) {
+	type full struct {
+		t       *testing.T
+		service *Ctx
+		c       *rpc.Client
+		cancels []context.CancelFunc
+		calls   []*rpc.Call
+	}
+	begun := func(f *full, want int) {
+		f.t.Helper()
+		synctest.Wait()
+		if n := len(f.service.began); n != want {
+			f.t.Errorf("%d calls have begun; want %d", n, want)
+		}
+	}
+	call := func(f *full, method string, arg any) {
+		ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
+		f.t.Cleanup(cancel)
+		f.cancels = append(f.cancels, cancel)
+		f.calls = append(f.calls, f.c.GoContext(ctx, method, arg, nil, nil))
+		synctest.Wait()
+	}
+	for name, test := range map[string]func(f *full, s *rpc.Server){
+		"running": func(f *full, _ *rpc.Server) {
+			f.cancels[1]()
+			begun(f, 3)
+			if cause := <-f.service.ended; cause != context.Canceled {
+				f.t.Errorf("it ended with %v", cause)
+			}
+			f.cancels[0]()
+			begun(f, 4)
+		},
+		"waiting": func(f *full, _ *rpc.Server) {
+			f.cancels[2]()
+			synctest.Wait()
+			f.cancels[0]()
+			begun(f, 3) // the last, and not the one before it
+			f.cancels[1]()
+			begun(f, 3)
+			f.cancels[3]()
+			synctest.Wait()
+			if n := len(f.service.ended); n != 3 {
+				f.t.Errorf("%d have ended; want 3", n)
+			}
+		},
+		"more wait than may": func(f *full, _ *rpc.Server) {
+			call(f, "Ctx.Wait", 4)
+			f.cancels[0]()
+			begun(f, 2) // it is behind what is not read
+			time.Sleep(time.Minute)
+		},
+		"room after a waiting one is canceled": func(f *full, _ *rpc.Server) {
+			f.cancels[3]()
+			synctest.Wait()
+			call(f, "Ctx.Wait", 4)
+			f.cancels[0]()
+			begun(f, 3)
+		},
+		"expired": func(f *full, _ *rpc.Server) {
+			time.Sleep(time.Minute) // all of them
+			begun(f, 2)
+			mustAdd(f.t, f.c)
+		},
+		"shutdown": func(f *full, s *rpc.Server) {
+			go s.Shutdown(f.t.Context())
+			begun(f, 2)
+			for i, call := range f.calls {
+				select {
+				case <-call.Done:
+					if i < 2 || yonder.CodeOf(call.Error) != yonder.Unavailable {
+						f.t.Errorf("call %d has ended with %v", i, call.Error)
+					}
+				default:
+					if i >= 2 {
+						f.t.Errorf("call %d still waits", i)
+					}
+				}
+			}
+			f.cancels[0]()
+			f.cancels[1]()
+			begun(f, 2)
+		},
+		"close": func(f *full, s *rpc.Server) {
+			s.Close()
+			begun(f, 2)
+		},
+		"connection lost": func(f *full, _ *rpc.Server) {
+			f.c.Close()
+			begun(f, 2)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &rpc.Server{MaxCalls: 2}
+				service := newCtx()
+				f := &full{t: t, service: service, c: pipe(t, s, service)}
+				for i := range 4 {
+					call(f, "Ctx.Wait", i)
+				}
+				begun(f, 2)
+				test(f, s)
+				for _, cancel := range f.cancels {
+					cancel()
+				}
+			})
+		})
+	}
+	t.Run("bytes", func(t *testing.T) {
+		for _, size := range []int{4_000, 6_000} { // of which two may wait, or one
+			synctest.Test(t, func(t *testing.T) {
+				s := &rpc.Server{MaxCalls: 3, MaxMessage: 10_000}
+				service := newCtx()
+				f := &full{t: t, service: service, c: pipe(t, s, service)}
+				for i := range 3 {
+					call(f, "Ctx.Wait", i)
+				}
+				for range 2 {
+					call(f, "Math.Echo", make([]byte, size))
+				}
+				f.cancels[0]()
+				synctest.Wait()
+				if reached := len(service.ended) == 1; reached != (size == 4_000) {
+					t.Errorf("%d bytes: a cancellation behind them reached the method: %t", size, reached)
+				}
+				time.Sleep(time.Minute)
+			})
+		}
+	})
+}
+
+// endless is an error that wraps itself.
+type endless struct{}
+
+func (endless) Error() string   { return "on and on" }
+func (e endless) Unwrap() error { return e }
+
+// Endless is a service whose errors keep package errors busy.
+type Endless struct{}
+
+func (Endless) Fail(_ int, _ *int) error { return endless{} }
+
+// An error that wraps itself is its text, whoever asks for more.
+func TestEndlessError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipe(t, rpc.NewServer(), Endless{})
+		for _, ctx := range []context.Context{t.Context(), context.Background()} {
+			if err := c.CallContext(ctx, "Endless.Fail", 1, new(int)); err == nil || err.Error() != "on and on" {
+				t.Errorf("got %v", err)
+			}
+		}
+		mustAdd(t, c)
 	})
 }

@@ -13,7 +13,9 @@ and, if it uses net/rpc/jsonrpc, that one too. Peers need not move at the same t
 
 Without another change: a panic in a method is an error of its call and not the end of the
 process; what a peer claims costs no memory before it has arrived; an argument that gob
-cannot encode fails its call and not the connection; callers share system calls.
+cannot encode fails its call and not the connection; callers share system calls; and a value
+whose encoding method is its pointer's, such as a big.Int or a url.URL, can be an argument as it
+is, which the standard client takes only by pointer.
 
 With one:
 

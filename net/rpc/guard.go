@@ -29,8 +29,10 @@ type guard struct {
 	types  map[int64]*wireType
 	want   want                    // what the decoder wants of the next value
 	locals map[string]reflect.Type // structs that gob knows by these names; nil: none
+	known  map[string]string       // names of methods
 	defs   int                     // bytes of the definitions of types so far
 
+	seen uint64 // bytes of all messages whose lengths have been read
 	head []byte // what comes before r's bytes
 	left uint64 // bytes of the current message that are still in r
 	buf  []byte // of messages that have been read whole
@@ -112,6 +114,11 @@ func (g *guard) next() error {
 	if err != nil {
 		return err
 	}
+	return g.admit(n)
+}
+
+// admit is next for a message whose length has been read.
+func (g *guard) admit(n uint64) error {
 	if n == 0 {
 		g.head = g.buf
 		return nil
@@ -153,6 +160,7 @@ func (g *guard) length() (uint64, error) {
 	g.begun(true)
 	g.buf = append(g.buf, b)
 	if b <= 0x7f {
+		g.seen += uint64(b)
 		return uint64(b), nil
 	}
 	size := -int(int8(b))
@@ -169,6 +177,7 @@ func (g *guard) length() (uint64, error) {
 	}
 	g.buf = append(g.buf, more...)
 	g.r.Discard(size)
+	g.seen += n
 	return n, nil
 }
 
@@ -207,7 +216,7 @@ func (g *guard) read(n uint64) error {
 // refuse passes over a message that is too large. If it defined a type, what comes next
 // could not be told from it, and the connection is of no more use.
 func (g *guard) refuse(n uint64, id int64) error {
-	text := fmt.Sprintf("rpc: a message of %d bytes is larger than the limit, %d", n, g.max)
+	text := fmt.Sprintf("rpc: a message of %d bytes is larger than the limit of %d", n, g.max)
 	if id < 0 || n >= maxGob {
 		return errors.New(text)
 	}

@@ -424,3 +424,42 @@ func writeCorpus(f *testing.F) {
 		}
 	}
 }
+
+// Only what gob nests counts as nested: of a list, that is a level a node.
+func TestNesting(t *testing.T) {
+	type node struct {
+		Value int
+		Next  *node
+	}
+	list := func(n int) (l *node) {
+		for i := range n {
+			l = &node{i, l}
+		}
+		return l
+	}
+	var loop pointers
+	loop = &loop
+	inner := any(1)
+	for range maxLevels / 2 {
+		inner = []any{inner}
+	}
+	for _, test := range []struct {
+		name  string
+		value any
+		bad   bool
+	}{
+		{"list", list(maxLevels), false},
+		{"longer list", list(maxLevels + 1), true},
+		{"lists", []*node{list(maxLevels - 1), list(maxLevels - 1)}, false},
+		{"anys", inner, false},
+		{"more anys", []any{inner}, true},
+		{"pointer to itself", loop, true},
+	} {
+		if err := nesting(reflect.ValueOf(test.value), maxLevels); (err != nil) != test.bad {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+// pointers is a type of pointers to pointers without end.
+type pointers *pointers

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"github.com/yonder-rpc/yonder/internal/gobvalue"
 )
 
 const (
@@ -27,9 +29,10 @@ type outbox struct {
 
 	mu      sync.Mutex // guards what follows
 	enc     *gob.Encoder
-	buf     []byte   // encoded, to be written
-	last    int      // where in buf the encoder's last write begins
-	seqs    []uint64 // of the messages in buf
+	numbers [headerKinds][]byte // of headers' types, which gob has defined; nil: it has not
+	buf     []byte              // encoded, to be written
+	last    int                 // where in buf the encoder's last write begins
+	seqs    []uint64            // of the messages in buf
 	spare   []byte
 	spares  []uint64
 	writing bool
@@ -103,7 +106,8 @@ type putting struct {
 
 // put encodes a header and a body, and has them written. It waits for earlier writes if
 // too much is queued. If the body cannot be encoded, the error is an encodeError.
-func (o *outbox) put(how putting, seq uint64, header, body any) error {
+func (o *outbox) put(how putting, seq uint64, header header, body any) error {
+	body = gobvalue.Of(body)
 	o.mu.Lock()
 	for (len(o.buf) >= maxQueued && o.writing || o.taken) && o.err == nil {
 		if !o.waitLocked(how.done) {
@@ -124,7 +128,7 @@ func (o *outbox) put(how putting, seq uint64, header, body any) error {
 		if how.broken {
 			o.err = errBroken
 		}
-		return encodeError{err}
+		return encodeError{gobvalue.Explain(err)}
 	}
 	if len(o.buf) == 0 { // written already
 		o.mu.Unlock()
@@ -180,7 +184,7 @@ var (
 
 // encodeLocked appends a message to buf. If it fails, or gob panics, what stays there are
 // definitions of types, which gob counts as sent, and the header if it is to stay.
-func (o *outbox) encodeLocked(header, body any, broken bool) error {
+func (o *outbox) encodeLocked(header header, body any, broken bool) error {
 	value, end := len(o.buf), len(o.buf)
 	direct := o.whole
 	o.whole = false // not the header
@@ -192,7 +196,7 @@ func (o *outbox) encodeLocked(header, body any, broken bool) error {
 			o.mu.Unlock()
 		}
 	}()
-	err := o.enc.Encode(header)
+	err := o.headLocked(header)
 	if err == nil {
 		value, end = o.last, len(o.buf)
 		o.whole = direct
@@ -203,6 +207,21 @@ func (o *outbox) encodeLocked(header, body any, broken bool) error {
 	}
 	done = true
 	return err
+}
+
+// headLocked appends a header to buf.
+func (o *outbox) headLocked(h header) error {
+	kind := h.kind()
+	if number := o.numbers[kind]; number != nil {
+		o.last = len(o.buf)
+		o.buf = appendHeader(o.buf, number, h)
+		return nil
+	}
+	if err := o.enc.Encode(h.wire()); err != nil {
+		return err
+	}
+	o.numbers[kind] = numberOf(o.buf[o.last:])
+	return nil
 }
 
 // writeAll writes until nothing is left.

@@ -270,7 +270,7 @@ func TestMaxMessage(t *testing.T) {
 		t.Helper()
 		for range 2 {
 			err := c.CallContext(t.Context(), "Math.Echo", large, new([]byte))
-			if yonder.CodeOf(err) != yonder.ResourceExhausted || !strings.Contains(err.Error(), "larger than the limit, 10000") {
+			if yonder.CodeOf(err) != yonder.ResourceExhausted || !strings.Contains(err.Error(), "larger than the limit of 10000") {
 				t.Errorf("%s: %v; want ResourceExhausted", how, err)
 			}
 			var got []byte

@@ -36,10 +36,9 @@ import (
 // documentation describes.
 //
 // Of the server's limits, MaxMessage bounds an argument, MaxCalls the calls of a connection
-// in flight, beyond which nothing more is read, a cancellation neither, and MaxMetadata that
-// of a call. KeepAlive
-// bounds the pauses within a message, and of a peer that does not read its answers; a
-// connection that is idle may stay so.
+// in flight, as [Server.MaxCalls] says, and MaxMetadata that of a call. KeepAlive bounds the
+// pauses within a message, and of a peer that does not read its answers; a connection that is
+// idle may stay so.
 var Protocol yonder.Protocol = protocol{}
 
 type protocol struct{}
@@ -49,6 +48,8 @@ const (
 	// maxHeader is the longest header that [Protocol] accepts: one with all metadata that a
 	// server may allow, and room to say that it is too much.
 	maxHeader = 128 << 10
+	// maxMetadata is the most that any server may allow, see [yonder.Limits].
+	maxMetadata = 32 << 10
 )
 
 func (protocol) Name() string { return protocolName }
@@ -284,12 +285,8 @@ func (p *procedure) undecoded(c *serverCall, err error) (bool, error) {
 
 func (p *procedure) call(c *serverCall) (any, error) {
 	info := c.info()
-	size := 0
-	for key, value := range info.Metadata {
-		size += len(key) + len(value)
-	}
-	if most := p.of.maxMetadata; size > most {
-		return nil, yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: metadata of %d bytes is larger than the limit, %d", info.Procedure, size, most)
+	if err := tooMuch(info.Procedure, info.Metadata, p.of.maxMetadata); err != nil {
+		return nil, err
 	}
 	call := p.target.NewCall(info, func(into []any) error {
 		if c.unread != nil {
@@ -300,12 +297,30 @@ func (p *procedure) call(c *serverCall) (any, error) {
 	})
 	err := p.of.srv.Call(c.ctx, call)
 	c.metadata = call.Reply
+	if tooMuch := tooMuch(info.Procedure, call.Reply, p.of.maxMetadata); tooMuch != nil {
+		c.metadata = nil
+		if err == nil {
+			err = tooMuch
+		}
+	}
 	if err != nil {
 		return nil, sound(err, func(any) error { // EncodeError logs it, and makes an error of it
 			return new(yonder.Dialer).DecodeError(p.of.srv.EncodeError(err, yonder.JSON), yonder.JSON)
 		})
 	}
 	return p.result(call.Results())
+}
+
+// tooMuch returns an error if metadata of a call, or of its answer, is larger than most bytes.
+func tooMuch(procedure string, m yonder.Metadata, most int) error {
+	size := 0
+	for key, value := range m {
+		size += len(key) + len(value)
+	}
+	if size > most {
+		return yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: metadata of %d bytes is larger than the limit of %d", procedure, size, most)
+	}
+	return nil
 }
 
 // fill gives the procedure its arguments.

@@ -454,7 +454,7 @@ func TestProtocolLimits(t *testing.T) {
 		c := dialStock(t, serveProtocol(t, srv))
 		defer c.Close()
 		for range 2 {
-			if err := c.Call("Math.Echo", make([]byte, 20_000), new([]byte)); err == nil || !strings.Contains(err.Error(), "larger than the limit, 10000") {
+			if err := c.Call("Math.Echo", make([]byte, 20_000), new([]byte)); err == nil || !strings.Contains(err.Error(), "larger than the limit of 10000") {
 				t.Errorf("a large argument: %v", err)
 			}
 			mustAdd(t, c)

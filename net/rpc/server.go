@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +26,9 @@ type Server struct {
 	// or definition ends the connection. Codecs other than gob have limits of their own.
 	MaxMessage int
 	// MaxCalls is how many calls a connection may have in flight. Zero: any number. When
-	// there are so many, nothing more is read until one has ended, a cancellation neither.
+	// there are so many, nothing more is read until one has ended; but from a client of this
+	// package that has used a context, which may cancel one of them, as many again are read
+	// and wait for their turn, of MaxMessage bytes together, or 64 MiB if that is zero.
 	MaxCalls int
 	// BadReplyIsError makes a reply that gob cannot encode an error of its call. Otherwise
 	// it ends the connection, as in the standard package.
@@ -236,7 +239,8 @@ type session struct {
 	conn   any             // for yonder.CallInfo; nil: the codec has it
 	ctx    context.Context // of the methods that take one
 	cancel context.CancelCauseFunc
-	slots  chan struct{} // of calls in flight; nil: any number
+	most   int           // calls in flight; zero: any number
+	room   chan struct{} // has a value when a call has ended, or waits no more
 
 	unanswered bool // the peer went while calls were in flight; the serving goroutine's
 	announced  bool // the reading goroutine's: the client knows what is understood here
@@ -245,6 +249,8 @@ type session struct {
 
 	mu       sync.Mutex // guards what follows
 	inFlight int
+	waiting  []*serverCall          // read, and to begin when others have ended
+	held     uint64                 // bytes of those, as they came
 	calls    map[uint64]*serverCall // those that the client may cancel
 	draining bool                   // no new calls; closed when none is in flight
 	ended    bool                   // nothing more is read
@@ -253,11 +259,9 @@ type session struct {
 
 func (server *Server) newSession(codec ServerCodec, conn any) *session {
 	s := &session{server: server, find: server.find, reuse: true, codec: codec, conn: conn, idle: make(chan struct{})}
+	s.most, s.room = max(server.MaxCalls, 0), make(chan struct{}, 1)
 	s.gob, _ = codec.(*gobServerCodec)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	if server.MaxCalls > 0 {
-		s.slots = make(chan struct{}, server.MaxCalls)
-	}
 	return s
 }
 
@@ -316,44 +320,80 @@ func (s *session) readCalls(ctx context.Context) error {
 			c.answer(true, nil)
 			continue
 		}
-		if s.slots != nil {
-			select {
-			case s.slots <- struct{}{}:
-			case <-s.ctx.Done(): // killed
-			case <-ctx.Done():
-				c.answer(nil, errShuttingDown)
-				continue
-			}
-		}
-		if !s.begin(c) {
-			c.answer(nil, errShuttingDown)
-			continue
-		}
-		go c.serve() // ends when the method has returned and the answer is on its way
+		s.admit(ctx, c)
 	}
 }
 
 var errShuttingDown = yonder.Errorf(yonder.Unavailable, "rpc: the server is shutting down")
 
-// begin counts a call, unless the session takes no more.
-func (s *session) begin(c *serverCall) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining {
-		return false
-	}
-	s.inFlight++
-	c.crowded = s.inFlight > 1
-	if c.cancel != nil {
-		if s.calls == nil {
-			s.calls = make(map[uint64]*serverCall)
+// maxWaiting is how many bytes the calls that wait may have, if MaxMessage does not say.
+const maxWaiting = 64 << 20
+
+// admit has a call served as soon as there are less in flight than may be. It returns when
+// the call has begun or waits, or has been refused.
+func (s *session) admit(ctx context.Context, c *serverCall) {
+	for {
+		s.mu.Lock()
+		switch {
+		case s.draining:
+			s.mu.Unlock()
+			c.answer(nil, errShuttingDown)
+			return
+		case s.most == 0 || s.inFlight < s.most:
+			s.noteLocked(c)
+			s.beginLocked(c)
+			s.mu.Unlock()
+			return
+		case s.mayWaitLocked(c):
+			s.noteLocked(c)
+			s.waiting = append(s.waiting, c)
+			s.held += c.size
+			s.mu.Unlock()
+			return
 		}
-		s.calls[c.request.Seq] = c
+		s.mu.Unlock()
+		select {
+		case <-s.room:
+		case <-s.ctx.Done(): // killed
+		case <-ctx.Done():
+			c.answer(nil, errShuttingDown)
+			return
+		}
 	}
-	return true
 }
 
-// finish uncounts a call.
+// mayWaitLocked reports whether more may be read behind a call that cannot begin yet: only a
+// client that may cancel others needs that.
+func (s *session) mayWaitLocked(c *serverCall) bool {
+	if !s.announced || len(s.waiting) >= s.most {
+		return false
+	}
+	most := uint64(maxWaiting)
+	if s.server.MaxMessage > 0 {
+		most = uint64(s.server.MaxMessage)
+	}
+	return len(s.waiting) == 0 || s.held+c.size <= most
+}
+
+// noteLocked remembers a call that the client may cancel.
+func (s *session) noteLocked(c *serverCall) {
+	if c.cancel == nil {
+		return
+	}
+	if s.calls == nil {
+		s.calls = make(map[uint64]*serverCall)
+	}
+	s.calls[c.request.Seq] = c
+}
+
+// beginLocked begins a call.
+func (s *session) beginLocked(c *serverCall) {
+	s.inFlight++
+	c.crowded = s.inFlight > 1
+	go c.serve() // ends when the method has returned and the answer is on its way
+}
+
+// finish uncounts a call, and begins one that waits.
 func (s *session) finish(c *serverCall) {
 	if c.cancel != nil {
 		c.cancel(context.Canceled)
@@ -363,14 +403,49 @@ func (s *session) finish(c *serverCall) {
 	if s.calls[c.request.Seq] == c {
 		delete(s.calls, c.request.Seq)
 	}
+	for len(s.waiting) > 0 && s.inFlight < s.most {
+		next := s.waiting[0]
+		s.leaveLocked(0)
+		if err := late(next.ctx); err != nil { // nobody waits for it any more
+			s.inFlight++
+			go next.refuse(next.coded(yonder.CodeOf(err), err)) // ends when the answer is on its way
+			continue
+		}
+		s.beginLocked(next)
+	}
 	last := s.draining && s.inFlight == 0
 	s.idleLocked()
 	s.mu.Unlock()
-	if s.slots != nil {
-		<-s.slots
+	if s.most > 0 {
+		s.roomy()
 	}
 	if last {
 		s.hangUp()
+	}
+}
+
+// late returns why a context has ended, or is about to; nil: it has not.
+func late(ctx context.Context) error {
+	if ctx == nil {
+		return nil
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
+}
+
+// leaveLocked removes a call from those that wait.
+func (s *session) leaveLocked(i int) {
+	s.held -= s.waiting[i].size
+	s.waiting = slices.Delete(s.waiting, i, i+1)
+}
+
+// roomy has the reading goroutine look again whether there is room.
+func (s *session) roomy() {
+	select {
+	case s.room <- struct{}{}:
+	default:
 	}
 }
 
@@ -396,33 +471,61 @@ func (s *session) unblockLocked() {
 	}
 }
 
-// end ends the context of a call, if it is in flight.
+// end ends the context of a call, if it is in flight. One that waits does not begin.
 func (s *session) end(seq uint64) {
 	s.mu.Lock()
 	c := s.calls[seq]
+	i := slices.Index(s.waiting, c)
+	if i >= 0 {
+		s.leaveLocked(i)
+		s.inFlight++ // until it is answered
+	}
 	s.mu.Unlock()
-	if c != nil {
+	switch {
+	case i >= 0:
+		c.refuse(c.coded(yonder.Canceled, context.Canceled))
+	case c != nil:
 		c.cancel(context.Canceled)
 	}
 }
 
-// drain refuses new calls, and closes the connection when none is in flight.
+// drain refuses new calls, and those that wait, and closes the connection when none is in
+// flight.
 func (s *session) drain() {
 	s.mu.Lock()
 	s.draining = true
+	waiting := s.waiting
+	s.waiting, s.held = nil, 0
+	s.inFlight += len(waiting) // until they are answered
 	last := s.inFlight == 0
 	s.mu.Unlock()
 	if last {
 		s.hangUp()
 	}
+	if len(waiting) > 0 {
+		go func() { // ends when the answers are on their way, or the connection is closed
+			for _, c := range waiting {
+				c.refuse(errShuttingDown)
+			}
+		}()
+	}
 }
 
 // kill closes the connection and waits for nothing.
 func (s *session) kill(cause error) {
+	s.mu.Lock()
+	s.draining = true
+	for _, c := range s.waiting {
+		delete(s.calls, c.request.Seq)
+		if c.cancel != nil {
+			c.cancel(cause)
+		}
+	}
+	s.waiting, s.held = nil, 0
+	s.mu.Unlock()
 	s.cancel(cause)
 	s.codec.Close()
 	s.mu.Lock()
-	s.draining = true
 	s.unblockLocked()
 	s.mu.Unlock()
 }
@@ -434,6 +537,7 @@ type serverCall struct {
 	response Response
 	method   callee
 	arg      reflect.Value
+	size     uint64                  // bytes of the request, as they came
 	unread   error                   // why the argument could not be decoded, for a procedure
 	ctx      context.Context         // nil: the method takes none
 	cancel   context.CancelCauseFunc // of ctx
@@ -448,6 +552,10 @@ var cancelling = &method{name: "Cancel", arg: reflect.TypeFor[cancelArgs]()}
 // this one's caller told of the error.
 func (c *serverCall) read() (readable bool, err error) {
 	s := c.session
+	before := uint64(0)
+	if s.gob != nil {
+		before = s.gob.guard.seen
+	}
 	if err := s.codec.ReadRequestHeader(&c.request); err != nil {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			return false, err
@@ -482,6 +590,9 @@ func (c *serverCall) read() (readable bool, err error) {
 		}
 	}
 	c.arg = arg
+	if s.gob != nil {
+		c.size = s.gob.guard.seen - before
+	}
 	m.prepare(c)
 	return true, nil
 }
@@ -514,6 +625,12 @@ func (c *serverCall) context(ctx context.Context) {
 		c.cancel = func(cause error) { outer(cause); stop() }
 	}
 	c.ctx = ctx
+}
+
+// refuse answers a call that has been counted, but has not begun.
+func (c *serverCall) refuse(err error) {
+	defer c.session.finish(c)
+	c.answer(nil, err)
 }
 
 // serve runs a call and answers it. c is not to be used after that.

@@ -192,6 +192,9 @@ func (m *method) call(c *serverCall) (any, error) {
 	err := m.invoke(c.ctx, c.request.ServiceMethod, c.arg, reply)
 	if err != nil {
 		err = sound(err, func(v any) error {
+			if v == errEndless {
+				return errors.New(err.Error())
+			}
 			log.Printf("rpc: an error of %s panicked: %v\n%s", c.request.ServiceMethod, v, debug.Stack())
 			return panicked(c.request.ServiceMethod)
 		})
@@ -199,7 +202,7 @@ func (m *method) call(c *serverCall) (any, error) {
 	return reply.Interface(), err
 }
 
-// sound returns err, or what otherwise makes of a panic of err's own methods.
+// sound returns err, or what otherwise makes of a panic of err's own methods, or of errEndless.
 func sound(err error, otherwise func(v any) error) (same error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -207,8 +210,40 @@ func sound(err error, otherwise func(v any) error) (same error) {
 		}
 	}()
 	_ = err.Error()
+	if left := maxWrapped; !ends(err, &left) {
+		return otherwise(errEndless)
+	}
 	yonder.CodeOf(err)
 	return err
+}
+
+// maxWrapped is how many errors one may wrap: of more, nobody asks what they are.
+const maxWrapped = 10_000
+
+// errEndless says that an error wraps others without end, which would keep package errors busy.
+var errEndless = errors.New("the error wraps too many others")
+
+// ends reports whether an error wraps less than left others.
+func ends(err error, left *int) bool {
+	for err != nil {
+		if *left--; *left < 0 {
+			return false
+		}
+		switch e := err.(type) {
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			for _, inner := range e.Unwrap() {
+				if !ends(inner, left) {
+					return false
+				}
+			}
+			return true
+		default:
+			return true
+		}
+	}
+	return true
 }
 
 // invoke calls the method. Its panic is an error, and the stack is logged.

@@ -75,7 +75,8 @@ func boxed(v any, t reflect.Type) any {
 
 // gob recurses into a value, and one that contains itself would end the process.
 
-// maxLevels is how deep a value may be nested.
+// maxLevels is how deep a value may be nested, as gob does it: a pointer is no level of its
+// own, so a linked list has one a node.
 const maxLevels = 10_000
 
 // mayNest reports whether values of a type may be nested without end, as far as gob encodes
@@ -124,11 +125,16 @@ func nesting(v reflect.Value, levels int) error {
 	if !v.IsValid() || encodesItself(v.Type()) {
 		return nil
 	}
-	if levels == 0 {
+	if levels < 0 {
 		return fmt.Errorf("a value that is nested deeper than %d levels, or contains itself, cannot be encoded", maxLevels)
 	}
 	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
+	case reflect.Pointer:
+		if v.Type().Elem().Kind() == reflect.Pointer { // of a type P *P there is no end
+			levels--
+		}
+		return nesting(v.Elem(), levels)
+	case reflect.Interface:
 		return nesting(v.Elem(), levels-1)
 	case reflect.Slice, reflect.Array:
 		if !mayHold(v.Type().Elem()) {

@@ -43,6 +43,9 @@ type wireType struct {
 	judged bool
 	plain  bool // whether judged, nothing in it needs to be looked at
 
+	headed bool          // whether header says
+	header []headerField // what the fields are as a header's; nil: it is none
+
 	local  reflect.Type // that it was last decoded into
 	wanted []want       // of fields, then
 }
@@ -381,7 +384,7 @@ func (w *walk) more() bool {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil && n > g.max-min(g.max, uint64(len(g.buf))) {
-		err = fmt.Errorf("rpc: a message is larger than the limit, %d bytes", g.max)
+		err = fmt.Errorf("rpc: a message is larger than the limit of %d bytes", g.max)
 	}
 	w.i = len(g.buf)
 	w.from = w.i
