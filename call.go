@@ -79,18 +79,21 @@ type funcCall struct {
 	argv, intov [2]any
 }
 
-// newFuncCall returns a call with a bound function's arguments, and its results to fill.
-func newFuncCall(procedure string, plan *fn.Func, args, results []reflect.Value) *Call {
-	f := &funcCall{Call: Call{Procedure: procedure, plan: plan}}
-	c := &f.Call
-	c.args, c.into = f.argv[:0], f.intov[:0]
+// newFuncCall returns a call with a bound function's arguments, and its results, which it
+// fills and which take the memory of args.
+func newFuncCall(procedure string, plan *fn.Func, args []reflect.Value) (*Call, []reflect.Value) {
+	f := new(funcCall)
+	return &f.Call, f.init(procedure, plan, args)
+}
+
+func (f *funcCall) init(procedure string, plan *fn.Func, args []reflect.Value) (results []reflect.Value) {
+	f.Procedure, f.plan = procedure, plan
+	f.args = f.argv[:0]
 	for _, v := range args {
-		c.args = append(c.args, v.Interface())
+		f.args = append(f.args, v.Interface())
 	}
-	for _, v := range results {
-		c.into = append(c.into, v.Addr().Interface())
-	}
-	return c
+	results, f.into = plan.NewResults(args, f.intov[:0])
+	return results
 }
 
 // NewCall returns a call of a procedure with these arguments, for [Client.Call] and

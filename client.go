@@ -166,6 +166,7 @@ type Client struct {
 	end         context.CancelFunc
 	live        atomic.Pointer[link] // current, for calls that need no lock
 	running     sync.WaitGroup       // goroutines
+	spare       sync.Pool            // of *funcCall, those of bound functions
 
 	only *link // if dial is nil: the connection
 
@@ -501,7 +502,7 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 		return reflect.Value{}, err
 	}
 	streams := hasStreams(plan.Results)
-	return plan.Make(func(ctx context.Context, args, results []reflect.Value) error {
+	return plan.Make(func(ctx context.Context, args []reflect.Value) ([]reflect.Value, error) {
 		if ctx == nil {
 			ctx = context.Background()
 			if c.Timeout > 0 && !streams {
@@ -510,10 +511,43 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 				defer cancel()
 			}
 		}
-		call := newFuncCall(name, plan, args, results)
-		call.ref = r
-		return c.Call(ctx, call)
+		if res := c.direct(ctx, r); res != nil && res.takes(plan) {
+			var results []reflect.Value
+			err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+				results, err = res.proc.plan.Call(res.proc.fv, ctx, args)
+				return err
+			})
+			return results, err
+		}
+		f := c.newFuncCall()
+		results := f.init(name, plan, args)
+		f.ref = r
+		err := c.Call(ctx, &f.Call)
+		c.release(f)
+		return results, err
 	}), nil
+}
+
+// newFuncCall returns a call of a bound function, to be initialised.
+func (c *Client) newFuncCall() *funcCall {
+	if f, ok := c.spare.Get().(*funcCall); ok {
+		return f
+	}
+	return new(funcCall)
+}
+
+// release lets another call have the memory of one that is over.
+func (c *Client) release(f *funcCall) {
+	if c.keepsNothing(&f.Call) {
+		*f = funcCall{}
+		c.spare.Put(f)
+	}
+}
+
+// keepsNothing reports whether nobody can have kept a call that is over: no interceptor or
+// transport has seen it, and no streams, readers or functions belong to it.
+func (c *Client) keepsNothing(call *Call) bool {
+	return !c.intercepted && c.transport == nil && c.local == nil && call.plan.Plain
 }
 
 // boundRef is ref, and has Check check it.
@@ -607,20 +641,36 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 		panic(fmt.Sprintf("yonder: remote %q: %v", name, err))
 	}
 	return func(ctx context.Context, req Req) (Resp, error) {
+		if res := c.direct(ctx, r); res != nil {
+			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
+				var resp Resp
+				err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+					resp, err = f(ctx, req)
+					return err
+				})
+				if err != nil {
+					return *new(Resp), err
+				}
+				return resp, nil
+			}
+		}
 		v := &struct {
-			call Call
 			req  Req
 			resp Resp
-			args [1]any
-			into [1]any
 		}{req: req}
-		call := &v.call
-		call.Procedure, call.plan, call.ref, call.indirect = name, plan, r, true
-		v.args[0], v.into[0] = &v.req, &v.resp
-		call.args, call.into = v.args[:], v.into[:]
-		if err := c.Call(ctx, call); err != nil {
+		if err := c.callRemote(ctx, name, plan, r, &v.req, &v.resp); err != nil {
 			return *new(Resp), err
 		}
 		return v.resp, nil
 	}
+}
+
+// callRemote makes a call of a function that [Remote] has made.
+func (c *Client) callRemote(ctx context.Context, name string, plan *fn.Func, r *ref, req, resp any) error {
+	f := c.newFuncCall()
+	f.Procedure, f.plan, f.ref, f.indirect = name, plan, r, true
+	f.args, f.into = append(f.argv[:0], req), append(f.intov[:0], resp)
+	err := c.Call(ctx, &f.Call)
+	c.release(f)
+	return err
 }

@@ -195,11 +195,12 @@ func (e *expiry) end() {
 // Done or derives a context from it.
 type localContext struct {
 	context.Context // the caller's
-	call            *Call
 	server          *Server
+	proc            *procedure   // if there may be no call
 	open            atomic.Int32 // the handler, and the streams among its results
 
 	mu     sync.Mutex
+	call   *Call // nil: nobody has asked for it yet
 	ended  bool
 	inner  context.Context
 	cancel context.CancelFunc // of inner
@@ -229,11 +230,32 @@ func (c *localContext) Err() error {
 	return nil
 }
 
+// called returns the call.
+func (c *localContext) called() *Call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.call == nil {
+		c.call = &Call{Procedure: c.proc.Name, proc: c.proc, context: c}
+		c.call.carry(c.Context)
+	}
+	return c.call
+}
+
+// reply returns the metadata of the answer, once the handler has returned.
+func (c *localContext) reply() Metadata {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.call == nil {
+		return nil
+	}
+	return c.call.Reply
+}
+
 // Value knows this package's keys.
 func (c *localContext) Value(key any) any {
 	switch key.(type) {
 	case callKey:
-		return c.call
+		return c.called()
 	case outgoingKey, replyKey:
 		return nil
 	}

@@ -313,6 +313,7 @@ func TestMaxStreams(t *testing.T) {
 			if got := <-done; got.n != 20 || got.err != nil {
 				t.Errorf("arguments within the limit: %v", got)
 			}
+			synctest.Wait() // even a stream that nobody reads looks at open
 			open = make(chan bool)
 			_, _, _, err = give(t.Context(), 3)
 			exhausted(t, "three results", err, "too many streams")

@@ -68,6 +68,64 @@ func (l *localServer) call(ctx context.Context, call *Call) error {
 	return call.apart(ctx, func(own *Call) error { return l.serve(ctx, own, res) })
 }
 
+// direct returns what a client in the same process calls if nothing can come between the
+// caller and the function: no interceptor, no end of ctx, and no refusal. Nil: all other
+// calls take the path that deals with these.
+func (c *Client) direct(ctx context.Context, r *ref) *resolution {
+	if c.local == nil || c.intercepted || ctx.Done() != nil || ctx.Err() != nil || c.life.Err() != nil {
+		return nil
+	}
+	s := c.local.server
+	res := r.resolved.Load()
+	if res == nil || res.unfit != nil || len(s.Interceptors) > 0 || s.refuses.Load() {
+		return nil
+	}
+	return res
+}
+
+// takes reports whether a function that plan describes has the procedure's own types, so that
+// nothing must be adapted.
+func (r *resolution) takes(plan *fn.Func) bool {
+	callee := r.proc.plan
+	return plan.Plain && !r.spread && sameTypes(plan.Args, callee.Args) && sameTypes(plan.Results, callee.Results)
+}
+
+func sameTypes(a, b []fn.Slot) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Type != b[i].Type {
+			return false
+		}
+	}
+	return true
+}
+
+// do has f call a procedure that direct has returned, and makes of its panics and errors what
+// [Server.Call] does. There is no [Call] unless the handler asks its context for it.
+func (l *localServer) do(ctx context.Context, p *procedure, f func(ctx context.Context) error) (err error) {
+	own := newLocalContext(ctx, l.server, nil)
+	own.proc = p
+	done := false
+	defer func() {
+		if !done { // either a panic, or runtime.Goexit
+			err = panicked(l.server.logger(), p.Name, recover())
+		}
+		own.release()
+		if reply, ok := ctx.Value(replyKey{}).(*Metadata); ok {
+			*reply = own.reply()
+		}
+		if err != nil {
+			l.server.prepare()
+			err = own.localError(err)
+		}
+	}()
+	err = f(own)
+	done = true
+	return err
+}
+
 // apart has serve do a call of its own in the place of this one, on a goroutine of its
 // own: a caller that gives up returns at once.
 func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
@@ -146,7 +204,7 @@ func (c *Call) served(err error) error {
 		c.context.release()
 	}
 	if err != nil {
-		return c.localError(err)
+		return c.context.localError(err)
 	}
 	return nil
 }
@@ -172,15 +230,15 @@ func localError(err error) error {
 
 // localError is localError for what the procedure returned: its methods may panic, and it
 // may wrap itself.
-func (c *Call) localError(err error) (e error) {
-	s := c.context.server
+func (c *localContext) localError(err error) (e error) {
+	s := c.server
 	defer func() {
 		if r := recover(); r != nil {
-			e = localError(panicked(s.logger(), c.Procedure, r))
+			e = localError(panicked(s.logger(), c.called().Procedure, r))
 		}
 	}()
 	if !bounded(err) {
-		record := s.errs.record(s.logger(), c.Procedure, err, CBOR)
+		record := s.errs.record(s.logger(), c.called().Procedure, err, CBOR)
 		return s.errs.decode(wire.AppendError(nil, record), CBOR)
 	}
 	return localError(err)
@@ -329,7 +387,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 			failed = c.ended() // cut short: the consumer must not take it for complete
 		}
 		if err != nil {
-			return c.localError(err)
+			return c.context.localError(err)
 		}
 		return failed
 	}), nil
@@ -361,24 +419,24 @@ func transcode(v reflect.Value, from *fn.Slot, to reflect.Type) (reflect.Value, 
 // adaptCallback wraps a function of the caller's so that it ends with the call.
 func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) reflect.Value {
 	proc := &procedure{plan: from, fv: f}
-	return to.Make(func(ctx context.Context, args, results []reflect.Value) error {
+	return to.Make(func(ctx context.Context, args []reflect.Value) ([]reflect.Value, error) {
 		if ctx == nil {
 			ctx = c.context
 		}
-		call := newFuncCall(name, to, args, results)
+		call, results := newFuncCall(name, to, args)
 		call.proc, call.resolved = proc, &resolution{proc: proc}
 		switch {
 		case c.context.over():
-			return errOver(name)
+			return nil, errOver(name)
 		case ctx.Err() != nil:
-			return contextFailure(ctx, quoted(call))
+			return nil, contextFailure(ctx, quoted(call))
 		case c.context.Err() != nil: // the caller has given up
-			return errOver(name)
+			return nil, errOver(name)
 		}
 		call.carry(ctx)
 		err := call.apart(ctx, func(own *Call) error { return own.serveCallback(ctx, c.context.server) })
 		call.deliver(ctx)
-		return err
+		return results, err
 	})
 }
 
@@ -431,7 +489,7 @@ func (r *localReader) Read(b []byte) (n int, err error) {
 		}
 	}()
 	if n, err = r.Reader.Read(b); err != nil && err != io.EOF {
-		err = r.call.localError(err)
+		err = r.call.context.localError(err)
 	}
 	return n, err
 }

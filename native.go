@@ -659,8 +659,8 @@ func (sc *serverCall) produceAll(streams []outStream) {
 		}
 	})
 	defer stop()
-	var left atomic.Int32
-	left.Store(int32(len(streams)))
+	var mu sync.Mutex // guards left, and keeps the order: nothing may follow what ends the call
+	left := len(streams)
 	one := func(s outStream) {
 		record := sc.link.produce(sc.call.Procedure, s)
 		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
@@ -668,7 +668,10 @@ func (sc *serverCall) produceAll(streams []outStream) {
 			err := contextFailure(sc.ctx, streamOf(sc.call.Procedure))
 			record = sc.link.closing(sc.call.Procedure, err)
 		}
-		sc.in.CloseStream(s.to, record, left.Add(-1) == 0)
+		mu.Lock()
+		defer mu.Unlock()
+		left--
+		sc.in.CloseStream(s.to, record, left == 0)
 	}
 	var others sync.WaitGroup
 	for _, s := range streams[1:] {

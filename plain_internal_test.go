@@ -52,6 +52,24 @@ func aLargeValue() largeValue {
 func BenchmarkPlain(b *testing.B) {
 	b.Run("small", func(b *testing.B) { benchPlain(b, aSmallValue) })
 	b.Run("large", func(b *testing.B) { benchPlain(b, aLargeValue()) })
+	b.Run("unknown", func(b *testing.B) { // one field of four
+		var data bytes.Buffer
+		if err := CBOR.Encode(&data, aSmallValue); err != nil {
+			b.Fatal(err)
+		}
+		var into struct {
+			ID    int64
+			Tags  []string
+			Score float64
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			into.ID, into.Tags, into.Score = 0, nil, 0
+			if _, err := CBOR.Decode(data.Bytes(), &into); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 func benchPlain[T any](b *testing.B, v T) {
@@ -443,7 +461,30 @@ func TestPlainFallback(t *testing.T) {
 		{"nil", "a3 6142 f6 6143 f6 6148 f6", true},
 		{"empty", "a2 6142 80 6148 40", true},
 		{"a rest", "a1 6141 01 ff", true},
-		{"unknown", "a2 6141 01 615a 02", false},
+		{"unknown", "a2 6141 01 615a 02", true},
+		{"unknown at first", "a3 615a 02 6141 01 6142 8101", true},
+		{"unknown, all kinds", "a1 615a 90 00 3903e7 430102ff 62c328 820102 a2616101f5f6 d864 c1 1a00000001 f4 f7 e0 f820 f93c00 fa7fc00000 fb3ff0000000000000 80 a0 1bffffffffffffffff", true},
+		{"unknown with a long name", "a1 7818" + strings.Repeat("5a", 24) + " 01", true},
+		{"unknown that is not UTF-8", "a2 62c328 01 6141 01", true},
+		{"unknown twice", "a3 615a 01 615a 02 6141 01", true},
+		{"unknown beside all there are", "a9 6141 01 6142 80 6143 01 6144 6178 6145 fb3ff0000000000000 6146 420102 6147 820102 6148 40 615a 01", true},
+		{"stays at home", "a2 6162 820102 615a 01", false}, // as b, and as B in another case
+		{"unknown, nested", "a1 615a " + strings.Repeat("81", 63) + "00", true},
+		{"unknown, nested deeply", "a2 6141 05 615a " + strings.Repeat("81", 64) + "00", false},
+		{"unknown big number", "a2 6141 05 615a c24101", false},
+		{"unknown negative big number", "a2 6141 05 615a 81c34101", false},
+		{"unknown indefinite array", "a2 6141 05 615a 9f01ff", false},
+		{"unknown indefinite string", "a2 6141 05 615a 7f6178ff", false},
+		{"unknown invalid simple value", "a2 6141 05 615a f81f", false},
+		{"unknown break", "a2 6141 05 615a ff", false},
+		{"unknown reserved", "a2 6141 05 615a 1d", false},
+		{"unknown cut off", "a2 6141 05 615a 8201", false},
+		{"unknown name cut off", "a2 6141 05 625a", false},
+		{"unknown without a value", "a2 6141 05 615a", false},
+		{"unknown tag without a value", "a2 6141 05 615a c1", false},
+		{"unknown longer than it all", "a2 6141 05 615a 5bffffffffffffffff00", false},
+		{"unknown with more elements than bytes", "a2 6141 05 615a bbffffffffffffffff00", false},
+		{"more pairs than bytes", "bbffffffffffffffff 6141 01", false},
 		{"another case", "a2 6141 01 6162 8101", false},
 		{"twice", "a2 6141 01 6141 02", false},
 		{"a name with a longer head", "a1 780141 01", false},

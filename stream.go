@@ -312,18 +312,18 @@ func (sc *serverCall) stream(i int, slot *fn.Slot) (reflect.Value, error) {
 func (sc *serverCall) callbackTo(i int, plan *fn.Func) reflect.Value {
 	q := mux.Request{Flags: wire.Callback, Call: sc.in.ID(), Arg: uint8(i)}
 	name := callbackName(sc.call.Procedure, i)
-	return plan.Make(func(ctx context.Context, args, results []reflect.Value) error {
+	return plan.Make(func(ctx context.Context, args []reflect.Value) ([]reflect.Value, error) {
 		if ctx == nil {
 			ctx = sc.ctx
 		}
 		if sc.over.Load() {
-			return errOver(name)
+			return nil, errOver(name)
 		}
-		call := newFuncCall(name, plan, args, results)
+		call, results := newFuncCall(name, plan, args)
 		call.carry(ctx)
 		_, err := sc.link.request(ctx, call, q)
 		call.deliver(ctx)
-		return err
+		return results, err
 	})
 }
 

@@ -1126,3 +1126,30 @@ func (w *watchedReader) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Streams among the results that end at the same time end one after the other, the last of them
+// with the call.
+func TestResultsEndTogether(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8)) // with few, their order is the same nearly always
+	run(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		type seq = iter.Seq2[int, error]
+		srv.Register("four", func() (a, b, c, d seq) {
+			return countTo(1, nil), countTo(1, nil), countTo(1, nil), countTo(1, nil)
+		})
+		c := m.client(t, &srv)
+		var four func() (a, b, c, d seq, err error)
+		c.Bind("four", &four)
+		for range 500 {
+			a, b, c, d, err := four()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, s := range []seq{a, b, c, d} {
+				if list, err := collect(s); len(list) != 1 || err != nil {
+					t.Fatalf("stream %d: %v, %v", i+1, list, err)
+				}
+			}
+		}
+	})
+}

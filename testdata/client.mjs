@@ -127,7 +127,7 @@ class Cursor {
 const HELLO = 1, NAME = 2, REQUEST = 3, RESPONSE = 4, PART = 5, CANCEL = 6, ITEM = 7, DATA = 8, CLOSE = 9, STOP = 10, CREDIT = 11, PING = 12, PONG = 13, GOAWAY = 14;
 const More = 1, HasMeta = 2, HasLimit = 8, End = 8, OneWay = 16, Failed = 16, Callback = 32, Check = 64, FromCallee = 128;
 const preface = Buffer.from([0xd9, ..."yonder".split("").map((c) => c.charCodeAt(0)), 1]);
-const maxBody = 65536, window = 65536;
+const maxBody = 69632, window = 65536;
 
 class RemoteError extends Error {
   constructor(c, codec, outermost = true) {

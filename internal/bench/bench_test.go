@@ -175,7 +175,7 @@ func TestServerEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := e.dial(t.Context(), target{addr: s.addr, procedures: 1})
+		c, err := e.dial(t.Context(), target{addr: s.addr})
 		if err != nil {
 			t.Fatal(errors.Join(err, s.stop()))
 		}

@@ -64,7 +64,8 @@ func dialConnect(_ context.Context, t target) (client, error) {
 		HTTP2:     &http.HTTP2Config{StrictMaxConcurrentRequests: true},
 	}
 	transport.Protocols.SetUnencryptedHTTP2(true)
-	c := benchpbconnect.NewEchoClient(&http.Client{Transport: transport}, "http://"+t.addr)
+	c := benchpbconnect.NewEchoClient(&http.Client{Transport: transport}, "http://"+t.addr,
+		connect.WithAcceptCompression("gzip", nil, nil)) // nobody else compresses
 	return &pbClient{
 		item:      pbItem(),
 		callSmall: c.Small,

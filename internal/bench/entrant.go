@@ -57,9 +57,8 @@ func (e *entrant) runs(w *workload) bool {
 
 // A target is what a client is made for.
 type target struct {
-	addr       string
-	procedures int           // that the server has, of each kind
-	timeout    time.Duration // of each call, for those who configure it; zero: none
+	addr    string
+	timeout time.Duration // of each call, for those who configure it; zero: none
 }
 
 func (t *target) dial(ctx context.Context) (net.Conn, error) {
@@ -110,8 +109,10 @@ func allEntrants() []entrant {
 			about: "the standard library's, gob"},
 		{name: "grpc", peer: true, can: everything, serve: serveGRPC, dial: dialGRPC, hello: "./internal/bench/hello/grpc",
 			about: "generated code"},
+		{name: "grpc-tuned", peer: true, can: concurrent | payloads | bulk | streams | transfers, serve: serveGRPCTuned, dial: dialGRPCTuned,
+			about: "tuned: as many stream workers as CPUs, windows of 16 MiB, buffers of 256 KiB"},
 		{name: "connect", peer: true, can: everything &^ (numbered | builds), serve: serveConnect, dial: dialConnect,
-			about: "Connect's protocol over h2c by net/http, generated code; tuned: 10,000 concurrent streams on one connection"},
+			about: "Connect's protocol over h2c by net/http, generated code; tuned: 10,000 concurrent streams on one connection, no gzip"},
 		{name: "drpc", peer: true, can: everything &^ (numbered | builds), serve: serveDRPC, dial: dialDRPC,
 			about: "generated code; calls on one connection take turns"},
 		{name: "drpc-pool", can: concurrent | payloads | bulk | deadlines, serve: serveDRPC, dial: dialDRPCPool,

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,8 +13,9 @@ type goal struct {
 	what string
 	// atLeast or atMost is the bound; the other is zero.
 	atLeast, atMost float64
-	value           func(r *report) (float64, bool)
-	format          func(float64) string
+	// values are what it is about, of each round; none if that was not measured.
+	values func(r *report) []float64
+	format func(float64) string
 }
 
 // allGoals are what the figures are for. Each is of one run, most of them a ratio of two
@@ -39,7 +41,11 @@ func allGoals() []goal {
 			goals = append(goals, goal{size + ", " + callers + " callers: generic to the raw multiplexer, bytes/s", 1, 0, versus(size+"/"+callers, generic, "raw-mux", rate), hundredths})
 		}
 		for _, callers := range []string{"1", "16", "256"} {
-			goals = append(goals, goal{size + ", callers " + callers + ": generic to the best peer, bytes/s", 1, 0, versusPeers(size+"/"+callers, generic, rate, worstOfMore), hundredths})
+			who := callers + " callers"
+			if callers == "1" {
+				who = "1 caller"
+			}
+			goals = append(goals, goal{size + ", " + who + ": generic to the best peer, bytes/s", 1, 0, versusPeers(size+"/"+callers, generic, rate, worstOfMore), hundredths})
 		}
 	}
 	for _, way := range []string{"up", "down"} {
@@ -57,8 +63,8 @@ func allGoals() []goal {
 		goal{"256 callers: generic with deadlines to without, calls/s", 0.9, 0, between("small/256/deadline", "small/256", generic, rate), hundredths},
 		goal{"256 callers: bound with deadlines to without, calls/s", 0.9, 0, between("small/256/deadline", "small/256", bound, rate), hundredths},
 		goal{"256 callers: with the client's Timeout to without, calls/s", 0.9, 0, between("small/256/deadline", "small/256", "yonder-timeout", rate), hundredths},
-		goal{"256 callers: with the client's Timeout to with deadlines, calls/s", 1, 0, func(r *report) (float64, bool) {
-			return ratio(r.samples("small/256/deadline", "yonder-timeout"), r.samples("small/256/deadline", bound), rate)
+		goal{"256 callers: with the client's Timeout to with deadlines, calls/s", 1, 0, func(r *report) []float64 {
+			return ratios(r.samples("small/256/deadline", "yonder-timeout"), r.samples("small/256/deadline", bound), rate)
 		}, hundredths},
 		goal{"an idle connection, heap and stack of the server", 0, 8 << 10, alone("idle", generic, idleMemory), size},
 		goal{"generic: 4,096 callers to 256, calls/s", 0.85, 0, between("small/4096", "small/256", generic, rate), hundredths},
@@ -71,51 +77,43 @@ func allGoals() []goal {
 }
 
 // versus compares two entrants.
-func versus(workload, a, b string, m metric) func(*report) (float64, bool) {
-	return func(r *report) (float64, bool) {
-		return ratio(r.samples(workload, a), r.samples(workload, b), m)
-	}
+func versus(workload, a, b string, m metric) func(*report) []float64 {
+	return func(r *report) []float64 { return ratios(r.samples(workload, a), r.samples(workload, b), m) }
 }
 
-// worstOfMore and worstOfLess return the worse of two ratios, of what should be much and
-// of what should be little.
-func worstOfMore(x, y float64) float64 { return min(x, y) }
-func worstOfLess(x, y float64) float64 { return max(x, y) }
+// worstOfMore and worstOfLess tell whether one ratio is worse than another, of what should
+// be much and of what should be little.
+func worstOfMore(x, y float64) bool { return x < y }
+func worstOfLess(x, y float64) bool { return x > y }
 
 // versusPeers compares an entrant with the peer that does best, to which its ratio is the
 // worst.
-func versusPeers(workload, a string, m metric, worst func(x, y float64) float64) func(*report) (float64, bool) {
-	return func(r *report) (v float64, found bool) {
+func versusPeers(workload, a string, m metric, worse func(x, y float64) bool) func(*report) []float64 {
+	return func(r *report) (worst []float64) {
 		for _, e := range r.Entrants {
-			x, ok := ratio(r.samples(workload, a), r.samples(workload, e.Name), m)
-			switch {
-			case !ok || !e.Peer:
-			case !found:
-				v, found = x, true
-			default:
-				v = worst(v, x)
+			values := ratios(r.samples(workload, a), r.samples(workload, e.Name), m)
+			if e.Peer && len(values) > 0 && (worst == nil || worse(median(values), median(worst))) {
+				worst = values
 			}
 		}
-		return v, found
+		return worst
 	}
 }
 
 // between compares two workloads.
-func between(a, b, entrant string, m metric) func(*report) (float64, bool) {
-	return func(r *report) (float64, bool) {
-		return ratio(r.samples(a, entrant), r.samples(b, entrant), m)
-	}
+func between(a, b, entrant string, m metric) func(*report) []float64 {
+	return func(r *report) []float64 { return ratios(r.samples(a, entrant), r.samples(b, entrant), m) }
 }
 
 // alone compares nothing.
-func alone(workload, entrant string, m metric) func(*report) (float64, bool) {
-	return func(r *report) (float64, bool) { return figure(r.samples(workload, entrant), m) }
+func alone(workload, entrant string, m metric) func(*report) []float64 {
+	return func(r *report) []float64 { return figures(r.samples(workload, entrant), m) }
 }
 
 // inProcess returns the time of a call without the harness's.
-func inProcess(entrant string) func(*report) (float64, bool) {
-	return func(r *report) (float64, bool) {
-		return figure(r.samples("small/1", entrant), func(s *sample) float64 {
+func inProcess(entrant string) func(*report) []float64 {
+	return func(r *report) []float64 {
+		return figures(r.samples("small/1", entrant), func(s *sample) float64 {
 			return max(0, float64(s.Elapsed)/float64(max(1, s.Calls))-float64(r.Overhead))
 		})
 	}
@@ -123,10 +121,11 @@ func inProcess(entrant string) func(*report) (float64, bool) {
 
 // writeGoals writes a table of the goals that have been measured.
 func (r *report) writeGoals(b *strings.Builder) {
-	rows := [][]string{{"", "goal", "measured", ""}}
+	rows := [][]string{{"", "goal", "measured", "rounds", ""}}
 	met := 0
 	for _, g := range allGoals() {
-		v, ok := g.value(r)
+		values := g.values(r)
+		v, ok := middle(values)
 		if !ok {
 			continue
 		}
@@ -139,11 +138,12 @@ func (r *report) writeGoals(b *strings.Builder) {
 			verdict = "met"
 			met++
 		}
-		rows = append(rows, []string{g.what, want, g.format(v), verdict})
+		spread := g.format(slices.Min(values)) + ".." + g.format(slices.Max(values))
+		rows = append(rows, []string{g.what, want, g.format(v), spread, verdict})
 	}
 	if len(rows) == 1 {
 		return
 	}
-	fmt.Fprintf(b, "\n## Goals\n\n%d of %d are met.\n\n", met, len(rows)-1)
+	fmt.Fprintf(b, "\n## Goals\n\n%d of %d are met, by the median of the rounds.\n\n", met, len(rows)-1)
 	writeTable(b, rows)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"math"
 	"net"
+	"runtime"
 	"strconv"
 
 	"google.golang.org/grpc"
@@ -44,8 +45,24 @@ func (e *grpcEcho) Down(n *benchpb.Size, s grpc.ServerStreamingServer[benchpb.It
 	return sendItems(int(n.Size), s.Send)
 }
 
-func serveGRPC(l net.Listener, procedures int) error {
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(math.MaxInt32))
+// What is tuned where gRPC is: windows that hold the largest messages of calls, and buffers
+// that hold many small ones. Workers a server, instead of a goroutine a call, too.
+const (
+	grpcWindow = 16 << 20
+	grpcBuffer = 256 << 10
+)
+
+func serveGRPC(l net.Listener, procedures int) error { return serveGRPCWith(l, procedures) }
+
+func serveGRPCTuned(l net.Listener, procedures int) error {
+	return serveGRPCWith(l, procedures,
+		grpc.NumStreamWorkers(uint32(runtime.NumCPU())),
+		grpc.InitialWindowSize(grpcWindow), grpc.InitialConnWindowSize(grpcWindow),
+		grpc.ReadBufferSize(grpcBuffer), grpc.WriteBufferSize(grpcBuffer))
+}
+
+func serveGRPCWith(l net.Listener, procedures int, options ...grpc.ServerOption) error {
+	s := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(math.MaxInt32))...)
 	echo := new(grpcEcho)
 	benchpb.RegisterEchoServer(s, echo)
 	for i := range procedures {
@@ -63,10 +80,18 @@ type grpcClient struct {
 	conn *grpc.ClientConn
 }
 
-func dialGRPC(_ context.Context, t target) (client, error) {
-	conn, err := grpc.NewClient(t.addr,
+func dialGRPC(_ context.Context, t target) (client, error) { return dialGRPCWith(t) }
+
+func dialGRPCTuned(_ context.Context, t target) (client, error) {
+	return dialGRPCWith(t,
+		grpc.WithInitialWindowSize(grpcWindow), grpc.WithInitialConnWindowSize(grpcWindow),
+		grpc.WithReadBufferSize(grpcBuffer), grpc.WithWriteBufferSize(grpcBuffer))
+}
+
+func dialGRPCWith(t target, options ...grpc.DialOption) (client, error) {
+	conn, err := grpc.NewClient(t.addr, append(options,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))...)
 	if err != nil {
 		return nil, err
 	}

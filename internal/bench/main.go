@@ -242,7 +242,7 @@ const (
 )
 
 func checkGate(r *report, progress io.Writer) error {
-	v, ok := versus(gateWorkload, gateEntrant, gateReference, rate)(r)
+	v, ok := middle(versus(gateWorkload, gateEntrant, gateReference, rate)(r))
 	switch {
 	case !ok:
 		return fmt.Errorf("gate: it needs the entrants %s and %s", gateEntrant, gateReference)

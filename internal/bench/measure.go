@@ -37,7 +37,7 @@ type trial struct {
 }
 
 func (t *trial) dial(ctx context.Context) (client, error) {
-	to := target{addr: t.srv.addr, procedures: max(1, t.w.procedures)}
+	to := target{addr: t.srv.addr}
 	if t.e.can&timeouts != 0 {
 		to.timeout = t.w.deadline
 	}
@@ -230,6 +230,9 @@ func (t *trial) watch(do func(*sample) error) (s sample, err error) {
 	return s, nil
 }
 
+// streamLongest is how long a stream may take. Who is too slow for all items has fewer.
+const streamLongest = 4 * time.Second
+
 // measureStream streams, in one call.
 func measureStream(ctx context.Context, t *trial) (s sample, err error) {
 	c, err := t.dial(ctx)
@@ -241,8 +244,14 @@ func measureStream(ctx context.Context, t *trial) (s sample, err error) {
 	if t.w.down {
 		stream = c.(streamer).down
 	}
-	if err := stream(ctx, max(1, t.w.items/50)); err != nil { // to warm up
+	items := t.w.items
+	some := max(1, items/50)
+	start := time.Now()
+	if err := stream(ctx, some); err != nil { // to warm up, and to see how long it takes
 		return s, err
+	}
+	if took := time.Since(start) * time.Duration(items/some); took > streamLongest {
+		items = int(float64(items) * float64(streamLongest) / float64(took))
 	}
 	release()
 	if err := t.srv.collect(); err != nil {
@@ -250,8 +259,8 @@ func measureStream(ctx context.Context, t *trial) (s sample, err error) {
 	}
 	return t.watch(func(s *sample) error {
 		start := time.Now()
-		err := stream(ctx, t.w.items)
-		s.Calls, s.Elapsed = int64(t.w.items), time.Since(start)
+		err := stream(ctx, items)
+		s.Calls, s.Elapsed = int64(items), time.Since(start)
 		return err
 	})
 }

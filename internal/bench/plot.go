@@ -34,7 +34,7 @@ const (
 	plotLeft   = 72
 	plotTop    = 64
 	plotBottom = 48
-	labelRoom  = 190 // at the right of lines
+	labelRoom  = 215 // at the right of lines
 	rowHeight  = 30  // of bars
 	lineHeight = 15  // between labels
 )
@@ -60,7 +60,7 @@ const plotStyle = `
 
 // palette has each series' colour, in light and in dark. Yonder's are first.
 var palette = [][2]string{
-	{"#0969da", "#58a6ff"}, {"#8250df", "#bc8cff"}, // yonder
+	{"#0969da", "#58a6ff"}, {"#8250df", "#bc8cff"}, {"#4f46e5", "#a5b4fc"}, // yonder
 	{"#6e7781", "#8b949e"}, {"#424a53", "#afb8c1"}, // limits
 	{"#bc4c00", "#f0883e"}, {"#1a7f37", "#3fb950"}, {"#cf222e", "#ff7b72"}, {"#9a6700", "#d29922"},
 	{"#0e7490", "#39c5cf"}, {"#bf3989", "#f778ba"}, {"#4d7c0f", "#a3c940"}, {"#7d4e3b", "#c69c8b"}, {"#57606a", "#9da7b1"},
@@ -112,17 +112,18 @@ func isLimit(name string) bool { return strings.HasPrefix(name, "raw") }
 
 // inPlots tells which entrants are drawn: the main ones, each once.
 func inPlots(name string) bool {
-	return !slices.Contains([]string{"yonder-timeout", "net/rpc drop-in", "net/rpc to yonder", "local-bound", "local-generic"}, name)
+	return !slices.Contains([]string{"yonder-timeout", "grpc-tuned", "net/rpc drop-in", "net/rpc to yonder", "local-bound", "local-generic"}, name)
 }
 
 // colours gives each entrant that is drawn a colour, the same in every plot.
 func (r *report) colours() map[string]int {
-	all := map[string]int{"yonder-generic": 0, "yonder-bound": 1, "raw": 2, "raw-mux": 3}
-	next := 4
+	all := map[string]int{"yonder-generic": 0, "yonder-bound": 1, "yonder-jsonrpc": 2, "raw": 3, "raw-mux": 4}
+	own := len(all)
+	next := own
 	for _, e := range r.Entrants {
 		if _, ok := all[e.Name]; !ok && inPlots(e.Name) {
-			all[e.Name] = next
-			next = 4 + (next-3)%(len(palette)-4)
+			all[e.Name] = own + (next-own)%(len(palette)-own)
+			next++
 		}
 	}
 	return all
@@ -280,7 +281,7 @@ func (r *report) cpuPlot() plot {
 		return plot{}
 	}
 	slices.SortStableFunc(all, func(a, b series) int { return cmp.Compare(a.points[0].y, b.points[0].y) })
-	const left, room = 140.0, 120.0
+	const left, room = 140.0, 145.0
 	d := newDrawing(plotTop+rowHeight*len(all)+20, title, "Less is better. The client's process, and paler the server's.")
 	scale := (plotWidth - left - room) / all[len(all)-1].points[0].y
 	for i, s := range all {

@@ -153,7 +153,7 @@ func startServer(e *entrant, procedures int, cfg *config) (*server, error) {
 		return nil, errors.Join(fmt.Errorf("the server of %s has not started: %w", e.name, err), s.stop())
 	}
 	s.addr = strings.TrimSpace(line)
-	if err := awaitAnswer(e, target{addr: s.addr, procedures: procedures}); err != nil {
+	if err := awaitAnswer(e, target{addr: s.addr}); err != nil {
 		return nil, errors.Join(fmt.Errorf("the server of %s does not answer: %w", e.name, err), s.stop())
 	}
 	return s, nil

@@ -16,7 +16,8 @@ import (
 // The raw multiplexer sends an id of 4 bytes, a length of 4 bytes and opaque bytes, and
 // has them sent back by a goroutine a request: what is left of an RPC library when it does
 // nothing but bring answers to those who asked. It has no deadlines, no cancellation, no
-// fairness, no limits.
+// fairness, no limits. The server gives each request bytes of its own, as a handler gets
+// them; the client uses its buffers again.
 
 const (
 	muxHead   = 8

@@ -56,7 +56,7 @@ func (r *recorder) run(ctx context.Context, callers int, d time.Duration, callOf
 		for i := range callers {
 			sh, call := &r.shards[i%len(r.shards)], callOf(i)
 			wg.Go(func() {
-				for last := start; !stop.Load(); {
+				for last, more := start, true; more; more = !stop.Load() { // at least once
 					if err := call(background); err != nil {
 						fail(failed, err)
 						return
@@ -75,7 +75,7 @@ func (r *recorder) run(ctx context.Context, callers int, d time.Duration, callOf
 func (r *recorder) runPaced(ctx context.Context, every, d time.Duration, call func(context.Context) error) (int64, time.Duration, error) {
 	return r.collect(ctx, d, func(start time.Time, stop *atomic.Bool, failed chan<- error) {
 		var wg sync.WaitGroup
-		for i := 0; !stop.Load(); i++ {
+		for i := 0; i == 0 || !stop.Load(); i++ {
 			wg.Go(func() {
 				begun := time.Now()
 				if err := call(context.Background()); err != nil {

@@ -151,7 +151,7 @@ func TestPlots(t *testing.T) {
 func TestGoals(t *testing.T) {
 	r := madeUp()
 	for _, g := range allGoals() {
-		if v, ok := g.value(r); !ok || v <= 0 {
+		if v, ok := middle(g.values(r)); !ok || v <= 0 {
 			t.Errorf("%s: %v, %v", g.what, v, ok)
 		}
 		if (g.atLeast > 0) == (g.atMost > 0) {
@@ -167,10 +167,10 @@ func TestGoals(t *testing.T) {
 		res.Rows = append(res.Rows, row{Entrant: e.Name, Samples: []sample{s}})
 	}
 	few.Results = []result{res}
-	if v, _ := versusPeers("w", "us", rate, worstOfMore)(few); v != 2 {
+	if v, _ := middle(versusPeers("w", "us", rate, worstOfMore)(few)); v != 2 {
 		t.Errorf("calls/s to the best peer: %v, want 2", v)
 	}
-	if v, _ := versusPeers("w", "us", p99, worstOfLess)(few); v != 0.5 {
+	if v, _ := middle(versusPeers("w", "us", p99, worstOfLess)(few)); v != 0.5 {
 		t.Errorf("p99 to the best peer: %v, want 0.5", v)
 	}
 }

@@ -136,38 +136,45 @@ func (r *report) failed() (err error) {
 
 // figure returns the median of a metric over the rounds.
 func figure(samples []sample, m metric) (float64, bool) {
-	if len(samples) == 0 {
-		return 0, false
-	}
-	var values []float64
+	return middle(figures(samples, m))
+}
+
+// figures returns a metric of each round.
+func figures(samples []sample, m metric) (values []float64) {
 	for i := range samples {
 		values = append(values, m(&samples[i]))
 	}
-	return median(values), true
+	return values
 }
 
 // ratio returns the median, over the rounds, of how many times as much one has as the
 // other has.
 func ratio(a, b []sample, m metric) (float64, bool) {
-	var ratios []float64
+	return middle(ratios(a, b, m))
+}
+
+// ratios returns how many times as much one has as the other has, in each round.
+func ratios(a, b []sample, m metric) (values []float64) {
 	for i := range min(len(a), len(b)) {
 		if below := m(&b[i]); below > 0 {
-			ratios = append(ratios, m(&a[i])/below)
+			values = append(values, m(&a[i])/below)
 		}
 	}
-	if len(ratios) == 0 {
+	return values
+}
+
+// middle returns the median, if there are values.
+func middle(values []float64) (float64, bool) {
+	if len(values) == 0 {
 		return 0, false
 	}
-	return median(ratios), true
+	return median(values), true
 }
 
 // spread returns half of what lies between the best and the worst round, as a part of
 // the median.
 func spread(samples []sample, m metric) float64 {
-	var values []float64
-	for i := range samples {
-		values = append(values, m(&samples[i]))
-	}
+	values := figures(samples, m)
 	return (slices.Max(values) - slices.Min(values)) / 2 / max(median(values), 1e-9)
 }
 

@@ -46,12 +46,17 @@ type kind struct {
 }
 
 var (
-	callsKind  = &kind{"calls", measureCalls, func(cfg *config, _ *workload) time.Duration { return cfg.warmup + cfg.duration + 40*time.Millisecond }}
+	callsKind = &kind{"calls", measureCalls, func(cfg *config, w *workload) time.Duration {
+		drain := time.Duration(w.callers*w.payload) * 4 // nanoseconds, of what is in flight when the time is over
+		return cfg.warmup + cfg.duration + 2*drain + 40*time.Millisecond
+	}}
 	mixedKind  = &kind{"mixed", measureCalls, func(cfg *config, _ *workload) time.Duration { return cfg.warmup + cfg.duration + 300*time.Millisecond }}
-	streamKind = &kind{"stream", measureStream, func(_ *config, w *workload) time.Duration { return time.Duration(w.items) * 2 * time.Microsecond }}
-	dialKind   = &kind{"dial", measureDial, func(cfg *config, _ *workload) time.Duration { return cfg.duration + 40*time.Millisecond }}
-	idleKind   = &kind{"idle", measureIdle, func(_ *config, w *workload) time.Duration { return time.Duration(w.idle)*time.Millisecond + w.rest }}
-	buildKind  = &kind{"build", measureBuild, func(*config, *workload) time.Duration { return 75 * time.Second }}
+	streamKind = &kind{"stream", measureStream, func(_ *config, w *workload) time.Duration {
+		return min(time.Duration(w.items)*3*time.Microsecond, streamLongest)
+	}}
+	dialKind  = &kind{"dial", measureDial, func(cfg *config, _ *workload) time.Duration { return cfg.duration + 40*time.Millisecond }}
+	idleKind  = &kind{"idle", measureIdle, func(_ *config, w *workload) time.Duration { return time.Duration(w.idle)*time.Millisecond + w.rest }}
+	buildKind = &kind{"build", measureBuild, func(*config, *workload) time.Duration { return 50 * time.Second }}
 )
 
 // aDeadline is one that no call reaches.
@@ -88,6 +93,7 @@ func allWorkloads(s sizes) []workload {
 			w.title = fmt.Sprintf("%s each way, %d callers on one connection", size.title, callers)
 			if callers*size.bytes > 64<<20 {
 				w.needs |= bulk
+				w.rounds = 3
 			}
 			if callers == 1 {
 				w.title = fmt.Sprintf("%s each way, 1 caller", size.title)

@@ -148,8 +148,7 @@ func (c *Conn) beginLocked(o *Outgoing, slot uint16, q *Request) {
 	h := wire.Header{Type: wire.Request, Flags: flags, ID: o.id}
 	front := wire.AppendRequest(scratch[:0], flags, &head)
 	if len(front)+q.Body.Len() <= wire.MaxBody {
-		c.w.frameLocked(h, front, q.Body.Bytes())
-		q.Body.Release()
+		c.w.messageLocked(h, front, q.Body)
 		return
 	}
 	head.Total = uint64(q.Body.Len())
@@ -645,10 +644,9 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 			c.leaveLocked(in)
 		}
 		c.w.mu.Lock()
-		c.w.frameLocked(h, front, body.Bytes())
+		c.w.messageLocked(h, front, body)
 		c.mu.Unlock()
 		c.w.kickAndUnlock(mayBlock)
-		body.Release()
 	} else {
 		head.Total = uint64(body.Len())
 		in.ended = last

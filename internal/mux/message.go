@@ -19,6 +19,14 @@ var messages = sync.Pool{New: func() any { return new(Message) }}
 // NewMessage returns an empty message.
 func NewMessage() *Message { return messages.Get().(*Message) }
 
+// Sized returns n bytes for a message to have, whatever is in them.
+func (m *Message) Sized(n int) []byte {
+	m.Grow(n)
+	b := m.AvailableBuffer()[:n]
+	m.Buffer = *bytes.NewBuffer(b)
+	return b
+}
+
 // Release gives the message back. Nothing may alias its bytes any more.
 func (m *Message) Release() {
 	if m == nil || m.Cap() > maxPooled {

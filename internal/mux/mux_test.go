@@ -180,12 +180,15 @@ func (p *peer) read() {
 	r.next(len(wire.Preface))
 	for {
 		h, n, err := r.peekHeader()
-		if err != nil || r.fill(wire.HeaderSize+n) != nil {
+		if err != nil {
 			return
 		}
-		r.next(wire.HeaderSize)
+		body, _, err := r.body(n)
+		if err != nil {
+			return
+		}
 		p.mu.Lock()
-		p.frames = append(p.frames, frame{h, bytes.Clone(r.next(n))})
+		p.frames = append(p.frames, frame{h, bytes.Clone(body)})
 		p.mu.Unlock()
 	}
 }

@@ -47,11 +47,13 @@ func (c *Conn) read() error {
 			}
 			continue
 		}
-		if err := c.r.fill(wire.HeaderSize + n); err != nil {
+		body, msg, err := c.r.body(n)
+		if err != nil {
 			return err
 		}
-		c.r.next(wire.HeaderSize)
-		if err := c.frame(h, c.r.next(n)); err != nil {
+		err = c.frame(h, body, &msg)
+		msg.Release()
+		if err != nil {
 			var lost *LostError
 			var bad *ProtocolError
 			if errors.As(err, &bad) || errors.As(err, &lost) {
@@ -62,8 +64,9 @@ func (c *Conn) read() error {
 	}
 }
 
-// frame takes one frame. The body is valid only until it returns.
-func (c *Conn) frame(h wire.Header, body []byte) error {
+// frame takes one frame. The body is valid only until it returns, unless the message that it is
+// in is taken from there.
+func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 	switch h.Type {
 	case wire.Hello:
 		g, err := wire.ParseHello(body)
@@ -74,9 +77,9 @@ func (c *Conn) frame(h wire.Header, body []byte) error {
 	case wire.Name:
 		return c.name(h.ID, body)
 	case wire.Request:
-		return c.request(h, body)
+		return c.request(h, body, in)
 	case wire.Response:
-		return c.response(h, body)
+		return c.response(h, body, in)
 	case wire.Cancel:
 		return c.cancel(h.ID, body)
 	case wire.Ping:
@@ -93,6 +96,18 @@ func (c *Conn) frame(h wire.Header, body []byte) error {
 		return c.goAway(body)
 	}
 	return c.stream(h, body)
+}
+
+// own returns a message that part of a frame is in, to be kept: the one that the frame is in, if
+// there is one, which is then taken, or a copy.
+func own(part []byte, from **Message) (*Message, []byte) {
+	if msg := *from; msg != nil {
+		*from = nil
+		return msg, part
+	}
+	msg := NewMessage()
+	msg.Write(part)
+	return msg, msg.Bytes()
 }
 
 // name learns what the peer calls a procedure.
@@ -125,7 +140,7 @@ func (c *Conn) name(number uint32, body []byte) error {
 }
 
 // request begins a call of the peer's.
-func (c *Conn) request(h wire.Header, body []byte) error {
+func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 	slot := wire.Slot(h.ID)
 	if uint64(slot) >= c.cfg.Local.MaxCalls {
 		return violation("call %#x is beyond the limit of %d calls at a time", h.ID, c.cfg.Local.MaxCalls)
@@ -205,9 +220,7 @@ func (c *Conn) request(h wire.Header, body []byte) error {
 		c.reject(in, wire.CodeExhausted, (&TooLargeError{What: "request", Size: max(head.Total, uint64(len(args))), Limit: c.cfg.Local.MaxMessage}).Error())
 		return nil
 	}
-	in.msg = NewMessage()
-	in.msg.Write(args)
-	in.Body = in.msg.Bytes()
+	in.msg, in.Body = own(args, from)
 	c.workers.start(in)
 	return nil
 }
@@ -254,7 +267,7 @@ func (c *Conn) partedLocked(parted bool, total uint64, rest []byte) error {
 const maxTotal = 1 << 62
 
 // response takes the answer to a call of ours.
-func (c *Conn) response(h wire.Header, body []byte) error {
+func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 	head, rest, metaTooLarge, err := wire.ParseResponse(body, h.Flags, int(c.cfg.Local.MaxMeta))
 	if err != nil {
 		return err
@@ -310,9 +323,7 @@ func (c *Conn) response(h wire.Header, body []byte) error {
 		return nil
 	}
 	if o.state == awaiting && o.err == nil {
-		o.msg = NewMessage()
-		o.msg.Write(rest)
-		o.Body = o.msg.Bytes()
+		o.msg, o.Body = own(rest, from)
 	}
 	last := o.last
 	c.repliedLocked(o)

@@ -7,9 +7,13 @@ import (
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
-// readSize is the size of a read buffer: the largest frame, rounded up to whole
-// pages.
-const readSize = 72 << 10
+const (
+	// readSize is the size of a read buffer, in bytes: hundreds of small frames.
+	readSize = 32 << 10
+	// wholeFrame is the largest frame that is parsed where it was read. The body of a larger
+	// one is read into memory of its own.
+	wholeFrame = 16 << 10
+)
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
@@ -25,7 +29,7 @@ type reader struct {
 	onWait, onRead func()
 }
 
-// space returns where the next bytes go. There is always some: a frame fits.
+// space returns where the next bytes go. There is always some.
 func (r *reader) space() []byte {
 	if r.buf == nil {
 		r.buf = readBuffers.Get().(*[readSize]byte)
@@ -41,7 +45,7 @@ func (r *reader) rest() {
 	}
 }
 
-// fill reads until n bytes, at most a frame, are buffered. It returns io.EOF if
+// fill reads until n bytes, at most wholeFrame, are buffered. It returns io.EOF if
 // the connection ends where it could, io.ErrUnexpectedEOF if it ends elsewhere.
 func (r *reader) fill(n int) error {
 	for r.w-r.r < n {
@@ -82,6 +86,23 @@ func (r *reader) next(n int) []byte {
 	return b
 }
 
+// body moves past a header that has been looked at and returns the n bytes after it, which are
+// valid until the next fill; those of a large frame in a message.
+func (r *reader) body(n int) ([]byte, *Message, error) {
+	if size := wire.HeaderSize + n; size <= wholeFrame {
+		if err := r.fill(size); err != nil {
+			return nil, nil, err
+		}
+		return r.next(size)[wire.HeaderSize:], nil, nil
+	}
+	r.next(wire.HeaderSize)
+	msg := NewMessage()
+	if err := r.readFull(msg.Sized(n)); err != nil {
+		return nil, nil, err
+	}
+	return msg.Bytes(), msg, nil
+}
+
 // readFull fills dst, from the buffer first and then past it, so that a large
 // message is not copied twice.
 func (r *reader) readFull(dst []byte) error {
@@ -108,12 +129,16 @@ func (r *reader) readFull(dst []byte) error {
 	return nil
 }
 
-// skip moves past n bytes, at most a frame.
+// skip moves past n bytes.
 func (r *reader) skip(n int) error {
-	if err := r.fill(n); err != nil {
-		return err
+	for n > 0 {
+		step := min(n, wholeFrame)
+		if err := r.fill(step); err != nil {
+			return err
+		}
+		r.r += step
+		n -= step
 	}
-	r.r += n
 	return nil
 }
 

@@ -18,11 +18,14 @@ const (
 	// partsPerWrite is how many parts one write carries. A small frame waits for one
 	// write at most, so this bounds its delay while a large message passes.
 	partsPerWrite = 8
-	// partSize is the payload of a full part: a frame's body less the channel.
-	partSize = wire.MaxBody - 1
-	// maxWrite is the most that one write carries of the other frames, so that the
-	// watchdog sees that a slow peer reads.
-	maxWrite = 256 << 10
+	// partSize is the payload of a full part.
+	partSize = 64<<10 - 1
+	// wholeSize is the size of a message, in bytes, from which it is not copied into the
+	// buffer of its frame.
+	wholeSize = 16 << 10
+	// maxWrite is the most that one write carries, in bytes, so that the watchdog sees that
+	// a slow peer reads.
+	maxWrite = 544 << 10
 	// maxRounds is how many writes a caller or handler does for the others before a goroutine
 	// takes over, so that it can return when its context ends.
 	maxRounds = 4
@@ -56,6 +59,7 @@ type writer struct {
 
 	mu       sync.Mutex
 	buf      []byte  // frames to write
+	cuts     []cut   // messages that belong between them
 	bufHome  *[]byte // where buf came from; nil: there is no buffer
 	tail     tail    // the frame that buf ends with
 	pong     []byte  // the answer to the latest PING, if it is not written yet
@@ -70,14 +74,55 @@ type writer struct {
 
 	// What follows belongs to the flusher.
 	out      []byte // the buffer that is being written
+	outCuts  []cut
 	outHome  *[]byte
 	rest     []byte // what of it is not written yet
-	took     bool   // rest and vec are still to be written
+	took     bool   // there is something still to be written
 	outEnds  int32  // ends in out
-	vec      net.Buffers
-	vecs     [1 + 2*partsPerWrite][]byte // what vec is made of
-	heads    [partsPerWrite][wire.HeaderSize + 1]byte
-	finished []*part // parts whose last bytes are in vec
+	batch    *batch // parts that go after it; nil: none
+	finished []*part // parts whose last bytes are in batch
+}
+
+// A cut is where a message belongs in a buffer that it has not been copied into.
+type cut struct {
+	at  int
+	msg *Message
+}
+
+// batch gathers what is written by one system call. Its parts go last.
+type batch struct {
+	vec   net.Buffers
+	size  int   // of vec, in bytes
+	err   error // of the first write that failed
+	parts int
+	heads [partsPerWrite][wire.HeaderSize + 1]byte
+	data  [partsPerWrite][]byte
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// add has p written, together with what comes after it if that is not too much.
+func (b *batch) add(w *writer, p []byte) {
+	for len(p) > 0 && b.err == nil {
+		n := min(len(p), maxWrite-b.size)
+		b.vec = append(b.vec, p[:n])
+		p = p[n:]
+		if b.size += n; b.size == maxWrite {
+			b.write(w)
+		}
+	}
+}
+
+// write writes what has been added.
+func (b *batch) write(w *writer) {
+	if len(b.vec) == 0 || b.err != nil {
+		return
+	}
+	vec := b.vec // which WriteTo uses up
+	_, b.err = vec.WriteTo(w.conn)
+	w.writes.Add(1)
+	clear(b.vec)
+	b.vec, b.size = b.vec[:0], 0
 }
 
 // tail remembers the ITEM frame that the buffer ends with, so that a stream's
@@ -138,6 +183,18 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 		w.newEnds++
 		w.ends.Add(1)
 	}
+}
+
+// messageLocked adds a frame whose body is head and msg, which it owns from now on.
+func (w *writer) messageLocked(h wire.Header, head []byte, msg *Message) {
+	if msg.Len() < wholeSize || w.err != nil {
+		w.frameLocked(h, head, msg.Bytes())
+		msg.Release()
+		return
+	}
+	w.frameLocked(h, head, nil)
+	wire.PutHeader(w.buf[len(w.buf)-len(head)-wire.HeaderSize:], h, len(head)+msg.Len())
+	w.cuts = append(w.cuts, cut{len(w.buf), msg})
 }
 
 // ends reports whether a message is the last of its call.
@@ -268,53 +325,72 @@ func (w *writer) flush(mode flushMode) {
 		if !w.took && !w.take() {
 			return
 		}
-		if mode == noBlock {
-			if len(w.vec) == 0 && round < maxRounds {
-				n, err := w.raw.tryWrite(w.rest)
+		var err error
+		switch mode {
+		case noBlock:
+			if w.batch == nil && len(w.outCuts) == 0 && round < maxRounds {
+				var n int
+				n, err = w.raw.tryWrite(w.rest)
 				w.rest = w.rest[n:]
-				if err != nil {
-					w.fail(err)
-					return
-				}
 			}
-			if len(w.vec) > 0 || len(w.rest) > 0 {
+			if err == nil && (len(w.rest) > 0 || w.batch != nil) {
 				go w.flush(handOver) // goes on where this one stopped
 				return
 			}
-			w.wrote()
-			continue
-		}
-		if mode == mayBlock && round >= maxRounds {
-			go w.flush(handOver) // as above: a handler has its streams to send
-			return
-		}
-		var err error
-		for len(w.rest) > maxWrite && err == nil {
-			_, err = w.conn.Write(w.rest[:maxWrite])
-			w.rest = w.rest[maxWrite:]
-			w.writes.Add(1)
-		}
-		if err != nil {
-			w.fail(err)
-			return
-		}
-		if len(w.vec) > 0 {
-			if len(w.rest) > 0 {
-				w.vec[0] = w.rest
-			} else {
-				w.vec = w.vec[1:]
+		case mayBlock:
+			if round >= maxRounds {
+				go w.flush(handOver) // as above: a handler has its streams to send
+				return
 			}
-			_, err = w.vec.WriteTo(w.conn)
-		} else {
-			_, err = w.conn.Write(w.rest)
+			err = w.write()
+		default:
+			err = w.write()
 		}
-		w.rest = nil
 		if err != nil {
 			w.fail(err)
 			return
 		}
 		w.wrote()
 	}
+}
+
+// write writes what take took, at most maxWrite at a time.
+func (w *writer) write() error {
+	if w.batch == nil && len(w.outCuts) == 0 {
+		for len(w.rest) > 0 {
+			n := min(len(w.rest), maxWrite)
+			if _, err := w.conn.Write(w.rest[:n]); err != nil {
+				return err
+			}
+			w.rest = w.rest[n:]
+			w.writes.Add(1)
+		}
+		return nil
+	}
+	if w.batch == nil {
+		w.batch = batches.Get().(*batch)
+	}
+	b := w.batch
+	pos := len(w.out) - len(w.rest)
+	for _, c := range w.outCuts {
+		b.add(w, w.out[pos:c.at])
+		b.add(w, c.msg.Bytes())
+		pos = c.at
+	}
+	b.add(w, w.out[pos:])
+	for i := range b.parts {
+		b.add(w, b.heads[i][:])
+		b.add(w, b.data[i])
+	}
+	b.write(w)
+	err := b.err
+	clear(b.data[:b.parts])
+	b.parts, b.err, w.batch = 0, nil, nil
+	if err != nil {
+		return err // vec may have something left
+	}
+	batches.Put(b)
+	return nil
 }
 
 // take makes the next write of what has gathered: all frames, and a few parts. It
@@ -336,14 +412,16 @@ func (w *writer) take() bool {
 		w.announceLocked(p)
 	}
 	w.takePartsLocked()
-	if len(w.buf) == 0 && len(w.vec) == 0 {
+	if len(w.buf) == 0 && w.batch == nil {
 		putWriteBuffer(w.out, w.outHome)
 		putWriteBuffer(w.buf, w.bufHome)
 		w.out, w.outHome, w.buf, w.bufHome = nil, nil, nil, nil
+		w.cuts, w.outCuts = nil, nil
 		w.leaveLocked()
 		return false
 	}
 	w.out, w.buf = w.buf, w.out[:0]
+	w.outCuts, w.cuts = w.cuts, w.outCuts[:0]
 	w.outHome, w.bufHome = w.bufHome, w.outHome
 	w.rest, w.took = w.out, true
 	w.outEnds, w.newEnds = w.newEnds, 0
@@ -372,10 +450,8 @@ func (w *writer) forgetPartsLocked() {
 	w.parts = nil
 }
 
-// takePartsLocked fills vec with the next parts, one message after the other. Its
-// first element is kept free for the frames that go before them.
+// takePartsLocked takes the next parts, one of each message after the other.
 func (w *writer) takePartsLocked() {
-	w.vec = w.vecs[:0]
 	if w.dropped > 0 {
 		w.dropped = 0
 		w.parts = slices.DeleteFunc(w.parts, func(p *part) bool {
@@ -385,7 +461,7 @@ func (w *writer) takePartsLocked() {
 			return p.dropped
 		})
 	}
-	for n := 0; n < partsPerWrite && len(w.parts) > 0 && w.pace.room(); {
+	for n := 0; n < partsPerWrite && len(w.parts) > 0 && w.pace.room(); n++ {
 		p := w.parts[0]
 		w.parts = w.parts[1:]
 		chunk := p.data[:min(len(p.data), partSize)]
@@ -399,12 +475,12 @@ func (w *writer) takePartsLocked() {
 			w.finished = append(w.finished, p)
 		}
 		if n == 0 {
-			w.vec = append(w.vec, nil)
+			w.batch = batches.Get().(*batch)
 		}
-		wire.PutHeader(w.heads[n][:], h, 1+len(chunk))
-		w.heads[n][wire.HeaderSize] = p.channel
-		w.vec = append(w.vec, w.heads[n][:], chunk)
-		n++
+		wire.PutHeader(w.batch.heads[n][:], h, 1+len(chunk))
+		w.batch.heads[n][wire.HeaderSize] = p.channel
+		w.batch.data[n] = chunk
+		w.batch.parts = n + 1
 	}
 }
 
@@ -414,6 +490,11 @@ func (w *writer) wrote() {
 	w.ends.Add(-w.outEnds)
 	w.outEnds = 0
 	w.took = false
+	for _, c := range w.outCuts {
+		c.msg.Release()
+	}
+	clear(w.outCuts)
+	w.outCuts = w.outCuts[:0]
 	w.settle()
 }
 
@@ -452,7 +533,7 @@ func (w *writer) close(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.buf, w.bufHome, w.pong = nil, nil, nil
+	w.buf, w.cuts, w.bufHome, w.pong = nil, nil, nil, nil
 	for _, p := range w.waiting {
 		close(p.done)
 	}

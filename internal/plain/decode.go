@@ -150,7 +150,7 @@ func decode(p *plan, data []byte, v reflect.Value) (rest []byte, ok bool) {
 		}
 		return decodeList(p, rest, v, p.len)
 	case reflect.Struct:
-		if major != majorMap || n > uint64(len(p.fields)) {
+		if major != majorMap || n > uint64(len(rest)) {
 			return nil, false
 		}
 		return decodeFields(p, rest, v, int(n))
@@ -185,7 +185,8 @@ func decodeList(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok b
 }
 
 // decodeFields reads n pairs of a name and a value. The names are compared as they are encoded, first
-// with that of the field which follows the last one: mostly they come in the struct's order.
+// with that of the field which follows the last one: mostly they come in the struct's order. What
+// has no field here, because the other end knows more, is skipped.
 func decodeFields(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok bool) {
 	var seen uint64
 	next := 0
@@ -200,7 +201,13 @@ func decodeFields(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok
 			}
 			next++
 		}
-		if tried == len(p.fields) || seen&(1<<next) != 0 {
+		if tried == len(p.fields) {
+			if data, ok = skipUnknown(p, data); !ok {
+				return nil, false
+			}
+			continue
+		}
+		if seen&(1<<next) != 0 {
 			return nil, false
 		}
 		seen |= 1 << next
@@ -211,4 +218,61 @@ func decodeFields(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok
 		next++
 	}
 	return data, true
+}
+
+// skipUnknown skips a name that is no field's, and the value that goes with it.
+func skipUnknown(p *plan, data []byte) (rest []byte, ok bool) {
+	major, n, rest, ok := cutHead(data)
+	if !ok || major != majorText || n > uint64(len(rest)) {
+		return nil, false
+	}
+	name := rest[:n]
+	for i := range p.fields {
+		f := &p.fields[i]
+		if own := f.key[len(f.key)-f.name:]; len(own) == len(name) && bytes.EqualFold(own, name) { // the library's field
+			return nil, false
+		}
+	}
+	return skip(rest[n:], maxSkipped)
+}
+
+// maxSkipped is how deeply what is skipped may be nested, in levels.
+const maxSkipped = 64
+
+// skip returns what follows a value that nobody wants, if that has no more than so many levels.
+// Indefinite lengths are the library's, and so are big numbers, of which a codec has limits.
+func skip(data []byte, levels int) (rest []byte, ok bool) {
+	major, n, rest, ok := cutHead(data)
+	if !ok || levels == 0 {
+		return nil, false
+	}
+	switch major {
+	case majorBytes, majorText:
+		if n > uint64(len(rest)) {
+			return nil, false
+		}
+		return rest[n:], true
+	case majorArray, majorMap:
+		if n > uint64(len(rest)) {
+			return nil, false
+		}
+		if major == majorMap {
+			n *= 2
+		}
+	case majorTag:
+		if n == tagBig || n == tagNegativeBig {
+			return nil, false
+		}
+		n = 1
+	case majorSimple:
+		return rest, data[0] != simpleByte || n >= 32 // what is below has a form of its own
+	default:
+		return rest, true
+	}
+	for range n {
+		if rest, ok = skip(rest, levels-1); !ok {
+			return nil, false
+		}
+	}
+	return rest, true
 }

@@ -35,6 +35,7 @@ type field struct {
 	*plan
 	index     int
 	key       []byte // its name, encoded
+	name      int    // how long it is, at the end of key
 	omitEmpty bool
 }
 
@@ -150,7 +151,7 @@ func (p *plan) addFields(t reflect.Type, made planner) *plan {
 		p.sparse = p.sparse || omit
 		var key encoder
 		key.head(majorText, uint64(len(name)))
-		p.fields = append(p.fields, field{fp, i, append(key.b, name...), omit})
+		p.fields = append(p.fields, field{fp, i, append(key.b, name...), len(name), omit})
 	}
 	return p
 }
@@ -163,15 +164,19 @@ const (
 	majorText
 	majorArray
 	majorMap
-	_ // tags
+	majorTag
 	majorSimple
 
 	simpleFalse   = majorSimple | 20
 	simpleTrue    = majorSimple | 21
 	simpleNull    = majorSimple | 22
+	simpleByte    = majorSimple | 24
 	simpleFloat16 = majorSimple | 25
 	simpleFloat32 = majorSimple | 26
 	simpleFloat64 = majorSimple | 27
+
+	tagBig         = 2 // section 3.4.3
+	tagNegativeBig = 3
 )
 
 // cutHead reads the head of a data item of definite length.

@@ -20,7 +20,7 @@ const (
 	HeaderSize = 10
 	// MaxBody is the largest body a frame may have, in bytes. What is longer
 	// travels in parts.
-	MaxBody = 64 << 10
+	MaxBody = 68 << 10
 )
 
 // A Type says what a frame is. See SPEC.md, "Frames".

@@ -26,7 +26,7 @@ func TestParseHeader(t *testing.T) {
 		n         int
 	}{
 		{"empty body", "00000006 03 00 00010000", Header{Type: Request, ID: 1 << 16}, 0},
-		{"largest body", "00010006 05 01 ffffffff", Header{Type: Part, Flags: More, ID: math.MaxUint32}, MaxBody},
+		{"largest body", "00011006 05 01 ffffffff", Header{Type: Part, Flags: More, ID: math.MaxUint32}, MaxBody},
 		{"every flag of REQUEST", "00000007 03 7f 00000000", Header{Type: Request, Flags: 0x7f}, 1},
 		{"every flag of RESPONSE", "00000007 04 1f 00000000", Header{Type: Response, Flags: 0x1f}, 1},
 		{"every flag of CLOSE", "00000007 09 98 00000000", Header{Type: Close, Flags: 0x98}, 1},
@@ -52,9 +52,9 @@ func TestParseHeaderErrors(t *testing.T) {
 	for _, tt := range []struct{ name, hex, want string }{
 		{"nothing", "", "frame ends early"},
 		{"one byte short", "00000006 03 00 000100", "frame ends early"},
-		{"length below the header", "00000005 03 00 00010000", "frame length 5 is outside 6 to 65542"},
-		{"length beyond the largest body", "00010007 03 00 00010000", "frame length 65543 is outside 6 to 65542"},
-		{"text", hex.EncodeToString([]byte("GET / HTTP/1.1")), "frame length 1195725856 is outside 6 to 65542"},
+		{"length below the header", "00000005 03 00 00010000", "frame length 5 is outside 6 to 69638"},
+		{"length beyond the largest body", "00011007 03 00 00010000", "frame length 69639 is outside 6 to 69638"},
+		{"text", hex.EncodeToString([]byte("GET / HTTP/1.1")), "frame length 1195725856 is outside 6 to 69638"},
 		{"type 0", "00000006 00 00 00000000", "unknown frame type 0"},
 		{"type beyond the last", "00000006 0f 00 00000000", "unknown frame type 15"},
 		{"type 255", "00000006 ff 00 00000000", "unknown frame type 255"},
