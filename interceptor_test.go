@@ -221,13 +221,14 @@ func TestInterceptorsSeeValues(t *testing.T) {
 				check("none", `[]interface {}{}`, `[]interface {}{}`, `[]interface {}{}`, `[]interface {}{}`)
 			}
 		}
-	}, netRPC, overFrames)
+	}, jsonRPC, netRPC, overFrames)
 }
 
 // TestNilIsSeen is a regression: a nil argument that an interceptor had looked at made a
 // function panic that Handle had registered.
 func TestNilIsSeen(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, nils)
 		srv := yonder.Server{Interceptors: []yonder.Interceptor{func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) error {
 				call.Args()
@@ -320,7 +321,6 @@ func TestInterceptorReturnsEarly(t *testing.T) {
 // An interceptor may call the next handler again: at either end that makes another attempt.
 func TestInterceptorRetries(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
-		m.needs(t, asSlice)
 		m.needs(t, metadata)
 		attempts := func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) (err error) {
@@ -558,5 +558,5 @@ func TestInterceptorMakesItsOwnCalls(t *testing.T) {
 		if diff := cmp.Diff([]string{"old1 unimplemented", "new1 invalid_argument", "new1 invalid_argument"}, failures); diff != "" {
 			t.Errorf("the interceptor saw %s", diff)
 		}
-	}, netRPC, overFrames)
+	}, jsonRPC, netRPC, overFrames)
 }

@@ -41,11 +41,14 @@ var (
 	// The same, in memory.
 	pipedNetRPC = mode{"netrpc pipe"}
 	pipedFrames = mode{"session pipe"}
+	pipedJSON   = mode{"jsonrpc pipe"}
 )
 
 // wire returns the mode that is m over a socket.
 func (m mode) wire() mode {
 	switch m {
+	case pipedJSON:
+		return jsonRPC
 	case pipedNetRPC:
 		return netRPC
 	case pipedFrames:
@@ -96,7 +99,7 @@ func bubble(t *testing.T, test func(t *testing.T, m mode)) {
 func bubbleAll(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()
 	bubble(t, test)
-	bubbleIn(t, test, pipedNetRPC, pipedFrames)
+	bubbleIn(t, test, pipedJSON, pipedNetRPC, pipedFrames)
 }
 
 func bubbleIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
@@ -133,6 +136,7 @@ const (
 	nils         ability = "nils"                 // as an argument or a result of its own
 	oneByOne     ability = "variadics one by one" // by a caller that does not know that they are
 	asSlice      ability = "slices for variadics" // likewise
+	uneven       ability = "uneven limits"        // an end sends more than it takes
 )
 
 // lacks has why a mode cannot do something. What is not in it works.
@@ -141,7 +145,8 @@ var lacks = map[mode]map[ability]string{
 		callbacks:    "a request has values only",
 		conversation: "a stream among the arguments is read to its end before the call is sent",
 		signatures:   "the wire has no signatures",
-		asSlice:      "an array among the parameters is one of them, also from a bound function that is variadic",
+		asSlice:      "an array among the parameters is one of them",
+		uneven:       "nobody says what the other end takes, so each takes that to be what it does itself",
 	},
 	netRPC: {
 		streams:      "a reply is one value",
@@ -207,6 +212,19 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 	switch m {
 	case overPipe:
 		return yondertest.PairDialer(t, srv, d)
+	case pipedJSON:
+		near, far := net.Pipe()
+		served := make(chan struct{})
+		go func() { // ends with the connection
+			defer close(served)
+			jsonrpc.Serve(srv, far)
+		}()
+		c := (&jsonrpc.Dialer{Client: *d}).NewClient(near)
+		t.Cleanup(func() {
+			c.Close()
+			<-served
+		})
+		return c
 	case inJSON:
 		d.Codec = yonder.JSON
 		if srv.Codecs == nil { // else it may be serving already

@@ -291,7 +291,7 @@ type lookingTransport struct {
 }
 
 func (l *lookingTransport) Call(_ context.Context, call *yonder.Call) error {
-	l.calls = append(l.calls, fmt.Sprint(call.Procedure, " ", call.ArgTypes(), " ", call.Plain()))
+	l.calls = append(l.calls, fmt.Sprint(call.Procedure, " ", call.ArgTypes(), " ", call.Variadic(), " ", call.Plain()))
 	return nil
 }
 
@@ -362,10 +362,13 @@ func TestTransport(t *testing.T) {
 	looking.Bind("stream", &stream)
 	stream(1, strings.NewReader("x"))
 	looking.Call(t.Context(), yonder.NewCall("plain", 1, nil))
+	var many func(...string) error
+	looking.Bind("many", &many)
+	many("x")
 	if err := looking.Call(t.Context(), yonder.NewCall("chan", make(chan int))); yonder.CodeOf(err) != yonder.InvalidArgument {
 		t.Errorf("a channel: %v", err)
 	}
-	if diff := cmp.Diff([]string{"stream [interface {} io.Reader] false", "plain [int interface {}] true"}, seen.calls); diff != "" {
+	if diff := cmp.Diff([]string{"stream [interface {} io.Reader] false false", "plain [int interface {}] false true", "many [[]string] true true"}, seen.calls); diff != "" {
 		t.Error(diff)
 	}
 

@@ -140,6 +140,10 @@ func (c *Call) ArgTypes() []reflect.Type {
 	return types
 }
 
+// Variadic reports whether the last argument of a call is the slice of a variadic function's
+// parameter, for a [Transport].
+func (c *Call) Variadic() bool { return c.plan.Variadic }
+
 // Plain reports whether all arguments and results of a call are values, for a [Transport]:
 // whether none is a stream, a reader or a function.
 func (c *Call) Plain() bool { return c.plan.Plain }

@@ -278,19 +278,19 @@ type httpCaller struct {
 // serve answers.
 func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 	var s scanner
-	if err := s.wellFormed(text); err != nil {
-		code, message := ParseError, "Parse error"
-		if errors.Is(err, errNesting) {
-			code, message = InvalidRequest, "Invalid Request: "+err.Error()
-		}
-		refuseFor(out, code, message, nil)
+	text, err := s.wellFormed(text)
+	fault, faulty := err.(*textError)
+	switch {
+	case faulty && fault.isBatch():
+		text = fault.text
+	case faulty:
+		c.refuseText(out, fault)
 		c.send(out)
 		return
 	}
-	text = text[space(text, 0):]
 	if text[0] == '[' {
 		c.slots = make(chan struct{}, c.limits.MaxCalls)
-		c.batch(ctx, text, out, c)
+		c.batch(ctx, text, faulty, out, c)
 		c.send(out)
 		return
 	}
@@ -301,7 +301,7 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 	}
 	switch {
 	case why != "":
-		refuse(out, InvalidRequest, r.id)
+		c.reject(out, r, why)
 		c.send(out)
 		return
 	case r.note:
@@ -310,17 +310,28 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 		return
 	}
 	c.events = hasToken(c.r.Header, "Accept", "text/event-stream")
-	a := c.answer(ctx, r, out, c, nil)
+	var a *activeCall // nil: there is none, or the user's code has called runtime.Goexit
+	apart(func() { a = c.answer(ctx, r, out, c, nil) })
 	defer a.ended()
 	switch {
 	case c.slot == nil:
 		c.send(out)
-	case a.failed:
+	case a == nil || a.failed:
 		c.closeStream()
 		c.send(out)
 	default:
 		c.stream(ctx, out)
 	}
+}
+
+// apart runs f on a goroutine of its own, which f may end: that of the request must go on.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() { // ends with f
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // heed takes over what the request's headers say.
@@ -347,7 +358,7 @@ func (c *httpCaller) heed(r *request) (why string) {
 		maps.Copy(meta, r.meta)
 		r.meta = meta
 		if sizeOf(meta) > c.limits.MaxMetadata {
-			return "the metadata is too large"
+			return metaTooLarge
 		}
 	}
 	return ""
@@ -432,11 +443,14 @@ func (c *httpCaller) stream(ctx context.Context, out *outBuffer) {
 	if send() != nil {
 		return
 	}
-	err := c.items(ctx, c.slot, c.value, out, 1, func(int) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return send()
+	err := errExited("stream") // unless items returns
+	apart(func() {
+		err = c.items(ctx, c.slot, c.value, out, 1, func(int) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return send()
+		})
 	})
 	if err == nil {
 		err = ctx.Err()

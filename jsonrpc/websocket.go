@@ -1,7 +1,6 @@
 package jsonrpc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -92,10 +91,7 @@ func (s *socket) next() ([]byte, error) {
 		defer s.slow.off()
 		var text []byte
 		if text, err = io.ReadAll(counted{r, &s.slow}); err == nil {
-			if err := s.scan.wellFormed(text); err != nil {
-				return nil, &textError{err: err, framed: true}
-			}
-			return bytes.TrimSpace(text), nil
+			return s.scan.wellFormed(text)
 		}
 	}
 	switch {

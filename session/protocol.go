@@ -282,10 +282,7 @@ func (c *serverConn) call(ctx context.Context, target *yonder.Target, msg *admit
 	if target.Error {
 		reply.Args = append(reply.Args, nil)
 	}
-	frame, err := encode(reply)
-	if size := len(frame) - headerSize; err == nil && size > c.limits.MaxMessage {
-		err = yonder.Errorf(yonder.ResourceExhausted, "yonder: %q: an answer of %d bytes is larger than the limit of %d", name, size, c.limits.MaxMessage)
-	}
+	frame, err := c.encode(reply)
 	if err != nil {
 		return c.failure(name, target, yonder.Errorf(codeOr(err, yonder.Internal), "yonder: %q: the results cannot be encoded: %w", name, err))
 	}
@@ -318,17 +315,26 @@ func (c *serverConn) failure(name string, target *yonder.Target, err error) []by
 		// The program may have registered the error's type, for peers of any kind.
 		own := reply
 		own.Args = append(reply.Args[:len(reply.Args):len(reply.Args)], err)
-		if frame, failed := encode(own); failed == nil && own.Args[len(reply.Args)] != nil { // else it is a nil pointer
+		if frame, failed := c.encode(own); failed == nil && own.Args[len(reply.Args)] != nil { // else it is a nil pointer
 			return frame
 		}
 	}
 	reply.Args = append(reply.Args, wireError{err.Error(), c.srv.EncodeError(err, yonder.CBOR)})
-	frame, failed := encode(reply)
-	if failed != nil { // a name or a text too long for any message
-		reply = RPCData{Args: []any{wireError{Message: failed.Error()}}}
-		frame, _ = encode(reply)
+	frame, failed := c.encode(reply)
+	if failed != nil { // a name or a text too long
+		failed = yonder.Errorf(codeOr(failed, yonder.Internal), "yonder: the error of the call cannot be sent: %w", failed)
+		frame, _ = encode(RPCData{Args: []any{wireError{failed.Error(), c.srv.EncodeError(failed, yonder.CBOR)}}})
 	}
 	return frame
+}
+
+// encode returns the frame of an answer, unless it is larger than one may be.
+func (c *serverConn) encode(reply RPCData) ([]byte, error) {
+	frame, err := encode(reply)
+	if size := len(frame) - headerSize; err == nil && size > c.limits.MaxMessage {
+		return nil, yonder.Errorf(yonder.ResourceExhausted, "an answer of %d bytes is larger than the limit of %d", size, c.limits.MaxMessage)
+	}
+	return frame, err
 }
 
 // setArgs stores the arguments of a request in what into points to.

@@ -642,6 +642,10 @@ func TestLimits(t *testing.T) {
 		t.Errorf("size: %d, %v", n, err)
 	}
 
+	if err := c.Call(t.Context(), yonder.NewCall("fail", strings.Repeat("x", 8_000))); yonder.CodeOf(err) != yonder.ResourceExhausted || !strings.HasPrefix(err.Error(), "yonder: the error of the call cannot be sent: an answer of ") {
+		t.Errorf("a large error: %.100v", err)
+	}
+
 	conn, err = net.Dial("tcp", serve(t, shop()))
 	if err != nil {
 		t.Fatal(err)
