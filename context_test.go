@@ -195,7 +195,8 @@ func TestDerivedContexts(t *testing.T) {
 		Err, Cause string
 		After      time.Duration
 	}
-	bubbleIn(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, deadlines)
 		var srv yonder.Server
 		result := make(chan map[string]ending, 1)
 		srv.Register("derive", func(ctx context.Context) {
@@ -265,7 +266,7 @@ func TestDerivedContexts(t *testing.T) {
 		if diff := cmp.Diff(want, <-result); diff != "" {
 			t.Error(diff)
 		}
-	}, overPipe, inProcess, pipedJSON)
+	})
 }
 
 // The context of a handler ends with its call, and not before the streams of its results do.
@@ -538,7 +539,8 @@ func TestNobodyReadsSocket(t *testing.T) {
 
 // A handler that ignores its context holds up nobody.
 func TestStuckHandler(t *testing.T) {
-	bubbleIn(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		release := make(chan bool)
 		srv.Register("stuck", func(in io.Reader) (int, error) { <-release; return 1, nil })
@@ -559,7 +561,7 @@ func TestStuckHandler(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-	}, overPipe, inProcess, pipedJSON)
+	})
 }
 
 func TestTimeout(t *testing.T) {
@@ -766,7 +768,8 @@ func TestMetadataIsNotPassedOn(t *testing.T) {
 
 // Metadata beyond the limit fails its call, and the connection lives on.
 func TestMetadataLimit(t *testing.T) {
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, metadata)
 		m.cannot(t, inProcess, "nothing is sent")
 		var srv yonder.Server
 		srv.Register("echo", func(ctx context.Context, n int, err bool) (int, error) {
@@ -817,7 +820,7 @@ func TestMetadataLimit(t *testing.T) {
 		if got, err := yonder.Invoke[int](yonder.WithMetadata(t.Context(), "k", strings.Repeat("x", 30<<10)), c, "size"); got != 30<<10 || err != nil {
 			t.Errorf("with a larger limit: %d, %v", got, err)
 		}
-	}, jsonRPC, netRPC)
+	})
 }
 
 func TestInfo(t *testing.T) {

@@ -556,7 +556,7 @@ func TestEndlessErrors(t *testing.T) {
 		"itself": new(selfishOnce), "itselves": new(selfishOften),
 		"deep": fmt.Errorf("%w, %w", errLate, deep), "wide": errors.Join(wide...),
 	}
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		fail := failing(t, m, listedErrors, errs)
 		for name, sent := range errs {
 			err := fail(name)
@@ -574,7 +574,7 @@ func TestEndlessErrors(t *testing.T) {
 				t.Errorf("%s: errors.Is: %t", name, is)
 			}
 		}
-	}, jsonRPC, netRPC, overFrames)
+	})
 }
 
 // cyclicError contains itself, or is in its details.
@@ -589,14 +589,14 @@ func TestCyclicErrors(t *testing.T) {
 	cyclic.Self = cyclic
 	listed := map[string]error{"cyclic": (*cyclicError)(nil)}
 	errs := map[string]error{"listed": cyclic, "details": &yonder.Error{Code: yonder.Aborted, Message: "cyclic", Details: cyclic}}
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		fail := failing(t, m, listed, errs)
 		for name, sent := range errs {
 			if err := fail(name); textOf(err) != "cyclic" || yonder.CodeOf(err) != yonder.CodeOf(sent) {
 				t.Errorf("%s: got %v (%v)", name, err, yonder.CodeOf(err))
 			}
 		}
-	}, jsonRPC, netRPC, overFrames)
+	})
 }
 
 func TestLargeErrors(t *testing.T) {

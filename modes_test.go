@@ -67,14 +67,8 @@ func run(t *testing.T, test func(t *testing.T, m mode)) {
 // runAll is run, and the other protocols beside.
 func runAll(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()
-	runWith(t, test, jsonRPC, netRPC, overFrames)
-}
-
-// runWith is run, and other modes beside.
-func runWith(t *testing.T, test func(t *testing.T, m mode), others ...mode) {
-	t.Helper()
 	run(t, test)
-	runIn(t, test, others...)
+	runIn(t, test, jsonRPC, netRPC, overFrames)
 }
 
 func runIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
@@ -212,19 +206,6 @@ func (m mode) dialer(t *testing.T, srv *yonder.Server, d *yonder.Dialer) *yonder
 	switch m {
 	case overPipe:
 		return yondertest.PairDialer(t, srv, d)
-	case pipedJSON:
-		near, far := net.Pipe()
-		served := make(chan struct{})
-		go func() { // ends with the connection
-			defer close(served)
-			jsonrpc.Serve(srv, far)
-		}()
-		c := (&jsonrpc.Dialer{Client: *d}).NewClient(near)
-		t.Cleanup(func() {
-			c.Close()
-			<-served
-		})
-		return c
 	case inJSON:
 		d.Codec = yonder.JSON
 		if srv.Codecs == nil { // else it may be serving already

@@ -158,7 +158,7 @@ func TestRegisterPanics(t *testing.T) {
 }
 
 func TestAdd(t *testing.T) {
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		params := []string{"uid"}
 		srv.Add(yonder.Procedure{
@@ -182,7 +182,7 @@ func TestAdd(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
-	}, jsonRPC, netRPC, overFrames)
+	})
 }
 
 func TestHideProcedures(t *testing.T) {

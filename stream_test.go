@@ -466,7 +466,8 @@ func TestStreamContext(t *testing.T) {
 }
 
 func TestStreamDeadline(t *testing.T) {
-	bubbleIn(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		srv.Register("tick", func(ctx context.Context) iter.Seq[int] {
 			return func(yield func(int) bool) {
@@ -496,7 +497,7 @@ func TestStreamDeadline(t *testing.T) {
 		if took := time.Since(start); yonder.CodeOf(err) != yonder.DeadlineExceeded || took != 3500*time.Millisecond {
 			t.Errorf("after %v: %v", took, err)
 		}
-	}, overPipe, inProcess, pipedJSON)
+	})
 }
 
 func TestIteratorPanics(t *testing.T) {
@@ -670,7 +671,8 @@ func TestForgottenWithinBubble(t *testing.T) {
 // What is left of a bubble may be garbage when the bubble is gone: collecting it must not
 // reach into that.
 func TestForgottenInBubble(t *testing.T) {
-	bubbleIn(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		srv.Register("take", func(io.Reader, iter.Seq[int]) {}) // leaves them alone
 		srv.Register("give", func() (io.Reader, iter.Seq2[int, error]) { return strings.NewReader("x"), countTo(1, nil) })
@@ -692,7 +694,7 @@ func TestForgottenInBubble(t *testing.T) {
 		if list, err := collect(seq); len(list) != 1 || err != nil {
 			t.Errorf("got %v, %v", list, err)
 		}
-	}, overPipe, inProcess, pipedJSON)
+	})
 	for range 3 { // what one collection finds, the next one has done with
 		collected := make(chan bool)
 		func() { runtime.AddCleanup(new([64]byte), func(ch chan bool) { close(ch) }, collected) }()
@@ -727,7 +729,8 @@ func (c *notingCloser) Close() error {
 
 // A consumer that stops reading stops its producer after a window's worth, and nobody else.
 func TestSlowConsumer(t *testing.T) {
-	bubbleIn(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		var yielded atomic.Int64
 		stopped := make(chan bool)
@@ -814,7 +817,7 @@ func TestSlowConsumer(t *testing.T) {
 			t.Error(err)
 		}
 		<-stopped
-	}, overPipe, inProcess, pipedJSON)
+	})
 }
 
 func TestLargeStreamValues(t *testing.T) {

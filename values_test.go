@@ -397,7 +397,7 @@ func TestLargeValues(t *testing.T) {
 
 // What a peer gets of a large value is its own: it may change it.
 func TestLargeBytesAreOwned(t *testing.T) {
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		m.cannot(t, inProcess, "nothing is encoded: the slice is shared")
 		var srv yonder.Server
 		kept := make(chan []byte, 2)
@@ -420,7 +420,7 @@ func TestLargeBytesAreOwned(t *testing.T) {
 		if len(got) != 100<<10 || got[0] != 1 || got[len(got)-1] != 1 {
 			t.Error("what the caller changed has changed again")
 		}
-	}, jsonRPC, netRPC, overFrames)
+	})
 }
 
 func TestOverflow(t *testing.T) {
