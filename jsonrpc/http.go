@@ -515,6 +515,13 @@ func (c *httpCaller) reply(m yonder.Metadata) yonder.Metadata {
 	})
 }
 
+// retryAfter implements [caller]: RFC 9110, section 10.2.3, has whole seconds.
+func (c *httpCaller) retryAfter(after time.Duration) {
+	if c.slots == nil {
+		c.w.Header().Set("Retry-After", strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10))
+	}
+}
+
 // splitMeta hands the metadata that a header can carry to set, and returns the rest.
 func splitMeta(m yonder.Metadata, set func(name, value string)) (rest yonder.Metadata) {
 	for key, value := range m {
