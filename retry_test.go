@@ -24,7 +24,9 @@ func TestRetryAfter(t *testing.T) {
 		srv.Register("busy", func(context.Context) error {
 			return fmt.Errorf("today: %w", yonder.RetryLater(1500*time.Microsecond, "too much to do"))
 		})
-		srv.Register("other", func() error { return &yonder.Error{Code: yonder.ResourceExhausted, Details: map[string]int{"quota": 7}} })
+		srv.Register("other", func() error {
+			return &yonder.Error{Code: yonder.ResourceExhausted, Details: map[string]int{"quota": 7}}
+		})
 		c := m.client(t, &srv)
 		err := c.Call(t.Context(), yonder.NewCall("busy"))
 		if after, ok := yonder.RetryAfter(err); !ok || after != 2*time.Millisecond || yonder.CodeOf(err) != yonder.ResourceExhausted {

@@ -515,9 +515,15 @@ func (c *httpCaller) reply(m yonder.Metadata) yonder.Metadata {
 	})
 }
 
-// retryAfter implements [caller]: RFC 9110, section 10.2.3, has whole seconds.
-func (c *httpCaller) retryAfter(after time.Duration) {
-	if c.slots == nil {
+// failed implements [caller]: when to call again is in a header, in whole seconds. RFC 9110,
+// section 10.2.3.
+func (c *httpCaller) failed(err error) {
+	if c.slots != nil {
+		return
+	}
+	// By way of its record, for an error's own methods may panic, or go round in circles.
+	err = new(yonder.Dialer).DecodeError(c.srv.EncodeError(err, yonder.JSON), yonder.JSON)
+	if after, ok := yonder.RetryAfter(err); ok {
 		c.w.Header().Set("Retry-After", strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10))
 	}
 }

@@ -69,8 +69,8 @@ type caller interface {
 	control(r *request) (result any, ok bool, err error)
 	// reply takes the metadata of an answer, and returns what of it the answer must hold.
 	reply(m yonder.Metadata) yonder.Metadata
-	// retryAfter takes what the error of an answer says of when to call again.
-	retryAfter(after time.Duration)
+	// failed is told the error that an answer is to be.
+	failed(err error)
 	// note has a notification of so many bytes served, by f, without waiting for it.
 	note(size int, f func(ctx context.Context))
 }
@@ -240,8 +240,8 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 			err = yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the metadata of the answer is larger than %d bytes", r.method, s.limits.MaxMetadata)
 		}
 	}
-	if after, ok := yonder.RetryAfter(err); ok && c != nil {
-		c.retryAfter(after)
+	if err != nil && c != nil {
+		c.failed(err)
 	}
 	switch {
 	case err != nil && r.legacy:
