@@ -55,8 +55,8 @@ type Gate struct {
 	Wait time.Duration
 
 	// Key tells connections from each other: calls for which it returns the same count as one
-	// connection's. What it returns must be comparable. Nil: a call's connection, as far down as
-	// [yonder.CallInfo.Conn] lets one look.
+	// connection's. What it returns must be comparable, such as the name of who calls, for whom two
+	// connections are not two shares then. Nil: [Connection].
 	Key func(ctx context.Context, info yonder.CallInfo) any
 
 	mu        sync.Mutex // guards what follows, and all flows and limits

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/jsonrpc"
+	"github.com/yonder-rpc/yonder/overload"
+	"github.com/yonder-rpc/yonder/web"
 )
 
 // When to try again crosses every protocol that has room for it.
@@ -120,4 +123,86 @@ func TestClone(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A gate admits calls of every protocol, and knows their connections.
+func TestGate(t *testing.T) {
+	runAll(t, func(t *testing.T, m mode) {
+		gate := &overload.Gate{PerConn: 1, Running: 2, Queue: -1}
+		srv := &yonder.Server{Interceptors: []yonder.Interceptor{gate.Intercept}}
+		began, end := make(chan any), make(chan struct{})
+		srv.Register("wait", func(ctx context.Context, n int) int {
+			info, _ := yonder.InfoFrom(ctx)
+			began <- overload.Connection(info)
+			<-end
+			return n
+		})
+		srv.Register("now", func(n int) int { return n })
+		first, second, third := m.client(t, srv), m.client(t, srv), m.client(t, srv)
+		errs := make(chan error, 2)
+		keys := make([]any, 2)
+		for i, c := range []*yonder.Client{first, second} {
+			if m == inProcess && i > 0 {
+				continue // there is one connection, as it were
+			}
+			go func() {
+				_, err := yonder.Invoke[int](t.Context(), c, "wait", 1)
+				errs <- err
+			}()
+			keys[i] = <-began
+		}
+		if keys[0] == keys[1] && m != inProcess {
+			t.Errorf("two connections are one: %v", keys[0])
+		}
+		if m != overFrames { // which answers in order
+			if _, err := yonder.Invoke[int](t.Context(), first, "now", 1); yonder.CodeOf(err) != yonder.ResourceExhausted {
+				t.Errorf("a second call of a connection: %v", err)
+			}
+		}
+		if _, err := yonder.Invoke[int](t.Context(), third, "now", 1); err == nil {
+			t.Error("a third call of the server's was let in")
+		}
+		close(end)
+		for range map[bool]int{true: 1, false: 2}[m == inProcess] {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := yonder.Invoke[int](t.Context(), first, "now", 1); err != nil {
+			t.Error("afterwards:", err)
+		}
+	})
+}
+
+// Requests that come over one connection of HTTP's are one connection's.
+func TestConnectionHTTP(t *testing.T) {
+	srv := &yonder.Server{Protocols: []yonder.Protocol{web.Protocol}}
+	var keys []any
+	srv.Register("key", func(ctx context.Context) {
+		info, _ := yonder.InfoFrom(ctx)
+		keys = append(keys, overload.Connection(info))
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	defer func() { srv.Close(); <-served }()
+	for i := range 3 {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i == 2}}
+		if i < 2 {
+			client = http.DefaultClient
+		}
+		resp, err := client.Post("http://"+l.Addr().String()+"/jsonrpc", "application/json", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"key"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	if len(keys) != 3 || keys[0] == nil || keys[0] != keys[1] || keys[1] == keys[2] {
+		t.Errorf("keys %v, want the first two to be the same", keys)
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
