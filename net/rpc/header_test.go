@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/gob"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,5 +157,25 @@ func TestHeaderWithoutGob(t *testing.T) {
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(headerFields{})); diff != "" || !read || err != nil {
 			t.Errorf("%t, %v, %s", read, err, diff)
 		}
+	}
+}
+
+// A header is not judged by what was wanted of the value before it.
+func TestHeaderNils(t *testing.T) {
+	type header struct {
+		ServiceMethod string
+		Seq           uint64
+		Extra         []any // which gob passes over
+	}
+	stream := guardStream(t, header{"f", 1, []any{1}}, guardExtra{Extra: []any{1}}, header{"f", 2, []any{nil, 1}})
+	d := newGobDecoder(bytes.NewReader(stream), 0)
+	if _, err := decodeHeader(&d, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.decode(new(guardExtra)); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := d.guard.header(new(headerFields), false); !read || !strings.Contains(textOf(err), "not true") {
+		t.Errorf("%t, %v; want it refused", read, err)
 	}
 }
