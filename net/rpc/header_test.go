@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/gob"
 	"io"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,5 +179,42 @@ func TestHeaderNils(t *testing.T) {
 	}
 	if read, err := d.guard.header(new(headerFields), false); !read || !strings.Contains(textOf(err), "not true") {
 		t.Errorf("%t, %v; want it refused", read, err)
+	}
+}
+
+// Where arguments are decoded late, headers need no gob from the second one on, either.
+func TestHeaderBeforeLateArguments(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	go func() { // ends with near, or when all is written
+		enc := gob.NewEncoder(far)
+		for i := range 3 {
+			enc.Encode(&requestHeader{ServiceMethod: "f", Seq: uint64(i + 1), Metadata: []string{"k", "v"}})
+			enc.Encode(guardNames{"one"})
+		}
+		far.Close()
+	}()
+	c := newGobServerCodec(near, 0, true)
+	c.late = newLateDecoder(nil)
+	var held [][]byte
+	for i := range 3 {
+		var r Request
+		if err := c.ReadRequestHeader(&r); err != nil || r.ServiceMethod != "f" || r.Seq != uint64(i+1) || r.ext.metadata["k"] != "v" {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if c.header.Seq != 1 {
+			t.Errorf("header %d was read by gob", i+1)
+		}
+		value, err := c.holdRequestBody(new(guardNames))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, value)
+	}
+	for _, value := range slices.Backward(held) {
+		var names guardNames
+		if err := c.late.decode(value, &names); err != nil || names.Name != "one" {
+			t.Errorf("%v, %v", names, err)
+		}
 	}
 }
