@@ -3,6 +3,7 @@ package yonder
 import (
 	"context"
 	"reflect"
+	"sync"
 	"sync/atomic"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
@@ -55,7 +56,9 @@ type Call struct {
 	source   argSource
 	in       []reflect.Value
 	out      []reflect.Value
-	result   any // instead of out: a pointer to the only result
+	result   any                  // instead of out: a pointer to the only result
+	used     interface{ clear() } // what argument and result are in; nil: nothing that is used again
+	spare    *sync.Pool           // where it goes then
 
 	link     *link  // that it came over; nil: none
 	protocol string // of another protocol's

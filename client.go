@@ -167,6 +167,7 @@ type Client struct {
 	live        atomic.Pointer[link] // current, for calls that need no lock
 	running     sync.WaitGroup       // goroutines
 	spare       sync.Pool            // of *funcCall, those of bound functions
+	pools       pools                // of what [Remote] uses again
 
 	only *link // if dial is nil: the connection
 
@@ -536,12 +537,14 @@ func (c *Client) newFuncCall() *funcCall {
 	return new(funcCall)
 }
 
-// release lets another call have the memory of one that is over.
-func (c *Client) release(f *funcCall) {
-	if c.keepsNothing(&f.Call) {
-		*f = funcCall{}
-		c.spare.Put(f)
+// release lets another call have the memory of one that is over, and reports whether it could.
+func (c *Client) release(f *funcCall) bool {
+	if !c.keepsNothing(&f.Call) {
+		return false
 	}
+	*f = funcCall{}
+	c.spare.Put(f)
+	return true
 }
 
 // keepsNothing reports whether nobody can have kept a call that is over: no interceptor or
@@ -640,6 +643,7 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 	if err != nil {
 		panic(fmt.Sprintf("yonder: remote %q: %v", name, err))
 	}
+	spare := c.pools.of(reflect.TypeFor[pair[Req, Resp]]())
 	return func(ctx context.Context, req Req) (Resp, error) {
 		if res := c.direct(ctx, r); res != nil {
 			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
@@ -654,23 +658,30 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 				return resp, nil
 			}
 		}
-		v := &struct {
-			req  Req
-			resp Resp
-		}{req: req}
-		if err := c.callRemote(ctx, name, plan, r, &v.req, &v.resp); err != nil {
+		v, _ := spare.Get().(*pair[Req, Resp])
+		if v == nil {
+			v = new(pair[Req, Resp])
+		}
+		v.req = req
+		reusable, err := c.callRemote(ctx, name, plan, r, &v.req, &v.resp)
+		resp := v.resp
+		if reusable {
+			v.clear()
+			spare.Put(v)
+		}
+		if err != nil {
 			return *new(Resp), err
 		}
-		return v.resp, nil
+		return resp, nil
 	}
 }
 
-// callRemote makes a call of a function that [Remote] has made.
-func (c *Client) callRemote(ctx context.Context, name string, plan *fn.Func, r *ref, req, resp any) error {
+// callRemote makes a call of a function that [Remote] has made, and reports whether nobody can
+// have kept req and resp.
+func (c *Client) callRemote(ctx context.Context, name string, plan *fn.Func, r *ref, req, resp any) (reusable bool, err error) {
 	f := c.newFuncCall()
 	f.Procedure, f.plan, f.ref, f.indirect = name, plan, r, true
 	f.args, f.into = append(f.argv[:0], req), append(f.intov[:0], resp)
-	err := c.Call(ctx, &f.Call)
-	c.release(f)
-	return err
+	err = c.Call(ctx, &f.Call)
+	return c.release(f), err
 }

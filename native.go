@@ -390,6 +390,10 @@ func (l *link) Free(in *mux.Incoming) {
 		return
 	}
 	in.Reset()
+	if used := sc.call.used; used != nil {
+		used.clear()
+		sc.call.spare.Put(used)
+	}
 	sc.call, sc.ctx, sc.link = Call{}, nil, nil
 	sc.over.Store(false)
 	serverCalls.Put(sc)

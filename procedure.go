@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
@@ -185,6 +186,36 @@ func (r *resolution) refusal(oneWay bool) error {
 	return r.unfit
 }
 
+// pair is the argument and the result of a call, which is used again where nobody can have
+// kept it.
+type pair[Req, Resp any] struct {
+	req  Req
+	resp Resp
+	args [1]any
+}
+
+func (p *pair[Req, Resp]) clear() { *p = pair[Req, Resp]{} }
+
+// pools has what is used again, by type.
+type pools struct {
+	mu  sync.Mutex
+	all map[reflect.Type]*sync.Pool
+}
+
+func (p *pools) of(t reflect.Type) *sync.Pool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pool := p.all[t]
+	if pool == nil {
+		if p.all == nil {
+			p.all = make(map[reflect.Type]*sync.Pool)
+		}
+		pool = new(sync.Pool)
+		p.all[t] = pool
+	}
+	return pool
+}
+
 // Handle registers f under a name, as Register does, on a path that takes no
 // reflection to call it. Req and Resp must be plain values, not streams, readers or
 // functions. It panics where Register does.
@@ -193,12 +224,13 @@ func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, r
 	if !p.plan.Plain {
 		panic(fmt.Sprintf("yonder: handle %q: %T has streams, readers or functions, which Handle does not take; use Register", name, f))
 	}
+	spare := s.pools.of(reflect.TypeFor[pair[Req, Resp]]())
 	p.run = func(ctx context.Context, call *Call) error {
-		v := new(struct {
-			req  Req
-			resp Resp
-			args [1]any
-		})
+		v, _ := spare.Get().(*pair[Req, Resp])
+		if v == nil {
+			v = new(pair[Req, Resp])
+		}
+		call.used, call.spare = v, spare
 		switch {
 		case call.source != nil:
 			if err := call.source.argument(call, &v.req); err != nil {

@@ -55,6 +55,7 @@ type Server struct {
 	handler Handler // the interceptors around invoke
 	errs    *errorTable
 	workers mux.Workers
+	pools   pools // of what [Handle] uses again
 
 	refuses atomic.Bool // closed, for calls in the same process
 

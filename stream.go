@@ -14,6 +14,7 @@ import (
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/plain"
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
@@ -121,12 +122,15 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 	msg := mux.NewMessage()
 	defer msg.Release()
 	elem := fn.Slot{Kind: fn.Value, Type: s.slot.Elem, Walk: s.slot.Walk}
+	plan := l.planOf(s.slot.Elem)
 	err = rangeOver(s.slot, s.value, func(v reflect.Value) bool {
 		msg.Reset()
-		if v.CanAddr() && v.Kind() == reflect.Struct {
-			v = v.Addr() // no copy for Interface
+		if plan != nil {
+			plan.Encode(&msg.Buffer, v)
+		} else {
+			failed = encodeValue(l.codec, msg, &elem, v.Interface())
 		}
-		if failed = encodeValue(l.codec, msg, &elem, v.Interface()); failed == nil {
+		if failed == nil {
 			failed = s.to.Item(msg)
 		}
 		return failed == nil
@@ -135,6 +139,14 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 		err = failed
 	}
 	return nil
+}
+
+// planOf returns how elements of a type go without a look at each one's type; nil: they do not.
+func (l *link) planOf(elem reflect.Type) *plain.Plan {
+	if l.codec != CBOR {
+		return nil
+	}
+	return plain.Of(elem)
 }
 
 // closing returns the record of an error that ends a stream. It must fit in a frame: of
@@ -216,6 +228,7 @@ func (s *inStream) each(place func() reflect.Value, yield func(reflect.Value) bo
 		place = func() reflect.Value { return reflect.New(s.slot.Elem).Elem() }
 	}
 	defer s.finish()
+	plan := s.link.planOf(s.slot.Elem)
 	for {
 		data, large, err := s.from.Items(context.Background())
 		if err != nil {
@@ -230,6 +243,15 @@ func (s *inStream) each(place func() reflect.Value, yield func(reflect.Value) bo
 				}
 			}
 			v := place()
+			if plan != nil && !large {
+				if _, ok := plan.Decode(item, v); ok {
+					if !yield(v) {
+						return nil
+					}
+					continue
+				}
+				v.SetZero()
+			}
 			if _, err := decodeValue(s.link.codec, item, large, v.Addr().Interface()); err != nil {
 				return Errorf(InvalidArgument, "yonder: stream of %q: %w", s.name, err)
 			}

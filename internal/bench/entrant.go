@@ -96,9 +96,9 @@ const everything = concurrent | scales | payloads | bulk | transfers | streams |
 func allEntrants() []entrant {
 	return []entrant{
 		{name: "yonder-bound", can: everything, serve: serveYonder, dial: dialBound, hello: "./examples/hello",
-			about: "`Register` and `Bind`: any function"},
-		{name: "yonder-generic", can: everything &^ (streams | builds), serve: serveYonder, dial: dialGeneric,
-			about: "`Handle` and `Remote`: one argument, one result, no reflection in the call"},
+			about: "`Register` and `Bind`: any function; for streams, `iter.Seq2`"},
+		{name: "yonder-generic", can: everything &^ builds, serve: serveYonder, dial: dialGeneric,
+			about: "`Handle` and `Remote`: one argument, one result, no reflection in the call; for streams, `Stream`"},
 		{name: "yonder-timeout", can: concurrent | timeouts, serve: serveYonder, dial: dialTimeout,
 			about: "`Bind` of functions without a context; their deadline is the client's `Timeout`"},
 		{name: "raw", can: scales | payloads | bulk, serve: serveRaw, dial: dialRaw,

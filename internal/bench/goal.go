@@ -50,8 +50,8 @@ func allGoals() []goal {
 	}
 	for _, way := range []string{"up", "down"} {
 		goals = append(goals,
-			goal{"stream " + way + ": to gRPC, items/s", 4, 0, versus("stream/"+way, bound, "grpc", rate), hundredths},
-			goal{"stream " + way + ": memory that both processes take for it", 0, 32 << 20, alone("stream/"+way, bound, func(s *sample) float64 {
+			goal{"stream " + way + ": to gRPC, items/s", 4, 0, versus("stream/"+way, generic, "grpc", rate), hundredths},
+			goal{"stream " + way + ": memory that both processes take for it", 0, 32 << 20, alone("stream/"+way, generic, func(s *sample) float64 {
 				return float64(s.Client.Peak + s.Server.Peak)
 			}), size})
 	}

@@ -25,8 +25,14 @@ func yonderServer(procedures int) *yonder.Server {
 	}
 	s.Register("bound.bytes", bytes)
 	s.Register("bound.blob", blob)
-	s.Register("up", countItems)
-	s.Register("down", someItems)
+	s.Register("bound.up", countItems)
+	s.Register("bound.down", someItems)
+	s.Register("generic.up", func(ctx context.Context, items yonder.Stream[Item]) (int, error) {
+		return countItems(ctx, iter.Seq2[Item, error](items))
+	})
+	s.Register("generic.down", func(ctx context.Context, n int) yonder.Stream[Item] {
+		return yonder.Stream[Item](someItems(ctx, n))
+	})
 	yonder.Handle(s, "generic.bytes", bytes)
 	yonder.Handle(s, "generic.blob", blob)
 	return s
@@ -66,7 +72,9 @@ type yonderClient struct {
 	callBytes func(context.Context, []byte) ([]byte, error)
 	callBlob  func(context.Context, int) ([]byte, error)
 	// another returns callSmall of another procedure.
-	another func(i int) func(context.Context, Item) (Item, error)
+	another  func(i int) func(context.Context, Item) (Item, error)
+	callUp   func(context.Context, int) (int, error)
+	callDown func(context.Context, int) (iter.Seq2[Item, error], error)
 }
 
 func dialYonder(ctx context.Context, t target) (*yonder.Client, error) {
@@ -98,15 +106,8 @@ func localGeneric(context.Context, target) (client, error) {
 	return remote(yonder.Local(yonderServer(1))), nil
 }
 
-// boundClient has streams, too, which Remote has not.
-type boundClient struct {
-	yonderClient
-	callUp   func(context.Context, iter.Seq2[Item, error]) (int, error)
-	callDown func(context.Context, int) (iter.Seq2[Item, error], error)
-}
-
-func bind(c *yonder.Client) *boundClient {
-	y := &boundClient{yonderClient: yonderClient{c: c, item: anItem()}}
+func bind(c *yonder.Client) *yonderClient {
+	y := &yonderClient{c: c, item: anItem()}
 	y.another = func(i int) (f func(context.Context, Item) (Item, error)) {
 		c.Bind(smallName("bound", i), &f)
 		return f
@@ -114,17 +115,19 @@ func bind(c *yonder.Client) *boundClient {
 	y.callSmall = y.another(0)
 	c.Bind("bound.bytes", &y.callBytes)
 	c.Bind("bound.blob", &y.callBlob)
-	c.Bind("up", &y.callUp)
-	c.Bind("down", &y.callDown)
+	var up func(context.Context, iter.Seq2[Item, error]) (int, error)
+	c.Bind("bound.up", &up)
+	y.callUp = func(ctx context.Context, n int) (int, error) { return up(ctx, someItems(ctx, n)) }
+	c.Bind("bound.down", &y.callDown)
 	return y
 }
 
-func (y *boundClient) up(ctx context.Context, n int) error {
-	got, err := y.callUp(ctx, someItems(ctx, n))
+func (y *yonderClient) up(ctx context.Context, n int) error {
+	got, err := y.callUp(ctx, n)
 	return checkCount(got, n, err)
 }
 
-func (y *boundClient) down(ctx context.Context, n int) error {
+func (y *yonderClient) down(ctx context.Context, n int) error {
 	items, err := y.callDown(ctx, n)
 	if err != nil {
 		return err
@@ -137,6 +140,10 @@ func remote(c *yonder.Client) *yonderClient {
 	another := func(i int) func(context.Context, Item) (Item, error) {
 		return yonder.Remote[Item, Item](c, smallName("generic", i))
 	}
+	var up func(context.Context, yonder.Stream[Item]) (int, error)
+	c.Bind("generic.up", &up)
+	var down func(context.Context, int) (yonder.Stream[Item], error)
+	c.Bind("generic.down", &down)
 	return &yonderClient{
 		c:         c,
 		item:      anItem(),
@@ -144,6 +151,13 @@ func remote(c *yonder.Client) *yonderClient {
 		callBytes: yonder.Remote[[]byte, []byte](c, "generic.bytes"),
 		callBlob:  yonder.Remote[int, []byte](c, "generic.blob"),
 		another:   another,
+		callUp: func(ctx context.Context, n int) (int, error) {
+			return up(ctx, yonder.Stream[Item](someItems(ctx, n)))
+		},
+		callDown: func(ctx context.Context, n int) (iter.Seq2[Item, error], error) {
+			items, err := down(ctx, n)
+			return iter.Seq2[Item, error](items), err
+		},
 	}
 }
 
@@ -172,7 +186,7 @@ func (y *yonderClient) close() error { return y.c.Close() }
 
 // timeoutClient calls functions that take no context.
 type timeoutClient struct {
-	boundClient
+	yonderClient
 	callSmall func(Item) (Item, error)
 }
 
@@ -181,7 +195,7 @@ func dialTimeout(ctx context.Context, t target) (client, error) {
 	if err != nil {
 		return nil, err
 	}
-	y := &timeoutClient{boundClient: *bind(c)}
+	y := &timeoutClient{yonderClient: *bind(c)}
 	c.Bind(smallName("bound", 0), &y.callSmall)
 	return y, nil
 }

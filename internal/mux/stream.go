@@ -195,45 +195,48 @@ func signal(wake chan struct{}) {
 	}
 }
 
-// wait waits for credit and returns how much there is.
-func (p *SendStream) wait() (int64, error) {
+// spend waits for credit and uses it: up to most bytes of it, or cost, for which any is enough.
+func (p *SendStream) spend(cost, most int) (int, error) {
 	for {
 		p.mu.Lock()
-		room, err := p.room, p.err
+		if p.err != nil {
+			defer p.mu.Unlock()
+			return 0, p.err
+		}
+		if p.room > 0 {
+			if most > 0 {
+				cost = int(min(p.room, int64(most)))
+			}
+			p.room -= int64(cost)
+			p.mu.Unlock()
+			return cost, nil
+		}
 		p.mu.Unlock()
-		if err != nil {
-			return 0, err
-		}
-		if room > 0 {
-			return room, nil
-		}
 		<-p.wake
 	}
-}
-
-func (p *SendStream) spend(n int) {
-	p.mu.Lock()
-	p.room -= int64(n)
-	p.mu.Unlock()
 }
 
 // Item sends one value. It waits while the consumer has no room, and returns
 // ErrStopped once the consumer has left, or why the call has ended.
 func (p *SendStream) Item(value *Message) error {
-	if _, err := p.wait(); err != nil {
-		return err
-	}
 	c := p.conn
 	size := value.Len()
 	if limit := c.maxMessage.Load(); uint64(size) > limit && limit > 0 {
+		if err := p.Err(); err != nil {
+			return err
+		}
 		return &TooLargeError{What: "stream value", Size: uint64(size), Limit: limit}
 	}
 	if 1+wire.BlobSize(size) <= wire.MaxBody {
-		p.spend(wire.BlobSize(size))
+		if _, err := p.spend(wire.BlobSize(size), 0); err != nil {
+			return err
+		}
 		c.w.item(wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}, p.channel, value.Bytes(), handOver)
 		return nil
 	}
-	p.spend(size)
+	if _, err := p.spend(size, 0); err != nil {
+		return err
+	}
 	own := NewMessage()
 	own.Write(value.Bytes())
 	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
@@ -266,12 +269,10 @@ func (p *SendStream) Item(value *Message) error {
 // Write sends bytes of a reader, with the same waits and errors as Item.
 func (p *SendStream) Write(b []byte) (n int, err error) {
 	for len(b) > 0 {
-		room, err := p.wait()
+		k, err := p.spend(0, min(len(b), wire.MaxBody-1))
 		if err != nil {
 			return n, err
 		}
-		k := int(min(room, int64(len(b)), wire.MaxBody-1))
-		p.spend(k)
 		w := &p.conn.w
 		w.mu.Lock()
 		w.frameLocked(wire.Header{Type: wire.Data, Flags: p.flag, ID: p.id}, []byte{p.channel}, b[:k])

@@ -76,10 +76,10 @@ type writer struct {
 	out      []byte // the buffer that is being written
 	outCuts  []cut
 	outHome  *[]byte
-	rest     []byte // what of it is not written yet
-	took     bool   // there is something still to be written
-	outEnds  int32  // ends in out
-	batch    *batch // parts that go after it; nil: none
+	rest     []byte  // what of it is not written yet
+	took     bool    // there is something still to be written
+	outEnds  int32   // ends in out
+	batch    *batch  // parts that go after it; nil: none
 	finished []*part // parts whose last bytes are in batch
 }
 

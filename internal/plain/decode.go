@@ -20,7 +20,7 @@ func Decode(data []byte, into any) (rest []byte, ok bool) {
 		return nil, false
 	}
 	v := reflect.ValueOf(into)
-	p := planOf(v.Type())
+	p := Of(v.Type())
 	if p == nil || p.kind != reflect.Pointer || v.IsNil() {
 		return nil, false
 	}
@@ -28,15 +28,40 @@ func Decode(data []byte, into any) (rest []byte, ok bool) {
 	if !isZero(p, v, false) {
 		return nil, false
 	}
-	if rest, ok = decode(p, data, v); !ok {
+	return p.Decode(data, v)
+}
+
+// Decode is the function of that name for a value of the plan's type, which must be zero.
+func (p *Plan) Decode(data []byte, v reflect.Value) (rest []byte, ok bool) {
+	var t texts
+	if rest, ok = decode(p, data, v, &t); !ok {
 		isZero(p, v, true)
 	}
 	return rest, ok
 }
 
+// maxShared is how many bytes strings may share, and so the most that one of them can keep in
+// memory which nobody has any more.
+const maxShared = 128
+
+// texts makes the strings of a value. Those of a short one share their memory.
+type texts struct{ shared string }
+
+// cut returns the first n of what is left of the data as a string.
+func (t *texts) cut(rest []byte, n int) string {
+	if t.shared == "" {
+		if len(rest) > maxShared {
+			return string(rest[:n])
+		}
+		t.shared = string(rest)
+	}
+	at := len(t.shared) - len(rest)
+	return t.shared[at : at+n]
+}
+
 // isZero reports whether nothing that decoding writes to is set in v, or makes it so. It tells -0
 // from 0, as reflect's does not.
-func isZero(p *plan, v reflect.Value, clear bool) bool {
+func isZero(p *Plan, v reflect.Value, clear bool) bool {
 	n := len(p.fields)
 	switch {
 	case p.kind == reflect.Struct:
@@ -53,7 +78,7 @@ func isZero(p *plan, v reflect.Value, clear bool) bool {
 	for i := range n {
 		part, of := v, p.elem
 		if p.kind == reflect.Struct {
-			part, of = v.Field(p.fields[i].index), p.fields[i].plan
+			part, of = v.Field(p.fields[i].index), p.fields[i].Plan
 		} else {
 			part = v.Index(i)
 		}
@@ -65,7 +90,7 @@ func isZero(p *plan, v reflect.Value, clear bool) bool {
 }
 
 // decode reads one value into v, which is zero. If it fails, parts of v may have been written.
-func decode(p *plan, data []byte, v reflect.Value) (rest []byte, ok bool) {
+func decode(p *Plan, data []byte, v reflect.Value, t *texts) (rest []byte, ok bool) {
 	if len(data) == 0 {
 		return nil, false
 	}
@@ -82,7 +107,7 @@ func decode(p *plan, data []byte, v reflect.Value) (rest []byte, ok bool) {
 			return data[1:], true
 		}
 		v.Set(reflect.New(p.elem.typ))
-		return decode(p.elem, data, v.Elem())
+		return decode(p.elem, data, v.Elem(), t)
 	case reflect.Slice:
 		if first == simpleNull {
 			return data[1:], true
@@ -114,7 +139,7 @@ func decode(p *plan, data []byte, v reflect.Value) (rest []byte, ok bool) {
 		if major != majorText || n > uint64(len(rest)) {
 			return nil, false
 		}
-		v.SetString(string(rest[:n]))
+		v.SetString(t.cut(rest, int(n)))
 		return rest[n:], true
 	case reflect.Slice:
 		if p.bytes {
@@ -136,7 +161,7 @@ func decode(p *plan, data []byte, v reflect.Value) (rest []byte, ok bool) {
 		v.Grow(int(n)) // not MakeSlice, which allocates the slice's head, too
 		v.SetLen(int(n))
 		v.SetCap(int(n))
-		return decodeList(p, rest, v, int(n))
+		return decodeList(p, rest, v, int(n), t)
 	case reflect.Array:
 		if p.bytes {
 			if major != majorBytes || n != uint64(p.len) || n > uint64(len(rest)) {
@@ -148,12 +173,12 @@ func decode(p *plan, data []byte, v reflect.Value) (rest []byte, ok bool) {
 		if major != majorArray || n != uint64(p.len) {
 			return nil, false
 		}
-		return decodeList(p, rest, v, p.len)
+		return decodeList(p, rest, v, p.len, t)
 	case reflect.Struct:
 		if major != majorMap || n > uint64(len(rest)) {
 			return nil, false
 		}
-		return decodeFields(p, rest, v, int(n))
+		return decodeFields(p, rest, v, int(n), t)
 	}
 	return rest, true
 }
@@ -175,9 +200,9 @@ func decodeFloat(data []byte, v reflect.Value) (rest []byte, ok bool) {
 	return data, true
 }
 
-func decodeList(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok bool) {
+func decodeList(p *Plan, data []byte, v reflect.Value, n int, t *texts) (rest []byte, ok bool) {
 	for i := range n {
-		if data, ok = decode(p.elem, data, v.Index(i)); !ok {
+		if data, ok = decode(p.elem, data, v.Index(i), t); !ok {
 			return nil, false
 		}
 	}
@@ -187,7 +212,7 @@ func decodeList(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok b
 // decodeFields reads n pairs of a name and a value. The names are compared as they are encoded, first
 // with that of the field which follows the last one: mostly they come in the struct's order. What
 // has no field here, because the other end knows more, is skipped.
-func decodeFields(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok bool) {
+func decodeFields(p *Plan, data []byte, v reflect.Value, n int, t *texts) (rest []byte, ok bool) {
 	var seen uint64
 	next := 0
 	for range n {
@@ -212,7 +237,7 @@ func decodeFields(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok
 		}
 		seen |= 1 << next
 		f := &p.fields[next]
-		if data, ok = decode(f.plan, data[len(f.key):], v.Field(f.index)); !ok {
+		if data, ok = decode(f.Plan, data[len(f.key):], v.Field(f.index), t); !ok {
 			return nil, false
 		}
 		next++
@@ -221,7 +246,7 @@ func decodeFields(p *plan, data []byte, v reflect.Value, n int) (rest []byte, ok
 }
 
 // skipUnknown skips a name that is no field's, and the value that goes with it.
-func skipUnknown(p *plan, data []byte) (rest []byte, ok bool) {
+func skipUnknown(p *Plan, data []byte) (rest []byte, ok bool) {
 	major, n, rest, ok := cutHead(data)
 	if !ok || major != majorText || n > uint64(len(rest)) {
 		return nil, false

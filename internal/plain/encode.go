@@ -14,15 +14,20 @@ func Encode(buf *bytes.Buffer, v any) bool {
 		return false
 	}
 	value := reflect.ValueOf(v)
-	p := planOf(value.Type())
+	p := Of(value.Type())
 	if p == nil {
 		return false
 	}
+	p.Encode(buf, value)
+	return true
+}
+
+// Encode appends a value of the plan's type to buf.
+func (p *Plan) Encode(buf *bytes.Buffer, v reflect.Value) {
 	buf.Grow(minBuffer)
 	e := encoder{buf, buf.AvailableBuffer()}
-	e.value(p, value)
+	e.value(p, v)
 	buf.Write(e.b)
-	return true
 }
 
 // flushAt is how many bytes an encoder collects before it gives them to the buffer, so that a large
@@ -63,7 +68,7 @@ func (e *encoder) flush() {
 	e.b = e.buf.AvailableBuffer()
 }
 
-func (e *encoder) value(p *plan, v reflect.Value) {
+func (e *encoder) value(p *Plan, v reflect.Value) {
 	switch p.kind {
 	case reflect.Bool:
 		if v.Bool() {
@@ -119,7 +124,7 @@ func (e *encoder) value(p *plan, v reflect.Value) {
 		n := len(p.fields)
 		if p.sparse {
 			for i := range p.fields {
-				if f := &p.fields[i]; f.omitEmpty && isEmpty(f.plan, v.Field(f.index)) {
+				if f := &p.fields[i]; f.omitEmpty && isEmpty(f.Plan, v.Field(f.index)) {
 					n--
 				}
 			}
@@ -128,11 +133,11 @@ func (e *encoder) value(p *plan, v reflect.Value) {
 		for i := range p.fields {
 			f := &p.fields[i]
 			fv := v.Field(f.index)
-			if f.omitEmpty && isEmpty(f.plan, fv) {
+			if f.omitEmpty && isEmpty(f.Plan, fv) {
 				continue
 			}
 			e.b = append(e.b, f.key...)
-			e.value(f.plan, fv)
+			e.value(f.Plan, fv)
 		}
 	}
 }
@@ -148,7 +153,7 @@ func (e *encoder) bytes(b []byte) {
 	e.b = e.buf.AvailableBuffer()
 }
 
-func (e *encoder) list(p *plan, v reflect.Value, n int) {
+func (e *encoder) list(p *Plan, v reflect.Value, n int) {
 	e.head(majorArray, uint64(n))
 	for i := range n {
 		e.value(p.elem, v.Index(i))
@@ -179,7 +184,7 @@ func (e *encoder) float(kind reflect.Kind, f float64) {
 }
 
 // isEmpty reports whether a field with omitempty is left out.
-func isEmpty(p *plan, v reflect.Value) bool {
+func isEmpty(p *Plan, v reflect.Value) bool {
 	if p.kind == reflect.Slice {
 		return v.Len() == 0
 	}

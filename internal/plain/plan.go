@@ -17,14 +17,14 @@ import (
 	"sync"
 )
 
-// A plan is how values of one type are encoded and decoded.
-type plan struct {
+// A Plan is how values of one type are encoded and decoded.
+type Plan struct {
 	kind   reflect.Kind
 	bytes  bool   // a slice or array of bytes: a byte string
 	size   uint64 // of a value, in bytes
 	len    int    // of an array
 	typ    reflect.Type
-	elem   *plan         // of a pointer, slice or array
+	elem   *Plan         // of a pointer, slice or array
 	empty  reflect.Value // a slice without elements that is not nil
 	fields []field       // of a struct
 	sparse bool          // some of the fields are left out when empty
@@ -32,7 +32,7 @@ type plan struct {
 
 // A field is a field of a struct that travels.
 type field struct {
-	*plan
+	*Plan
 	index     int
 	key       []byte // its name, encoded
 	name      int    // how long it is, at the end of key
@@ -44,13 +44,13 @@ const (
 	maxTypes  = 1000 // that a type consists of, so that its values are never nested too deeply
 )
 
-// plans caches *plan by reflect.Type, as encoding/json does; nil for a type that is not plain.
+// plans caches *Plan by reflect.Type, as encoding/json does; nil for a type that is not plain.
 var plans sync.Map
 
-// planOf returns the plan of t, or nil if t is not plain.
-func planOf(t reflect.Type) *plan {
+// Of returns the plan of t, or nil if t is not plain.
+func Of(t reflect.Type) *Plan {
 	if p, ok := plans.Load(t); ok {
-		return p.(*plan)
+		return p.(*Plan)
 	}
 	p := planner{}.plan(t)
 	plans.Store(t, p)
@@ -70,11 +70,11 @@ var methods = [...]reflect.Type{
 }
 
 // planner has the plans of the types that a type consists of, nil for those that are being made.
-type planner map[reflect.Type]*plan
+type planner map[reflect.Type]*Plan
 
 // plan returns the plan of t, or nil if it is not plain. Recursive types are not: how deeply their
 // values are nested, or whether they end, is for others to check.
-func (made planner) plan(t reflect.Type) *plan {
+func (made planner) plan(t reflect.Type) *Plan {
 	if p, ok := made[t]; ok || len(made) == maxTypes {
 		return p
 	}
@@ -84,7 +84,7 @@ func (made planner) plan(t reflect.Type) *plan {
 	return p
 }
 
-func (made planner) newPlan(t reflect.Type) *plan {
+func (made planner) newPlan(t reflect.Type) *Plan {
 	if t.NumMethod() > 0 || t.Kind() != reflect.Pointer && reflect.PointerTo(t).NumMethod() > 0 {
 		for _, m := range methods {
 			if t.Implements(m) || reflect.PointerTo(t).Implements(m) {
@@ -92,7 +92,7 @@ func (made planner) newPlan(t reflect.Type) *plan {
 			}
 		}
 	}
-	p := &plan{kind: t.Kind(), size: uint64(t.Size()), typ: t}
+	p := &Plan{kind: t.Kind(), size: uint64(t.Size()), typ: t}
 	switch p.kind {
 	case reflect.Bool, reflect.String, reflect.Float32, reflect.Float64,
 		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
@@ -117,7 +117,7 @@ func (made planner) newPlan(t reflect.Type) *plan {
 
 // addFields plans the fields of struct type t. It returns nil if one is not plain, or is tagged or
 // named in a way that the library has more rules for than a name and omitempty.
-func (p *plan) addFields(t reflect.Type, made planner) *plan {
+func (p *Plan) addFields(t reflect.Type, made planner) *Plan {
 	names := make([]string, 0, t.NumField())
 	p.fields = make([]field, 0, t.NumField())
 	for i := range t.NumField() {
