@@ -190,6 +190,10 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	}
 	q.Flags |= l.pack(&q.Body)
 	q.Deadline, _ = ctx.Deadline()
+	wait := ctx
+	if t, ok := ctx.(*lazyContext); ok && call.plan.Plain && t.bare() {
+		q.Expire, wait = true, context.Background()
+	}
 	q.Meta = call.Metadata
 	if call.OneWay {
 		q.Flags |= wire.OneWay
@@ -211,7 +215,7 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	if !call.plan.Plain {
 		return true, l.converse(ctx, call, o)
 	}
-	if err := o.Wait(ctx); err != nil {
+	if err := o.Wait(wait); err != nil {
 		if ctx.Err() != nil && err == ctx.Err() {
 			return true, contextFailure(ctx, quoted(call))
 		}
