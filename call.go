@@ -118,12 +118,18 @@ func (c *Call) Into(results ...any) *Call {
 	return c
 }
 
+// Names of protocols that are this package's own.
+const (
+	nativeProtocol = "yonder"
+	localProtocol  = "local"
+)
+
 // Info returns what a handler is told about the call.
 func (c *Call) Info() CallInfo {
-	info := CallInfo{Procedure: c.Procedure, Metadata: c.Metadata, Protocol: "local"}
+	info := CallInfo{Procedure: c.Procedure, Metadata: c.Metadata, Protocol: localProtocol}
 	switch {
 	case c.link != nil:
-		info.Protocol, info.Conn = "yonder", c.link.conn
+		info.Protocol, info.Conn = nativeProtocol, c.link.conn
 	case c.protocol != "":
 		info.Protocol, info.Conn = c.protocol, c.conn
 	}

@@ -46,13 +46,17 @@ func (l *link) unpack(body []byte) ([]byte, error) {
 	return l.compression.Decompress(nil, body, int(l.mux.Local().MaxMessage))
 }
 
-// unpack decompresses the arguments of a call, and reports whether it could.
-func (sc *serverCall) unpack() bool {
-	body, err := sc.link.unpack(sc.in.Body)
-	if err != nil {
-		return false
+// body returns the encoded arguments of a call. They are decompressed when they are wanted: an
+// interceptor may refuse the call before.
+func (sc *serverCall) body() ([]byte, error) {
+	if sc.in.Flags&wire.Packed != 0 {
+		body, err := sc.link.unpack(sc.in.Body)
+		if err != nil {
+			return nil, Errorf(ResourceExhausted, "yonder: the arguments cannot be decompressed to at most %d bytes", sc.link.mux.Local().MaxMessage)
+		}
+		sc.in.ReleaseBody()
+		sc.in.Body, sc.in.Large = body, true
+		sc.in.Flags &^= wire.Packed
 	}
-	sc.in.ReleaseBody()
-	sc.in.Body, sc.in.Large = body, true
-	return true
+	return sc.in.Body, nil
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/yonder-rpc/yonder"
-	"github.com/yonder-rpc/yonder/web"
+	"github.com/yonder-rpc/yonder/tlsconn"
 )
 
 // testKey is a key for a value of a context.
@@ -195,7 +195,8 @@ func TestDerivedContexts(t *testing.T) {
 		Err, Cause string
 		After      time.Duration
 	}
-	bubble(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, deadlines)
 		var srv yonder.Server
 		result := make(chan map[string]ending, 1)
 		srv.Register("derive", func(ctx context.Context) {
@@ -538,7 +539,8 @@ func TestNobodyReadsSocket(t *testing.T) {
 
 // A handler that ignores its context holds up nobody.
 func TestStuckHandler(t *testing.T) {
-	bubble(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		release := make(chan bool)
 		srv.Register("stuck", func(in io.Reader) (int, error) { <-release; return 1, nil })
@@ -546,6 +548,9 @@ func TestStuckHandler(t *testing.T) {
 		var stuck func(context.Context, io.Reader) (int, error)
 		c.Bind("stuck", &stuck)
 		for name, in := range map[string]io.Reader{"without a reader": nil, "with a reader": endless{}} {
+			if in != nil && !m.can(t, conversation) {
+				continue
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			start := time.Now()
 			n, err := stuck(ctx, in)
@@ -763,7 +768,8 @@ func TestMetadataIsNotPassedOn(t *testing.T) {
 
 // Metadata beyond the limit fails its call, and the connection lives on.
 func TestMetadataLimit(t *testing.T) {
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, metadata)
 		m.cannot(t, inProcess, "nothing is sent")
 		var srv yonder.Server
 		srv.Register("echo", func(ctx context.Context, n int, err bool) (int, error) {
@@ -814,7 +820,7 @@ func TestMetadataLimit(t *testing.T) {
 		if got, err := yonder.Invoke[int](yonder.WithMetadata(t.Context(), "k", strings.Repeat("x", 30<<10)), c, "size"); got != 30<<10 || err != nil {
 			t.Errorf("with a larger limit: %d, %v", got, err)
 		}
-	}, netRPC)
+	})
 }
 
 func TestInfo(t *testing.T) {
@@ -839,7 +845,7 @@ func TestInfo(t *testing.T) {
 					t.Errorf("there is a connection: %T", info.Conn)
 				}
 			} else if m == overWeb {
-				if conn == nil || web.TLS(info.Conn) != nil {
+				if conn == nil || tlsconn.State(info.Conn) != nil {
 					t.Errorf("the connection is a %T", info.Conn)
 				}
 			} else if conn == nil || conn.RemoteAddr().Network() != network {

@@ -164,7 +164,8 @@
 //
 // Anything that is an [io.ReadWriteCloser] carries calls: [Server.ServeConn] and
 // [NewClient] take a pipe as well as a socket. For TLS, give [Server.Serve] what
-// tls.NewListener returns and [Dialer.NetDial] a tls.Dialer's DialContext.
+// tls.NewListener returns and [Dialer.NetDial] a tls.Dialer's DialContext, or have package
+// tlsconn do both. Package auth has interceptors that find out who calls and decide what they may.
 //
 // # In the same process, and in tests
 //

@@ -242,7 +242,7 @@ func TestListedErrors(t *testing.T) {
 
 // What only one end has listed crosses as its text.
 func TestErrorsListedOnOneEnd(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		m.cannot(t, inProcess, "there is one list")
 		fail := func(err error) error { return err }
 		errs := map[string]error{"sentinel": fmt.Errorf("a: %w", errSold), "type": exitError{3}}
@@ -270,7 +270,8 @@ func TestErrorsListedOnOneEnd(t *testing.T) {
 
 // Both ends list by name, and the values may differ.
 func TestErrorsListedDifferently(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, identity)
 		m.cannot(t, inProcess, "there is one list")
 		srv := yonder.Server{Errors: map[string]error{"e": errSold, "t": exitError{}}}
 		srv.Register("sold", func() error { return fmt.Errorf("a: %w", errSold) })
@@ -376,7 +377,8 @@ func TestDetails(t *testing.T) {
 
 // An error that came from another process goes on to the next one as it is.
 func TestErrorsAreRelayed(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, identity)
 		errs := map[string]error{
 			"all":  &yonder.Error{Code: yonder.NotFound, Message: "no such thing", Details: "look elsewhere", Err: fmt.Errorf("x: %w", errSold)},
 			"type": fmt.Errorf("y: %w", &quotaError{Limit: 5}),
@@ -554,7 +556,7 @@ func TestEndlessErrors(t *testing.T) {
 		"itself": new(selfishOnce), "itselves": new(selfishOften),
 		"deep": fmt.Errorf("%w, %w", errLate, deep), "wide": errors.Join(wide...),
 	}
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		fail := failing(t, m, listedErrors, errs)
 		for name, sent := range errs {
 			err := fail(name)
@@ -572,7 +574,7 @@ func TestEndlessErrors(t *testing.T) {
 				t.Errorf("%s: errors.Is: %t", name, is)
 			}
 		}
-	}, netRPC, overFrames)
+	})
 }
 
 // cyclicError contains itself, or is in its details.
@@ -587,18 +589,19 @@ func TestCyclicErrors(t *testing.T) {
 	cyclic.Self = cyclic
 	listed := map[string]error{"cyclic": (*cyclicError)(nil)}
 	errs := map[string]error{"listed": cyclic, "details": &yonder.Error{Code: yonder.Aborted, Message: "cyclic", Details: cyclic}}
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		fail := failing(t, m, listed, errs)
 		for name, sent := range errs {
 			if err := fail(name); textOf(err) != "cyclic" || yonder.CodeOf(err) != yonder.CodeOf(sent) {
 				t.Errorf("%s: got %v (%v)", name, err, yonder.CodeOf(err))
 			}
 		}
-	}, netRPC, overFrames)
+	})
 }
 
 func TestLargeErrors(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		text := func(n int) string { return strings.Repeat("x", n) }
 		srv.Register("fail", func(n int) error { return yonder.Errorf(yonder.NotFound, "%s: %w", text(n), errZero) })

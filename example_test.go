@@ -5,23 +5,32 @@ import (
 	"bytes"
 	"compress/flate"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	stdrpc "net/rpc"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/auth"
 	"github.com/yonder-rpc/yonder/jsonrpc"
 	"github.com/yonder-rpc/yonder/net/rpc"
 	"github.com/yonder-rpc/yonder/session"
+	"github.com/yonder-rpc/yonder/tlsconn"
 	"github.com/yonder-rpc/yonder/web"
 )
 
@@ -573,9 +582,10 @@ func (lineProtocol) ServeConn(ctx context.Context, s *yonder.Server, conn net.Co
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
 		_, line, _ := strings.Cut(lines.Text(), " ")
 		name, argument, _ := strings.Cut(line, " ")
-		target, err := s.Target(name)
+		info := yonder.CallInfo{Procedure: name, Protocol: "line", Conn: conn}
+		target, err := s.Target(info)
 		if err == nil {
-			call := target.NewCall(yonder.CallInfo{Protocol: "line", Conn: conn}, func(args []any) error {
+			call := target.NewCall(info, func(args []any) error {
 				if len(args) != 1 {
 					return errors.New("only procedures of one argument can be called")
 				}
@@ -654,4 +664,96 @@ func ExampleServer_protocols() {
 	// Output:
 	// Hello, world <nil>
 	// {"jsonrpc":"2.0","result":"Hello, JSON-RPC","id":1} <nil>
+}
+
+// Interceptors find out who calls, whatever protocol brought the call, and decide what they may.
+func Example_authentication() {
+	const secret = "an-example-of-32-random-bytes"
+	stop := func(ctx context.Context) string { return "stopped for " + auth.FromContext(ctx).String() }
+
+	tokens := auth.NewTokens(map[string]string{secret: "deploy"})
+	srv := yonder.Server{Interceptors: []yonder.Interceptor{
+		auth.Require(tokens.Identify, tlsconn.Identify, auth.Socket),
+		auth.Rules{
+			{Procedures: []string{"admin.*"}, From: []string{"token:deploy", "dns:*.ops.example", "uid:0"}},
+			{Procedures: []string{"admin.*"}, Deny: true},
+			{Procedures: []string{"*"}},
+		}.Intercept,
+	}}
+	srv.Add(yonder.Procedure{Name: "admin.stop", Func: stop, Protocols: []string{"yonder"}})
+
+	d := yonder.Dialer{Interceptors: []yonder.Interceptor{auth.Bearer(secret)}}
+	client := serve(&srv, d)
+	defer client.Close()
+	fmt.Println(yonder.Invoke[string](context.Background(), client, "admin.stop"))
+
+	stranger := serve(&srv, yonder.Dialer{})
+	defer stranger.Close()
+	_, err := yonder.Invoke[string](context.Background(), stranger, "admin.stop")
+	fmt.Println(yonder.CodeOf(err), err)
+	// Output:
+	// stopped for token:deploy <nil>
+	// unauthenticated yonder: call "admin.stop": it needs valid credentials
+}
+
+// Certificates of both ends, in files that are read again when they change.
+func Example_tls() {
+	defer inCertificates()()
+	srv := yonder.Server{Interceptors: []yonder.Interceptor{auth.Require(tlsconn.Identify)}}
+	srv.Register("whoami", func(ctx context.Context) string { return auth.FromContext(ctx).String() })
+
+	config := tlsconn.Config{Certificate: "server.pem", Key: "server.key", CA: "clients.pem"}
+	l, err := config.Listen("127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	defer srv.Close()
+	address := "tls://" + l.Addr().String()
+
+	mine := tlsconn.Config{Certificate: "ann.pem", Key: "ann.key", CA: "server.pem"}
+	d := yonder.Dialer{NetDial: mine.NetDial}
+	client, err := d.Dial(context.Background(), address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	fmt.Println(yonder.Invoke[string](context.Background(), client, "whoami"))
+	// Output: dns:ann.example <nil>
+}
+
+// inCertificates goes to a directory with certificates, each of which is its own authority, and
+// returns what goes back.
+func inCertificates() (back func()) {
+	must := func(err error) {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	home, err := os.Getwd()
+	must(err)
+	dir, err := os.MkdirTemp("", "yonder")
+	must(err)
+	must(os.Chdir(dir))
+	for name, host := range map[string]string{"server": "127.0.0.1", "ann": "ann.example"} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		must(err)
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = []net.IP{ip}
+		} else {
+			template.DNSNames = []string{host}
+		}
+		cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+		must(err)
+		secret, err := x509.MarshalPKCS8PrivateKey(key)
+		must(err)
+		must(os.WriteFile(name+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
+		must(os.WriteFile(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+	}
+	must(os.Link("ann.pem", "clients.pem"))
+	return func() {
+		os.Chdir(home)
+		os.RemoveAll(dir)
+	}
 }

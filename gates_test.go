@@ -90,6 +90,7 @@ func TestDependencies(t *testing.T) {
 	}{
 		{"internal/wire", nil, []string{"net", "context", "log/slog"}},
 		{"internal/fn", nil, []string{"net", "log/slog", "github.com/fxamacker/cbor/v2"}},
+		{"internal/layers", nil, []string{"log/slog", "crypto/x509", "encoding/json"}},
 		{"internal/cborjson", nil, []string{"net", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 		{"internal/plain", nil, []string{"net", "context", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 		{"internal/mux", []string{"internal/wire"}, []string{"log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
@@ -105,6 +106,11 @@ func TestDependencies(t *testing.T) {
 			if ok && own != layer.pkg && !slices.Contains(layer.own, own) {
 				t.Errorf("%s depends on %s, which is not below it", layer.pkg, own)
 			}
+		}
+	}
+	for _, light := range []struct{ pkg, cannot string }{{"auth", "crypto/tls"}, {"auth", "crypto/x509"}, {"tlsconn", "net/http"}} {
+		if slices.Contains(deps(t, module+"/"+light.pkg), light.cannot) {
+			t.Errorf("%s depends on %s, which who uses it for something else need not pay for", light.pkg, light.cannot)
 		}
 	}
 	// Frames are functions over slices: no state, and nobody to share it with.

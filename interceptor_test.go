@@ -149,7 +149,7 @@ func TestInterceptors(t *testing.T) {
 
 // What a call's arguments and results are, each end sees in its own types, before and after.
 func TestInterceptorsSeeValues(t *testing.T) {
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		tr := new(trace)
 		list := func(values []any) []any { return append([]any{}, values...) } // none is as good as nil
 		see := func(name string) yonder.Interceptor {
@@ -221,13 +221,14 @@ func TestInterceptorsSeeValues(t *testing.T) {
 				check("none", `[]interface {}{}`, `[]interface {}{}`, `[]interface {}{}`, `[]interface {}{}`)
 			}
 		}
-	}, netRPC, overFrames)
+	})
 }
 
 // TestNilIsSeen is a regression: a nil argument that an interceptor had looked at made a
 // function panic that Handle had registered.
 func TestNilIsSeen(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, nils)
 		srv := yonder.Server{Interceptors: []yonder.Interceptor{func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) error {
 				call.Args()
@@ -320,7 +321,6 @@ func TestInterceptorReturnsEarly(t *testing.T) {
 // An interceptor may call the next handler again: at either end that makes another attempt.
 func TestInterceptorRetries(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
-		m.needs(t, asSlice)
 		m.needs(t, metadata)
 		attempts := func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) (err error) {
@@ -525,7 +525,7 @@ func TestInterceptorsOfCallbacks(t *testing.T) {
 
 // An interceptor may do a call by other calls, and look at a call that never gets there.
 func TestInterceptorMakesItsOwnCalls(t *testing.T) {
-	runWith(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
 		var srv yonder.Server
 		srv.Register("new", func(n int) int { return n + 1 })
 		var failures []string
@@ -558,5 +558,5 @@ func TestInterceptorMakesItsOwnCalls(t *testing.T) {
 		if diff := cmp.Diff([]string{"old1 unimplemented", "new1 invalid_argument", "new1 invalid_argument"}, failures); diff != "" {
 			t.Errorf("the interceptor saw %s", diff)
 		}
-	}, netRPC, overFrames)
+	})
 }

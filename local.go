@@ -20,7 +20,7 @@ type localServer struct{ server *Server }
 func (l *localServer) resolve(r *ref, oneWay bool) (*resolution, error) {
 	res := r.resolved.Load()
 	if res == nil {
-		proc, err := l.server.lookup(r.Name)
+		proc, err := l.server.lookup(r.Name, localProtocol, nil)
 		if err != nil {
 			return nil, localError(err)
 		}

@@ -2,12 +2,34 @@ package yonder
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"maps"
+	"strings"
 )
 
 // Metadata goes with a call beside its arguments, or with its answer: a trace, a
-// token, a hint. Keys are case-sensitive; by convention they are in lower case.
+// token, a hint. Keys are case-sensitive; by convention they are in lower case. The value of
+// "authorization", in any case, is a secret, as it is in HTTP: it is not in the text.
 type Metadata map[string]string
+
+// String returns m as a map's text, with secrets hidden.
+func (m Metadata) String() string {
+	shown := make(map[string]string, len(m))
+	for key, value := range m {
+		if strings.EqualFold(key, "authorization") {
+			value = "(hidden)"
+		}
+		shown[key] = value
+	}
+	return fmt.Sprint(shown)
+}
+
+// GoString is String, for the same reason.
+func (m Metadata) GoString() string { return m.String() }
+
+// LogValue implements [slog.LogValuer], so that no handler of logs sees secrets.
+func (m Metadata) LogValue() slog.Value { return slog.StringValue(m.String()) }
 
 type (
 	outgoingKey struct{} // *Metadata of calls made with the context

@@ -41,11 +41,14 @@ var (
 	// The same, in memory.
 	pipedNetRPC = mode{"netrpc pipe"}
 	pipedFrames = mode{"session pipe"}
+	pipedJSON   = mode{"jsonrpc pipe"}
 )
 
 // wire returns the mode that is m over a socket.
 func (m mode) wire() mode {
 	switch m {
+	case pipedJSON:
+		return jsonRPC
 	case pipedNetRPC:
 		return netRPC
 	case pipedFrames:
@@ -64,14 +67,8 @@ func run(t *testing.T, test func(t *testing.T, m mode)) {
 // runAll is run, and the other protocols beside.
 func runAll(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()
-	runWith(t, test, jsonRPC, netRPC, overFrames)
-}
-
-// runWith is run, and other modes beside.
-func runWith(t *testing.T, test func(t *testing.T, m mode), others ...mode) {
-	t.Helper()
 	run(t, test)
-	runIn(t, test, others...)
+	runIn(t, test, jsonRPC, netRPC, overFrames)
 }
 
 func runIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
@@ -96,7 +93,7 @@ func bubble(t *testing.T, test func(t *testing.T, m mode)) {
 func bubbleAll(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()
 	bubble(t, test)
-	bubbleIn(t, test, pipedNetRPC, pipedFrames)
+	bubbleIn(t, test, pipedJSON, pipedNetRPC, pipedFrames)
 }
 
 func bubbleIn(t *testing.T, test func(t *testing.T, m mode), modes ...mode) {
@@ -133,6 +130,7 @@ const (
 	nils         ability = "nils"                 // as an argument or a result of its own
 	oneByOne     ability = "variadics one by one" // by a caller that does not know that they are
 	asSlice      ability = "slices for variadics" // likewise
+	uneven       ability = "uneven limits"        // an end sends more than it takes
 )
 
 // lacks has why a mode cannot do something. What is not in it works.
@@ -141,7 +139,8 @@ var lacks = map[mode]map[ability]string{
 		callbacks:    "a request has values only",
 		conversation: "a stream among the arguments is read to its end before the call is sent",
 		signatures:   "the wire has no signatures",
-		asSlice:      "an array among the parameters is one of them, also from a bound function that is variadic",
+		asSlice:      "an array among the parameters is one of them",
+		uneven:       "nobody says what the other end takes, so each takes that to be what it does itself",
 	},
 	netRPC: {
 		streams:      "a reply is one value",

@@ -434,8 +434,6 @@ func (l *link) Serve(in *mux.Incoming) {
 	switch {
 	case sc.ctx.Err() != nil:
 		err = Errorf(CodeOf(sc.ctx.Err()), "yonder: the call was over before it began: %w", sc.ctx.Err())
-	case in.Flags&wire.Packed != 0 && !sc.unpack():
-		err = Errorf(ResourceExhausted, "yonder: the arguments cannot be decompressed to at most %d bytes", l.mux.Local().MaxMessage)
 	case in.Flags&wire.Callback != 0:
 		err = sc.callback()
 	default:
@@ -467,7 +465,7 @@ func (sc *serverCall) procedure() error {
 		if err != nil {
 			return Errorf(InvalidArgument, "yonder: %q: the caller's signature cannot be read: %w", name.Name, err)
 		}
-		proc, err := sc.link.server.lookup(name.Name)
+		proc, err := sc.link.server.lookup(name.Name, nativeProtocol, sc.link.conn)
 		if err != nil {
 			return err
 		}
@@ -514,8 +512,10 @@ func callbackName(procedure string, arg int) string {
 
 // argument implements [argSource].
 func (sc *serverCall) argument(call *Call, into any) error {
-	var err error
-	rest := sc.in.Body
+	rest, err := sc.body()
+	if err != nil {
+		return err
+	}
 	if len(rest) == 0 {
 		err = errors.New("it is missing")
 	} else {
@@ -549,7 +549,10 @@ func codeOr(err error, other Code) Code {
 func (sc *serverCall) arguments(call *Call) ([]reflect.Value, error) {
 	plan := call.proc.plan
 	args := make([]reflect.Value, len(plan.Args))
-	rest := sc.in.Body
+	rest, err := sc.body()
+	if err != nil {
+		return nil, err
+	}
 	for i := range plan.Args {
 		slot := &plan.Args[i]
 		var err error

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/layers"
 )
 
 // A Procedure is a function that others may call, and what is known of it.
@@ -29,6 +31,10 @@ type Procedure struct {
 	Doc string
 	// Idempotent says that running it twice is as good as once.
 	Idempotent bool
+	// Protocols are the names of those that it can be called over, as [CallInfo.Protocol] has
+	// them, and of HTTP, "http": what comes over HTTP, WebSockets included, needs that beside the
+	// name of the protocol that it carries. To all others the procedure does not exist. Nil: all.
+	Protocols []string
 }
 
 // ProcedureInfo describes a procedure to those who might call it.
@@ -82,6 +88,12 @@ func newProcedure(p Procedure) *procedure {
 		fail("Params has %d names for %d parameters (the context has none)", len(p.Params), len(plan.Args))
 	}
 	return &procedure{Procedure: p, plan: plan, fv: fv}
+}
+
+// exposed reports whether the procedure exists for calls over a protocol and a connection.
+func (p *procedure) exposed(protocol string, conn any) bool {
+	return p.Protocols == nil || slices.Contains(p.Protocols, protocol) &&
+		(slices.Contains(p.Protocols, "http") || !layers.OverHTTP(conn))
 }
 
 // maxName is the longest name of a procedure, in bytes.

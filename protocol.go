@@ -62,19 +62,23 @@ func (s *Server) detect(conn io.ReadWriteCloser) (Protocol, []byte, error) {
 			}
 			if verdict == No || len(first) == maxFirst {
 				timer.Stop()
-				return nil, nil, fmt.Errorf("it speaks no protocol that is served here: it began with %q", first)
+				return nil, nil, fmt.Errorf("it speaks no protocol that is served here: it began with %q", shown(first))
 			}
 		}
 		if err != nil {
 			if !timer.Stop() {
 				err = fmt.Errorf("it did not say what protocol it speaks within %v", timeout)
 			} else if len(first) > 0 && err == io.EOF {
-				err = fmt.Errorf("it ended after %q, which no protocol begins and ends with", first)
+				err = fmt.Errorf("it ended after %q, which no protocol begins and ends with", shown(first))
 			}
 			return nil, nil, err
 		}
 	}
 }
+
+// shown returns what of a connection's first bytes may be logged: enough to see what the peer
+// speaks, and not yet a password in a header.
+func shown(first []byte) []byte { return first[:min(len(first), 16)] }
 
 // judge asks the protocols about a connection's first bytes.
 func (s *Server) judge(first []byte) (Protocol, Verdict) {

@@ -59,11 +59,11 @@ func (l lines) ServeConn(ctx context.Context, s *yonder.Server, conn net.Conn) e
 }
 
 func (l lines) call(ctx context.Context, s *yonder.Server, conn net.Conn, name string, params []byte) ([]any, error) {
-	target, err := s.Target(name)
+	info := yonder.CallInfo{Procedure: name, Protocol: l.Name(), Conn: conn, Metadata: yonder.Metadata{"via": "lines"}}
+	target, err := s.Target(info)
 	if err != nil {
 		return nil, err
 	}
-	info := yonder.CallInfo{Protocol: l.Name(), Conn: conn, Metadata: yonder.Metadata{"via": "lines"}}
 	call := target.NewCall(info, func(args []any) error { return json.Unmarshal(params, &args) })
 	if err := s.Call(ctx, call); err != nil {
 		return nil, err
@@ -162,20 +162,20 @@ func TestTarget(t *testing.T) {
 	var srv yonder.Server
 	srv.Add(yonder.Procedure{Name: "f", Func: func(context.Context, int, ...string) (bool, error) { return false, nil }, Params: []string{"n", "rest"}})
 	srv.Register("stream", func(io.Reader) {})
-	target, err := srv.Target("f")
+	target, err := srv.Target(yonder.CallInfo{Procedure: "f"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprint(target.Info.Params, target.Args, target.Variadic, target.Results, target.Error, target.Plain()); got != "[n rest] [int []string] true [bool] true true" {
 		t.Error(got)
 	}
-	if again, _ := srv.Target("f"); again != target {
+	if again, _ := srv.Target(yonder.CallInfo{Procedure: "f"}); again != target {
 		t.Error("it is made anew each time")
 	}
-	if target, err := srv.Target("stream"); err != nil || target.Plain() || target.Error {
+	if target, err := srv.Target(yonder.CallInfo{Procedure: "stream"}); err != nil || target.Plain() || target.Error {
 		t.Errorf("a reader is plain, or it returns an error, %v", err)
 	}
-	if _, err := srv.Target("g"); yonder.CodeOf(err) != yonder.Unimplemented {
+	if _, err := srv.Target(yonder.CallInfo{Procedure: "g"}); yonder.CodeOf(err) != yonder.Unimplemented {
 		t.Error(err)
 	}
 }
@@ -205,7 +205,7 @@ type memoryTransport struct {
 }
 
 func (m *memoryTransport) Call(ctx context.Context, call *yonder.Call) error {
-	target, err := m.srv.Target(call.Procedure)
+	target, err := m.srv.Target(yonder.CallInfo{Procedure: call.Procedure})
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ type lookingTransport struct {
 }
 
 func (l *lookingTransport) Call(_ context.Context, call *yonder.Call) error {
-	l.calls = append(l.calls, fmt.Sprint(call.Procedure, " ", call.ArgTypes(), " ", call.Plain()))
+	l.calls = append(l.calls, fmt.Sprint(call.Procedure, " ", call.ArgTypes(), " ", call.Variadic(), " ", call.Plain()))
 	return nil
 }
 
@@ -362,10 +362,13 @@ func TestTransport(t *testing.T) {
 	looking.Bind("stream", &stream)
 	stream(1, strings.NewReader("x"))
 	looking.Call(t.Context(), yonder.NewCall("plain", 1, nil))
+	var many func(...string) error
+	looking.Bind("many", &many)
+	many("x")
 	if err := looking.Call(t.Context(), yonder.NewCall("chan", make(chan int))); yonder.CodeOf(err) != yonder.InvalidArgument {
 		t.Errorf("a channel: %v", err)
 	}
-	if diff := cmp.Diff([]string{"stream [interface {} io.Reader] false", "plain [int interface {}] true"}, seen.calls); diff != "" {
+	if diff := cmp.Diff([]string{"stream [interface {} io.Reader] false false", "plain [int interface {}] false true", "many [[]string] true true"}, seen.calls); diff != "" {
 		t.Error(diff)
 	}
 

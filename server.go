@@ -76,7 +76,7 @@ func (s *Server) Register(name string, f any) { s.Add(Procedure{Name: name, Func
 
 // Add registers p. Its fields are copied.
 func (s *Server) Add(p Procedure) {
-	p.Params = slices.Clone(p.Params)
+	p.Params, p.Protocols = slices.Clone(p.Params), slices.Clone(p.Protocols)
 	s.add(newProcedure(p))
 }
 
@@ -131,11 +131,23 @@ func (s *Server) RegisterService(name string, service any) []Skipped {
 
 // Procedures describes what is registered, in the order of the names.
 func (s *Server) Procedures() []ProcedureInfo {
+	return s.describe(func(*procedure) bool { return true })
+}
+
+// Exposed is Procedures without those that do not exist for calls that come as info says, by its
+// Protocol and Conn: see [Procedure.Protocols].
+func (s *Server) Exposed(info CallInfo) []ProcedureInfo {
+	return s.describe(func(p *procedure) bool { return p.exposed(info.Protocol, info.Conn) })
+}
+
+func (s *Server) describe(which func(*procedure) bool) []ProcedureInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]ProcedureInfo, 0, len(s.procs))
 	for _, name := range s.namesLocked() {
-		list = append(list, s.procs[name].info())
+		if p := s.procs[name]; which(p) {
+			list = append(list, p.info())
+		}
 	}
 	return list
 }
@@ -151,30 +163,33 @@ func (s *Server) namesLocked() []string {
 // proceduresName is the built-in procedure that [Client.Procedures] calls.
 const proceduresName = "yonder.procedures"
 
-// lookup finds a procedure.
-func (s *Server) lookup(name string) (*procedure, error) {
+// lookup finds a procedure for calls over a protocol and a connection.
+func (s *Server) lookup(name, protocol string, conn any) (*procedure, error) {
 	s.mu.Lock()
 	p := s.procs[name]
 	s.mu.Unlock()
-	if p != nil {
+	if p != nil && p.exposed(protocol, conn) {
 		return p, nil
 	}
 	if name == proceduresName && !s.HideProcedures {
-		list := func() []ProcedureInfo { return s.Procedures() }
+		list := func(ctx context.Context) []ProcedureInfo {
+			info, _ := InfoFrom(ctx)
+			return s.Exposed(info)
+		}
 		return newProcedure(Procedure{Name: name, Func: list}), nil
 	}
-	return nil, Errorf(Unimplemented, "yonder: no procedure %q%s", name, s.nearest(name))
+	return nil, Errorf(Unimplemented, "yonder: no procedure %q%s", name, s.nearest(name, protocol, conn))
 }
 
 // nearest suggests what a caller may have meant by a name.
-func (s *Server) nearest(name string) string {
+func (s *Server) nearest(name, protocol string, conn any) string {
 	if s.HideProcedures {
 		return ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, have := range s.namesLocked() {
-		if strings.EqualFold(have, name) {
+		if strings.EqualFold(have, name) && s.procs[have].exposed(protocol, conn) {
 			return fmt.Sprintf("; there is %q", have)
 		}
 	}
@@ -230,7 +245,7 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 // direct serves a call that is made of values: as a client in the same process has it served.
 func (s *Server) direct(ctx context.Context, call *Call) error {
 	if call.into == nil { // for Results
-		proc, err := s.lookup(call.Procedure)
+		proc, err := s.lookup(call.Procedure, localProtocol, nil)
 		if err != nil {
 			return localError(err)
 		}

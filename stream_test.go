@@ -271,7 +271,8 @@ func TestTypedStreams(t *testing.T) {
 }
 
 func TestNilStreams(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		srv.Register("results", func() (iter.Seq[int], iter.Seq2[User, error], io.Reader, io.ReadCloser) { return nil, nil, nil, nil })
 		srv.Register("arguments", func(a iter.Seq[int], b iter.Seq2[User, error], c io.Reader, d io.ReadCloser, e func() error) []bool {
@@ -436,7 +437,8 @@ func TestBreak(t *testing.T) {
 
 // The end of the caller's context ends its streams, both ways, and its cause is told.
 func TestStreamContext(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		var yielded atomic.Int64
 		stopped := make(chan bool)
@@ -464,7 +466,8 @@ func TestStreamContext(t *testing.T) {
 }
 
 func TestStreamDeadline(t *testing.T) {
-	bubble(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		srv.Register("tick", func(ctx context.Context) iter.Seq[int] {
 			return func(yield func(int) bool) {
@@ -498,7 +501,8 @@ func TestStreamDeadline(t *testing.T) {
 }
 
 func TestIteratorPanics(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		log := new(logBuffer)
 		srv := yonder.Server{Logger: log.logger()}
 		srv.Register("boom", func() iter.Seq2[int, error] {
@@ -568,7 +572,8 @@ func TestRangingTwice(t *testing.T) {
 
 // A stream that nobody ranges over ends with its call's context, or when it is garbage.
 func TestForgottenStream(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		m.cannot(t, inProcess, "an iterator that is not ranged over does not begin")
 		var srv yonder.Server
 		closed := make(chan bool, 2)
@@ -666,7 +671,8 @@ func TestForgottenWithinBubble(t *testing.T) {
 // What is left of a bubble may be garbage when the bubble is gone: collecting it must not
 // reach into that.
 func TestForgottenInBubble(t *testing.T) {
-	bubble(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		srv.Register("take", func(io.Reader, iter.Seq[int]) {}) // leaves them alone
 		srv.Register("give", func() (io.Reader, iter.Seq2[int, error]) { return strings.NewReader("x"), countTo(1, nil) })
@@ -723,7 +729,8 @@ func (c *notingCloser) Close() error {
 
 // A consumer that stops reading stops its producer after a window's worth, and nobody else.
 func TestSlowConsumer(t *testing.T) {
-	bubble(t, func(t *testing.T, m mode) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		var yielded atomic.Int64
 		stopped := make(chan bool)
@@ -779,6 +786,9 @@ func TestSlowConsumer(t *testing.T) {
 		}
 		<-stopped
 
+		if !m.can(t, conversation) {
+			return
+		}
 		yielded.Store(0)
 		stopped = make(chan bool)
 		result := make(chan error, 1)
@@ -811,7 +821,8 @@ func TestSlowConsumer(t *testing.T) {
 }
 
 func TestLargeStreamValues(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
 		var srv yonder.Server
 		sizes := []int{1, 64 << 10, 100_000, 0, 3 << 20, 64<<10 - 20, 5}
 		srv.Register("blocks", func() iter.Seq[[]byte] {
@@ -986,7 +997,8 @@ func (r *rot) Read(b []byte) (int, error) {
 }
 
 func TestReaderErrors(t *testing.T) {
-	run(t, func(t *testing.T, m mode) {
+	runAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams, conversation)
 		var srv yonder.Server
 		bad := func(err error) io.Reader {
 			return io.MultiReader(strings.NewReader("some"), iotest.ErrReader(err))

@@ -27,10 +27,11 @@ type Target struct {
 	resolved resolution
 }
 
-// Target finds a procedure. The error, an [Unimplemented] one, says if there is another
-// of nearly that name.
-func (s *Server) Target(name string) (*Target, error) {
-	p, err := s.lookup(name)
+// Target finds the procedure that is called. Of info its name, the protocol and the connection
+// count: procedures that are not for them do not exist. The error, an [Unimplemented] one, says if
+// there is another of nearly that name.
+func (s *Server) Target(info CallInfo) (*Target, error) {
+	p, err := s.lookup(info.Procedure, info.Protocol, info.Conn)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +139,10 @@ func (c *Call) ArgTypes() []reflect.Type {
 	}
 	return types
 }
+
+// Variadic reports whether the last argument of a call is the slice of a variadic function's
+// parameter, for a [Transport].
+func (c *Call) Variadic() bool { return c.plan.Variadic }
 
 // Plain reports whether all arguments and results of a call are values, for a [Transport]:
 // whether none is a stream, a reader or a function.

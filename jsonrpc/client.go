@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
-	"math"
 	"net"
 	"net/http"
 	"reflect"
@@ -26,10 +26,12 @@ import (
 // fields must not be changed once it is used.
 type Dialer struct {
 	// Client is what all clients have: of its fields NetDial, DialTimeout, Timeout,
-	// Interceptors, Errors and Limits count.
+	// Interceptors, Errors, Logger and Limits count.
 	Client yonder.Dialer
-	// HTTP makes the requests to http, https, ws and wss URLs. Nil: one of this Dialer's
-	// own, which connects as Client says.
+	// HTTP makes the requests to http, https, ws and wss URLs. What TLS needs to know is in its
+	// Transport's TLSClientConfig; for a stream of bytes, Client.NetDial is a *tls.Dialer's
+	// DialContext. Nil: one of this Dialer's own, which connects as Client says, and trusts
+	// whom the system does.
 	HTTP *http.Client
 	// Header goes with each request over HTTP, and with the one that begins a WebSocket.
 	Header http.Header
@@ -47,8 +49,9 @@ func Dial(ctx context.Context, url string) (*yonder.Client, error) {
 }
 
 // Dial returns a client of the server at a URL: "tcp://host:port", "unix:///path",
-// "http://...", "https://...", "ws://..." or "wss://...". ctx bounds only the attempt to
-// connect, which there is none of over HTTP. When a connection is lost, the calls in
+// "http://...", "https://...", "ws://..." or "wss://...", and "tls://host:port" if
+// Client.NetDial is that of a tlsconn.Config. ctx bounds only the attempt to connect, which
+// there is none of over HTTP. When a connection is lost, the calls in
 // flight fail with [yonder.Unavailable], and the next call connects again.
 //
 // The client makes the calls of any other, with these differences. Callbacks do not
@@ -65,7 +68,10 @@ func (d *Dialer) Dial(ctx context.Context, url string) (*yonder.Client, error) {
 	switch scheme {
 	case "http", "https":
 		return d.Client.NewClientOver(newPoster(d, url)), nil
-	case "tcp", "unix":
+	case "tcp", "unix", "tls":
+		if scheme == "tls" && d.Client.NetDial == nil {
+			return nil, yonder.Errorf(yonder.InvalidArgument, "jsonrpc: address %q: set Client.NetDial to that of a tlsconn.Config", url)
+		}
 		t = newDuplex(d, func(ctx context.Context) (*link, error) {
 			conn, err := d.netDial(ctx, scheme, rest)
 			if err != nil {
@@ -127,7 +133,7 @@ func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *
 	out.WriteString(`{"jsonrpc":"2.0","method":`)
 	err := out.value(call.Procedure)
 	if err == nil {
-		err = out.paramsOf(call.Args(), call.ArgTypes(), d.Client.Limits.WithDefaults().MaxMessage)
+		err = d.paramsOf(out, call, d.Client.Limits.WithDefaults().MaxMessage)
 	}
 	if err != nil {
 		code := yonder.InvalidArgument
@@ -141,9 +147,9 @@ func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *
 		out.Write(strconv.AppendUint(out.AvailableBuffer(), id, 10))
 	}
 	if !d.Strict {
-		if ms, ok := remaining(ctx); ok && !inHeaders {
+		if deadline, ok := ctx.Deadline(); ok && !inHeaders {
 			out.WriteString(`,"timeout":`)
-			out.Write(strconv.AppendInt(out.AvailableBuffer(), ms, 10))
+			out.Write(appendRemaining(out.AvailableBuffer(), deadline))
 		}
 		if len(meta) > 0 {
 			out.WriteString(`,"meta":`)
@@ -156,11 +162,29 @@ func (d *Dialer) encode(ctx context.Context, call *yonder.Call, id uint64, out *
 	return nil
 }
 
-// remaining returns the time until the deadline in milliseconds, and whether there is
-// one.
-func remaining(ctx context.Context) (ms int64, ok bool) {
-	deadline, ok := ctx.Deadline()
-	return max(1, int64(math.Ceil(float64(time.Until(deadline))/float64(time.Millisecond)))), ok
+// paramsOf appends a call's parameters. A panic of a stream or a reader among them is the
+// call's error, as it is where they run on a goroutine of their own; one of a value's methods
+// is the caller's.
+func (d *Dialer) paramsOf(out *outBuffer, call *yonder.Call, max int) (err error) {
+	if call.Plain() {
+		return out.paramsOf(call, max)
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			logger := d.Client.Logger
+			if logger == nil {
+				logger = slog.Default()
+			}
+			err = panicked(logger, call.Procedure, r)
+		}
+	}()
+	return out.paramsOf(call, max)
+}
+
+// appendRemaining appends the time until a deadline in milliseconds, to the microsecond.
+func appendRemaining(b []byte, deadline time.Time) []byte {
+	us := max(1, (time.Until(deadline)+time.Microsecond-1)/time.Microsecond)
+	return strconv.AppendFloat(b, float64(us)/1000, 'f', -1, 64)
 }
 
 // An answer is a response to a call of this end's.
@@ -229,6 +253,18 @@ func unfit(call *yonder.Call, i int, err error) error {
 		code = known.Code
 	}
 	return yonder.Errorf(code, "yonder: call %q: result %d: %w", call.Procedure, i+1, err)
+}
+
+// unreadable is the error of a call whose answer is a JSON text, but no message.
+func unreadable(call *yonder.Call, fault *textError) error {
+	return yonder.Errorf(fault.code(), "yonder: call %q: the answer cannot be read: %w", call.Procedure, fault.err)
+}
+
+func (e *textError) code() yonder.Code {
+	if _, ok := e.err.(*errTooLarge); ok {
+		return yonder.ResourceExhausted
+	}
+	return yonder.Internal
 }
 
 // resultsOf takes apart the result of a call that has n results, or reports that it

@@ -3,17 +3,21 @@ package jsonrpc_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
+	"log"
 	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -289,6 +293,64 @@ func TestContexts(t *testing.T) {
 		ctx = yonder.WithReply(yonder.WithMetadata(t.Context(), "a", "1", "Ä", "ß"), &reply)
 		if s, err := yonder.Invoke[string](ctx, c, "meta"); s != "jsonrpc 1ß" || err != nil || reply["who"] != "me" || reply["Not A Header"] != "ö" {
 			t.Errorf("metadata: %q, %v, %v", s, err, reply)
+		}
+	})
+}
+
+// A variadic function's parameters are sent as they were given, and the procedure may be
+// variadic, or not.
+func TestVariadic(t *testing.T) {
+	run(t, func(t *testing.T, mode string) {
+		type user struct{ Name string }
+		srv := new(yonder.Server)
+		srv.Register("params", func(p jsonrpc.Params) string { return string(p) })
+		srv.Register("users", func(us ...*user) string {
+			text := fmt.Sprint(us == nil, len(us))
+			for _, u := range us {
+				text += fmt.Sprint(" ", u == nil)
+			}
+			return text
+		})
+		srv.Register("pair", func(a, b int) int { return a - b })
+		srv.Register("any", func(vs ...any) string { return fmt.Sprintf("%v", vs) })
+		srv.Register("bytes", func(b ...byte) string { return string(b) })
+		c := client(t, mode, srv, new(jsonrpc.Dialer))
+		var params func(a string, slices ...[]int) (string, error)
+		c.Bind("params", &params)
+		var alone func(...int) (string, error)
+		c.Bind("params", &alone)
+		var users func(...*user) (string, error)
+		c.Bind("users", &users)
+		var pair func(...int) (int, error)
+		c.Bind("pair", &pair)
+		var anything func(...any) (string, error)
+		c.Bind("any", &anything)
+		var bytes func(...byte) (string, error)
+		c.Bind("bytes", &bytes)
+		for _, e := range []struct {
+			what string
+			call func() (any, error)
+			want any
+		}{
+			{"none of two", func() (any, error) { return params("x") }, `["x"]`},
+			{"a nil slice", func() (any, error) { return params("x", nil...) }, `["x"]`},
+			{"slices", func() (any, error) { return params("x", []int{1, 2}, []int{}, nil) }, `["x",[1,2],[],null]`},
+			{"none", func() (any, error) { return alone() }, `[]`},
+			{"no users", func() (any, error) { return users() }, "true 0"},
+			{"users", func() (any, error) { return users(nil, &user{"Foo"}, nil) }, "false 3 true false true"},
+			{"for two", func() (any, error) { return pair(5, 3) }, 2},
+			{"any", func() (any, error) { return anything(1, nil, []any{"x"}, true) }, "[1 <nil> [x] true]"},
+			{"bytes", func() (any, error) { return bytes([]byte("hi")...) }, "hi"},
+		} {
+			if got, err := e.call(); got != e.want || err != nil {
+				t.Errorf("%s: got %v, %v; want %v", e.what, got, err, e.want)
+			}
+		}
+		if _, err := pair(1, 2, 3); yonder.CodeOf(err) != yonder.InvalidArgument {
+			t.Errorf("three for two: %v", err)
+		}
+		if _, err := anything(1, make(chan int)); yonder.CodeOf(err) != yonder.InvalidArgument || !strings.Contains(err.Error(), "argument 2: ") {
+			t.Errorf("a channel: %v", err)
 		}
 	})
 }
@@ -713,4 +775,158 @@ func TestHTTPStatus(t *testing.T) {
 			t.Errorf("%d %s: %d, %v", e.status, e.body, n, err)
 		}
 	}
+}
+
+// A client brings its own TLS configuration, in its HTTP client, or for a stream of bytes in
+// what connects.
+func TestTLS(t *testing.T) {
+	for _, mode := range []string{"https", "http2", "wss", "wss beside http2", "tcp"} {
+		t.Run(mode, func(t *testing.T) {
+			noLeaks(t)
+			srv := new(yonder.Server)
+			srv.Logger = newLogger(t)
+			srv.Register("count", count)
+			srv.Register("who", func(ctx context.Context) string {
+				info, _ := yonder.InfoFrom(ctx)
+				switch conn := info.Conn.(type) {
+				case *http.Request:
+					return fmt.Sprint(conn.Proto, " ", conn.TLS.ServerName)
+				case interface{ NetConn() net.Conn }:
+					return "TCP " + conn.NetConn().(*tls.Conn).ConnectionState().ServerName
+				}
+				return fmt.Sprintf("%T", info.Conn)
+			})
+			hang := make(chan struct{})
+			srv.Register("hang", func(ctx context.Context) { close(hang); <-ctx.Done() })
+			h := httptest.NewUnstartedServer(jsonrpc.Handler(srv))
+			h.Config.ErrorLog = log.New(io.Discard, "", 0) // who does not trust it
+			h.EnableHTTP2 = strings.HasSuffix(mode, "http2")
+			h.StartTLS()
+			defer h.Close()
+			defer srv.Close()
+			// The certificate of httptest is for example.com.
+			trusting := &tls.Config{RootCAs: h.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com"}
+			transport := &http.Transport{TLSClientConfig: trusting, ForceAttemptHTTP2: true}
+			defer transport.CloseIdleConnections()
+			d := &jsonrpc.Dialer{HTTP: &http.Client{Transport: transport}}
+			url := h.URL
+			want := "HTTP/1.1 example.com"
+			switch {
+			case mode == "http2":
+				want = "HTTP/2.0 example.com"
+			case strings.HasPrefix(mode, "wss"):
+				url = "wss" + strings.TrimPrefix(url, "https")
+			case mode == "tcp":
+				srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
+				l, err := tls.Listen("tcp", "127.0.0.1:0", h.TLS)
+				if err != nil {
+					t.Fatal(err)
+				}
+				served := make(chan error, 1)
+				go func() { served <- srv.Serve(l) }() // ends with Close
+				defer func() { srv.Close(); <-served }()
+				url, want = "tcp://"+l.Addr().String(), "TCP example.com"
+				d = &jsonrpc.Dialer{Client: yonder.Dialer{NetDial: (&tls.Dialer{Config: trusting}).DialContext}}
+			}
+			c, err := d.Dial(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if got, err := yonder.Invoke[string](t.Context(), c, "who"); got != want || err != nil {
+				t.Errorf("got %s, %v; want %s", got, err, want)
+			}
+			numbers, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "count", 500)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := 0
+			for n, err := range numbers {
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum += n
+			}
+			if sum != 499*500/2 {
+				t.Errorf("the stream's sum is %d", sum)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { <-hang; cancel() }()
+			if err := c.Call(ctx, yonder.NewCall("hang")); yonder.CodeOf(err) != yonder.Canceled {
+				t.Errorf("a call that is cancelled: %v", err)
+			}
+
+			d = new(jsonrpc.Dialer)
+			if mode == "tcp" {
+				d.Client.NetDial = new(tls.Dialer).DialContext
+			}
+			c, err = d.Dial(t.Context(), url)
+			if err == nil {
+				defer c.Close()
+				_, err = yonder.Invoke[string](t.Context(), c, "who")
+			}
+			var unknown x509.UnknownAuthorityError
+			if yonder.CodeOf(err) != yonder.Unavailable || !errors.As(err, &unknown) {
+				t.Errorf("a server that is not trusted: %v", err)
+			}
+		})
+	}
+}
+
+// What is forgotten in a bubble is left within it: the garbage collector, which is outside,
+// must neither use its channels, nor wait for the connection.
+func TestForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := new(yonder.Server)
+		srv.Logger = newLogger(t)
+		stopped := make(chan bool, 2)
+		srv.Register("forever", func() iter.Seq[int] {
+			return func(yield func(int) bool) {
+				for i := 0; yield(i); i++ {
+				}
+				stopped <- true
+			}
+		})
+		srv.Register("zeros", func() io.ReadCloser { return &closing{Reader: zeros{}, closed: stopped} })
+		srv.Register("all", func() io.Reader { return strings.NewReader("all") })
+		c := pair(t, srv, new(jsonrpc.Dialer))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		func() {
+			if _, err := yonder.Invoke[iter.Seq[int]](ctx, c, "forever"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := yonder.Invoke[io.ReadCloser](ctx, c, "zeros"); err != nil {
+				t.Fatal(err)
+			}
+			r, err := yonder.Invoke[io.Reader](ctx, c, "all")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(r); string(b) != "all" || err != nil {
+				t.Errorf("read %q, %v", b, err)
+			}
+		}()
+		for open := 2; open > 0; {
+			runtime.GC()
+			time.Sleep(time.Minute)
+			select {
+			case <-stopped:
+				open--
+			default:
+			}
+		}
+	})
+}
+
+// closing is a reader that says once that it was closed.
+type closing struct {
+	io.Reader
+	once   sync.Once
+	closed chan bool
+}
+
+func (c *closing) Close() error {
+	c.once.Do(func() { c.closed <- true })
+	return nil
 }

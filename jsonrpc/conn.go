@@ -90,14 +90,39 @@ func serveStream(stop context.Context, s *yonder.Server, config *Config, rwc io.
 	r := &reader{conn: rwc, max: c.limits.MaxMessage}
 	r.slow.timeout, r.slow.close = c.limits.KeepAlive, func() { rwc.Close() }
 	c.next = r.next
+	socket := socketOf(rwc)
 	c.gone = func() bool {
-		_, err := rwc.Read(make([]byte, 1))
-		return err != io.EOF
+		if socket == nil {
+			return false
+		}
+		_, err := socket.Write(nil)
+		return err != nil
 	}
 	c.framing = func() framing { return framing(r.framing.Load()) }
 	c.w = newWriter(rwc, c.limits.KeepAlive, nil)
 	c.w.send = c.w.pieces(rwc)
 	return c.serve(stop)
+}
+
+// socketOf returns the socket that a connection is, or that is under it; nil: there is none.
+//
+// A socket that has told of its peer's end reads nothing but that from then on, even after
+// what was written was refused. A write of nothing tells: it fails on a Unix socket as soon as
+// the peer has closed it, and on a TCP connection when the peer has refused something, such
+// as the answer to another call.
+func socketOf(conn any) net.Conn {
+	for {
+		switch c := conn.(type) {
+		case *net.TCPConn:
+			return c
+		case *net.UnixConn:
+			return c
+		case interface{ NetConn() net.Conn }:
+			conn = c.NetConn()
+		default:
+			return nil
+		}
+	}
 }
 
 // A conn is a connection that both ends may write to at any time: a stream of bytes or
@@ -203,7 +228,7 @@ func (c *conn) serve(stop context.Context) error {
 // connection. It may wait for the answers, as a script does, or be no more.
 func (c *conn) linger() {
 	over, gone := make(chan struct{}), make(chan struct{})
-	go func() { // ends with linger, but for a terminal, which reads on after an end
+	go func() { // ends with linger
 		t := time.NewTicker(lookEvery)
 		defer t.Stop()
 		for {
@@ -228,14 +253,9 @@ const lookEvery = 50 * time.Millisecond
 // complain tells the peer why the connection ends, if it can hear it, and the operator.
 func (c *conn) complain(err error) {
 	var fault *textError
-	var large *errTooLarge
 	switch {
-	case errors.As(err, &fault) && errors.Is(fault.err, errNesting):
-		c.refuse(InvalidRequest, "Invalid Request: "+err.Error())
 	case errors.As(err, &fault):
 		c.refuse(ParseError, "Parse error")
-	case errors.As(err, &large):
-		c.refuse(InvalidRequest, "Invalid Request: "+err.Error())
 	case err == errStuck:
 		c.refuse(ServerError-int(yonder.ResourceExhausted), err.Error())
 	default:
@@ -265,15 +285,16 @@ func (e *lostError) Unwrap() error        { return e.how }
 func (c *conn) read() error {
 	for {
 		text, err := c.next()
-		if err != nil {
-			if fault, ok := err.(*textError); ok && fault.framed {
-				code, message := ParseError, "Parse error"
-				if errors.Is(fault.err, errNesting) {
-					code, message = InvalidRequest, "Invalid Request: "+fault.Error()
-				}
-				c.refuse(code, message)
-				continue
-			}
+		fault, faulty := err.(*textError)
+		switch {
+		case faulty && fault.isBatch():
+			text = fault.text
+		case faulty && fault.framed:
+			out := newBuffer()
+			c.refuseText(out, fault)
+			c.finish(out, nil)
+			continue
+		case err != nil:
 			return err
 		}
 		if text[0] == '[' {
@@ -284,16 +305,15 @@ func (c *conn) read() error {
 			if err := c.take(cost); err != nil {
 				return err
 			}
-			go c.serveBatch(text, cost) // ends when all is answered
+			go c.serveBatch(text, cost, faulty) // ends when all is answered
 			continue
 		}
 		t := &task{conn: c, cost: messageCost + len(text)}
 		r := &t.r
 		if why := readRequest(text, r, &c.limits); why != "" {
 			out := newBuffer()
-			refuse(out, InvalidRequest, r.id)
-			c.send(out)
-			out.release()
+			c.reject(out, r, why)
+			c.finish(out, nil)
 			continue
 		}
 		if isControl(r.method) {
@@ -391,25 +411,13 @@ func (c *conn) wait(most time.Duration, enough <-chan struct{}) bool {
 // serveOne serves a message that is one request.
 func (c *conn) serveOne(t *task) {
 	defer c.give(t.cost)
-	returned := false
-	defer func() {
-		if !returned { // runtime.Goexit, which has been logged
-			out := newBuffer()
-			if !t.r.note {
-				c.fail(&t.r, out, yonder.Errorf(yonder.Internal, "yonder: call %q: the procedure did not return", t.r.method))
-			}
-			t.call.failed = true
-			c.finish(out, &t.call)
-		}
-	}()
 	out := newBuffer()
-	a := c.answer(c.ctx, &t.r, out, c, t)
-	returned = true
-	c.finish(out, a)
+	defer c.finish(out, &t.call)
+	c.answer(c.ctx, &t.r, out, c, t)
 }
 
 // serveBatch serves a message that is a batch.
-func (c *conn) serveBatch(text []byte, cost int) {
+func (c *conn) serveBatch(text []byte, cost int, deep bool) {
 	b := &connBatch{c, cost}
 	defer func() { c.give(b.cost) }()
 	select {
@@ -419,7 +427,7 @@ func (c *conn) serveBatch(text []byte, cost int) {
 		return
 	}
 	out := newBuffer()
-	c.batch(c.ctx, text, out, b)
+	c.batch(c.ctx, text, deep, out, b)
 	c.finish(out, nil)
 }
 
@@ -486,6 +494,7 @@ func (t *task) begin() {
 	}
 	if t.r.timeout > 0 {
 		t.ctx.deadline = time.Now().Add(t.r.timeout)
+		a.timed = true
 	}
 	t.conn.register(a)
 }
@@ -569,6 +578,7 @@ func (c *conn) control(r *request) (result any, ok bool, err error) {
 		ID           json.RawMessage `json:"id"`
 		Subscription uint64          `json:"subscription"`
 		Items        int64           `json:"items"`
+		Code         string          `json:"code"`
 	}
 	if len(r.params) == 0 || r.params[0] != '{' {
 		err = errors.New("they must be an object")
@@ -584,7 +594,11 @@ func (c *conn) control(r *request) (result any, ok bool, err error) {
 	case "rpc.unsubscribe":
 		return c.unsubscribe(p.Subscription), true, nil
 	}
-	return c.cancelCall(p.ID), true, nil
+	cause := context.Canceled
+	if r.method == "$/cancelRequest" {
+		cause = errCancelRequest
+	}
+	return c.cancelCall(p.ID, cause, p.Code == lateCode), true, nil
 }
 
 func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
@@ -596,14 +610,20 @@ func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
 	return calls
 }
 
-// cancelCall ends the contexts of the calls with an id, and reports whether there were
-// any.
-func (c *conn) cancelCall(id []byte) bool {
+// lateCode is why a call is cancelled whose deadline has come: if this end knows of that, it has
+// come here, too, or is about to.
+var lateCode = yonder.DeadlineExceeded.String()
+
+// cancelCall ends the contexts of the calls with an id, for a cause, and reports whether
+// there were any. late says that their deadlines have come.
+func (c *conn) cancelCall(id []byte, cause error, late bool) bool {
 	c.mu.Lock()
 	found := c.callsLocked(func(a *activeCall) bool { return len(id) > 0 && string(a.id) == string(id) })
 	c.mu.Unlock()
 	for _, a := range found {
-		a.cancel(context.Canceled)
+		if !late || !a.timed {
+			a.cancel(cause)
+		}
 	}
 	return len(found) > 0
 }

@@ -3,6 +3,7 @@ package jsonrpc
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -123,7 +124,9 @@ func (r *request) read(e *envelope, limits *yonder.Limits) (why string) {
 	r.note = r.id == nil || r.legacy && isNull(r.id)
 	if r.legacy && r.id != nil && idOf(r.id) == nil { // any value will do, but an answer is one line
 		var line bytes.Buffer
-		json.Compact(&line, r.id)
+		if json.Compact(&line, r.id) != nil { // it is nested too deeply
+			line.WriteString("null")
+		}
 		r.id = line.Bytes()
 	}
 	switch {
@@ -140,17 +143,20 @@ func (r *request) read(e *envelope, limits *yonder.Limits) (why string) {
 	}
 	if e.meta != nil && !isNull(e.meta) {
 		if len(e.meta) > 8*limits.MaxMetadata {
-			return `"meta" is too large`
+			return metaTooLarge
 		}
 		if json.Unmarshal(e.meta, &r.meta) != nil {
 			return `"meta" must be an object of strings`
 		}
 		if sizeOf(r.meta) > limits.MaxMetadata {
-			return `"meta" is too large`
+			return metaTooLarge
 		}
 	}
 	return ""
 }
+
+// metaTooLarge is what is wrong with a request that is one.
+const metaTooLarge = "the metadata is too large"
 
 // idOf returns an id if it is one that version 2.0 permits, and else nil.
 func idOf(id []byte) []byte {
@@ -169,7 +175,7 @@ func milliseconds(text string) (time.Duration, bool) {
 	if err != nil || !(ms > 0) {
 		return 0, false
 	}
-	return time.Duration(min(max(ms*float64(time.Millisecond), 1), math.MaxInt64/2)), true
+	return time.Duration(min(max(math.Round(ms*float64(time.Millisecond)), 1), math.MaxInt64/2)), true
 }
 
 // sizeOf returns what metadata takes, in bytes.
@@ -181,21 +187,25 @@ func sizeOf(m yonder.Metadata) int {
 	return n
 }
 
-// wellFormed reports why text is not a message's, in a framing that says where it
-// ends.
-func (s *scanner) wellFormed(text []byte) error {
+// wellFormed returns the message that text is, in a framing that says where it ends, or a
+// [*textError].
+func (s *scanner) wellFormed(text []byte) ([]byte, error) {
 	if err := s.check(text); err != nil {
-		return err
+		return nil, &textError{err: err, framed: true}
 	}
-	return unicode(text)
+	return s.message(bytes.TrimSpace(text))
 }
 
-var errUnicode = fmt.Errorf("it is not UTF-8")
-
-// unicode reports whether a text is UTF-8, as RFC 8259, section 8.1, wants it.
-func unicode(text []byte) error {
-	if !utf8.Valid(text) {
-		return errUnicode
+// message returns text, which has just been found to be a JSON text, if it is a message's,
+// too, or a [*textError].
+func (s *scanner) message(text []byte) ([]byte, error) {
+	switch {
+	case !utf8.Valid(text): // RFC 8259, section 8.1
+		return nil, &textError{err: errUnicode, framed: true, text: text}
+	case s.deep:
+		return nil, &textError{err: errNesting, framed: true, text: text}
 	}
-	return nil
+	return text, nil
 }
+
+var errUnicode = errors.New("it is not UTF-8")

@@ -1,8 +1,10 @@
 package jsonrpc
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -23,6 +25,10 @@ const (
 // none of the reserved codes stands for is ServerError minus its number, from -32001
 // for Canceled to -32016 for Unauthenticated, and Unknown is ServerError itself.
 const ServerError = -32000
+
+// RequestCancelled is the Language Server Protocol's code of a call that its caller has
+// cancelled by $/cancelRequest.
+const RequestCancelled = -32800
 
 // An Error is an error as it is written. A handler returns one, as it is or wrapped, to
 // choose its own code; the error of a call that was answered with an error wraps one,
@@ -67,8 +73,8 @@ func numberOf(c yonder.Code) int {
 	return ServerError - int(c)
 }
 
-// codeOf returns the code of a number that JSON-RPC reserves. What a server means by
-// another only it knows.
+// codeOf returns the code of a number that JSON-RPC or the Language Server Protocol reserves.
+// What a server means by another only it knows.
 func codeOf(n int) yonder.Code {
 	switch n {
 	case MethodNotFound:
@@ -77,6 +83,8 @@ func codeOf(n int) yonder.Code {
 		return yonder.InvalidArgument
 	case InternalError:
 		return yonder.Internal
+	case RequestCancelled:
+		return yonder.Canceled
 	}
 	return yonder.Unknown
 }
@@ -159,6 +167,10 @@ func codeNamed(name string) (yonder.Code, bool) {
 
 // fault appends an error's object.
 func (b *outBuffer) fault(s *yonder.Server, err error) {
+	cancelled, byRequest := err.(requestCancelled)
+	if byRequest {
+		err = cancelled.error
+	}
 	if e := chosen(err); e != nil {
 		b.object(e.Code, e.Error(), e.Data)
 		return
@@ -176,7 +188,25 @@ func (b *outBuffer) fault(s *yonder.Server, err error) {
 	if d := dataOf(record); d != nil {
 		data = d
 	}
-	b.object(numberOf(yonder.Code(record.Code)), record.Message, data)
+	number := numberOf(yonder.Code(record.Code))
+	if byRequest && number == numberOf(yonder.Canceled) {
+		number = RequestCancelled
+	}
+	b.object(number, record.Message, data)
+}
+
+// errCancelRequest is the cause of a context that $/cancelRequest has ended.
+var errCancelRequest = fmt.Errorf("$/cancelRequest: %w", context.Canceled)
+
+// requestCancelled is the error of a call that ended for that cause.
+type requestCancelled struct{ error }
+
+// ofCall returns a call's error, whose context is ctx, as it is to be written.
+func ofCall(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || context.Cause(ctx) != errCancelRequest {
+		return err
+	}
+	return requestCancelled{err}
 }
 
 // chosen returns the [*Error] that a handler's error is, or wraps. A panic of the error's own
@@ -187,8 +217,33 @@ func chosen(err error) (e *Error) {
 			e = nil
 		}
 	}()
-	e, _ = errors.AsType[*Error](err)
-	return e
+	nodes := wire.MaxErrorNodes
+	return chosenIn(err, &nodes, wire.MaxErrorDepth)
+}
+
+// chosenIn is errors.AsType, which would look for ever in an error that wraps itself, for as
+// much of an error as crosses a connection.
+func chosenIn(err error, nodes *int, depth int) (e *Error) {
+	if *nodes--; err == nil || *nodes < 0 || depth == 0 {
+		return nil
+	}
+	if e, ok := err.(*Error); ok {
+		return e
+	}
+	if as, ok := err.(interface{ As(any) bool }); ok && as.As(&e) {
+		return e
+	}
+	switch u := err.(type) {
+	case interface{ Unwrap() error }:
+		return chosenIn(u.Unwrap(), nodes, depth-1)
+	case interface{ Unwrap() []error }:
+		for _, cause := range u.Unwrap() {
+			if e := chosenIn(cause, nodes, depth-1); e != nil {
+				return e
+			}
+		}
+	}
+	return nil
 }
 
 // textOf returns an error's text, for version 1.0. A panic is treated as chosen treats it.

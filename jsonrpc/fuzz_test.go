@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,10 +126,10 @@ func FuzzRequest(f *testing.F) {
 	limits := yonder.Limits{}.WithDefaults()
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s scanner
-		if s.wellFormed(text) != nil {
+		text, err := s.wellFormed(text)
+		if err != nil {
 			return
 		}
-		text = bytes.TrimSpace(text)
 		var r request
 		if why := readRequest(text, &r, &limits); why != "" {
 			if r.id != nil && idOf(r.id) == nil {
@@ -161,6 +162,37 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
+// Of a message that is skipped the id is known, wherever it is cut.
+func FuzzSkipper(f *testing.F) {
+	for _, text := range []string{
+		`{"id":1}`, `{"a":{"id":2},"id" : "x" ,"b":"id"}`, `{"id":1,"id":2}`, `{"id":[1,{"id":2}],"idx":3}`, `{"i\u0064":1}`, `[{"id":1}]`, `{"a":"id","b":[1,2],"id":-1.5e3}`, `{}`, `"id"`, `{"ID":1,"":2}`,
+	} {
+		f.Add([]byte(text), 1)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, cut int) {
+		var scan scanner
+		text, err := scan.wellFormed(text)
+		if err != nil || text[0] != '{' {
+			return
+		}
+		if cut < 0 || cut > len(text) {
+			cut = len(text) / 2
+		}
+		want := open(text)
+		if bytes.Contains(text, []byte(`\u0`)) || len(want.id) > maxID-10 {
+			return // a name that is written in another way is not found, nor a long id
+		}
+		var s skipper
+		_, done, err := s.skip(text[:cut])
+		if !done && err == nil {
+			_, done, err = s.skip(text[cut:])
+		}
+		if !done || err != nil || string(s.id) != string(want.id) {
+			t.Errorf("%s: done %t, %v, id %s; want %s", text, done, err, s.id, want.id)
+		}
+	})
+}
+
 type flatExample struct {
 	A int8 `json:"a"`
 	B string
@@ -170,20 +202,44 @@ type flatExample struct {
 	F uint   `json:"f,omitempty"`
 }
 
+// writtenExample is written by a plan: no field is left out where it is zero.
+type writtenExample struct {
+	At    time.Time
+	Bytes []byte
+	Name  *string `json:"n"`
+	Sum   float32
+	Mean  float64
+	Count []uint16
+	Yes   bool
+	Next  []*writtenExample
+}
+
+type planExample struct {
+	Flat  *flatExample
+	List  []flatExample `json:"l"`
+	Names []string
+	Bytes []byte
+	At    time.Time
+	Next  *planExample
+	Deep  [][]*int
+}
+
 // A value is decoded as encoding/json does it.
 func FuzzDecode(f *testing.F) {
 	for _, text := range []string{
-		`{"a":1,"B":"x","C":1.5,"D":true,"f":3}`, `{"a":300}`, `{"A":1}`, `{"b":"x"}`, `{"a":null}`, `{"B":"\u00e9"}`, `{"a":1.0}`, `{"a":1e2}`, `{"C":1e300}`, `{"f":-1}`, `{"a":1,"a":2}`, `{"x":1}`, `[1]`, `{"D":1}`, `{"C":"1"}`, `{"C":null}`, `{"E":1,"-":2}`, `{"a":-0}`, `"x"`, `12`, `1.5`,
+		`{"a":1,"B":"x","C":1.5,"D":true,"f":3}`, `{"a":300}`, `{"A":1}`, `{"b":"x"}`, `{"a":null}`, `{"B":"\u00e9"}`, `{"a":1.0}`, `{"a":1e2}`, `{"C":1e300}`, `{"f":-1}`, `{"a":1,"a":2}`, `{"x":1}`, `[1]`, `{"D":1}`, `{"C":"1"}`, `{"C":null}`, `{"E":1,"-":2}`, `{"a":-0}`, `"x"`,
+		`{"Flat":{"a":1},"l":[{"B":"x"},null,{"a":2}],"Names":["a","\u00e9",null],"Bytes":"aGk=","At":"2020-01-02T03:04:05Z","Next":{"Next":null},"Deep":[[1,null],[],null]}`,
+		`{"l":[{"a":1,"f":2}],"l":[{"a":3}]}`, `{"l":[{"a":1,"f":2}],"L":[{"a":3}]}`, `{"Bytes":[1,2]}`, `{"Bytes":"?"}`, `{"At":1}`, `{"Names":[]}`, `{"At":"2020-01-02T03:04:05.6+07:00","Bytes":"aGk=","n":"<\u2028\"é","Sum":1e-7,"Mean":1e21,"Count":[1,2],"Yes":true,"Next":[{"Sum":0.1,"Mean":-0.0},null]}`, `{"Names":{}}`, `[ { "Names" : [ "a" , "b" ] } , { } ]`, `[[1]]`, `"aGk="`, `"a\nGk="`, `null`, `[null]`, `12`, `1.5`,
 	} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s scanner
-		if s.wellFormed(text) != nil {
+		text, err := s.wellFormed(text)
+		if err != nil {
 			return
 		}
-		text = bytes.TrimSpace(text)
-		for _, example := range []any{flatExample{}, (*flatExample)(nil), "", 0, map[string]int(nil)} {
+		for _, example := range []any{flatExample{}, (*flatExample)(nil), planExample{}, writtenExample{}, []planExample(nil), []int(nil), []byte(nil), "", 0, map[string]int(nil)} {
 			got, want := reflect.New(reflect.TypeOf(example)), reflect.New(reflect.TypeOf(example))
 			err, wantErr := decode(text, got.Interface()), json.Unmarshal(text, want.Interface())
 			if (err == nil) != (wantErr == nil) {
@@ -191,6 +247,15 @@ func FuzzDecode(f *testing.F) {
 			}
 			if diff := cmp.Diff(want.Interface(), got.Interface()); diff != "" && err == nil {
 				t.Errorf("%T: %s", example, diff)
+			}
+			// And encoded.
+			var text bytes.Buffer
+			e := json.NewEncoder(&text)
+			e.SetEscapeHTML(false)
+			if out := newBuffer(); err == nil && e.Encode(want.Interface()) == nil {
+				if err := out.value(got.Elem().Interface()); err != nil || out.String()+"\n" != text.String() {
+					t.Errorf("%T is written as %s, %v; want %s", example, out, err, text.String())
+				}
 			}
 		}
 		var v any

@@ -2,9 +2,12 @@ package jsonrpc_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -22,18 +25,20 @@ import (
 // What cannot be read is refused with a reason. Where no header says where the next
 // message begins, the connection ends.
 func TestHostile(t *testing.T) {
-	nested := `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":null}`
-	large := `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: the message is larger than 100000 bytes"},"id":null}`
+	large := `{"jsonrpc":"2.0","error":{"code":-32008,"message":"yonder: the message is larger than the limit of 100000 bytes","data":{"code":"resource_exhausted"}},"id":%s}`
+	largeBatch, largeCall := fmt.Sprintf(large, "null"), fmt.Sprintf(large, "7")
 	for _, e := range []struct {
 		name, send, want string
 		goesOn           bool // on a stream, too
 	}{
-		{"nested arrays", strings.Repeat("[", 100_000), nested, false},
-		{"nested objects", strings.Repeat(`{"a":`, 20_000), nested, false},
-		{"a huge array", "[" + strings.Repeat("1,", 60_000), large, false},
-		{"a huge string", `{"a":"` + strings.Repeat("a", 200_000), large, false},
-		{"a huge number", `{"id":` + strings.Repeat("1", 200_000), large, false},
-		{"a huge name", `{"` + strings.Repeat("a", 200_000), large, false},
+		{"nested arrays", strings.Repeat("[", 100_001) + strings.Repeat("]", 100_001), largeBatch, true},
+		{"nested objects", strings.Repeat(`{"id":7,"a":`, 20_001) + "1" + strings.Repeat("}", 20_001), largeCall, true},
+		{"a bracket that does not fit, 20,000 deep", strings.Repeat("[", 20_000) + "}", parseError, false},
+		{"a huge array", "[" + strings.Repeat("1,", 60_000) + "1]", largeBatch, true},
+		{"a huge string", `{"a":"` + strings.Repeat("a", 200_000) + `","id":7}`, largeCall, true},
+		{"a huge number", `{"n":` + strings.Repeat("1", 200_000) + `, "id" : 7 , "b":{"id":8}}`, largeCall, true},
+		{"a huge name", `{"id":7,"` + strings.Repeat("a", 200_000) + `":[{"id":8}]}`, largeCall, true},
+		{"huge, and no JSON", "[" + strings.Repeat("1,", 60_000) + "]", parseError, false},
 		{"not UTF-8", "{\"jsonrpc\":\"2.0\",\"method\":\"a\xff\",\"id\":1}", parseError, true},
 		{"a surrogate", "{\"jsonrpc\":\"2.0\",\"method\":\"\xed\xa0\x80\",\"id\":1}", parseError, true},
 		{"control characters", "{\"a\":\"\x01\"}", parseError, false},
@@ -57,10 +62,12 @@ func TestHostile(t *testing.T) {
 			} else if e.want == invalidRequest {
 				p.want(parseError)
 			}
-			if len(e.send) > 100_000 || e.want != parseError || e.goesOn {
+			if e.want == invalidRequest {
 				return
 			}
-			p.ends()
+			if !e.goesOn {
+				p.ends()
+			}
 
 			p = dialPeer(t, address)
 			p.header = true
@@ -72,13 +79,158 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// A notification that is too large is not answered, nor what has two ids, or a huge one.
+func TestTooLarge(t *testing.T) {
+	noLeaks(t)
+	srv := specServer()
+	srv.Limits.MaxMessage = 2000
+	address := serve(t, srv)
+	huge := `"` + strings.Repeat("x", 3000) + `"`
+	for _, send := range []string{
+		`{"jsonrpc":"2.0","method":"sum","params":[` + huge + `]}`,
+		`{"jsonrpc":"2.0","id":1,"method":"sum","params":[` + huge + `],"id":1}`,
+		`{"jsonrpc":"2.0","method":"sum","id":` + huge + `}`,
+		`{"jsonrpc":"2.0","method":"sum","id":{"a":1},"params":[` + huge + `]}`,
+	} {
+		for _, header := range []bool{false, true} {
+			p := dialPeer(t, address)
+			p.header = header
+			p.send(send)
+			p.send(`{"method":"sum","id":1}`)
+			p.want(`{"id":1,"result":0,"error":null}`)
+		}
+	}
+}
+
+// An answer that is too large fails its call, and no other.
+func TestTooLargeAnswer(t *testing.T) {
+	for _, mode := range []string{"tcp", "unix", "header"} {
+		t.Run(mode, func(t *testing.T) {
+			noLeaks(t)
+			srv := new(yonder.Server)
+			srv.Register("make", func(n int) string { return strings.Repeat("x", n) })
+			finish := make(chan struct{})
+			srv.Register("wait", func() { <-finish })
+			c := client(t, mode, srv, &jsonrpc.Dialer{Client: yonder.Dialer{Limits: yonder.Limits{MaxMessage: 2000}}})
+			waits := make(chan error, 1)
+			go func() { waits <- c.Call(t.Context(), yonder.NewCall("wait")) }()
+			for _, n := range []int{10, 5_000, 10, 1 << 20, 10} {
+				s, err := yonder.Invoke[string](t.Context(), c, "make", n)
+				if n == 10 && (len(s) != 10 || err != nil) || n > 10 && yonder.CodeOf(err) != yonder.ResourceExhausted {
+					t.Errorf("%d bytes: %d, %v", n, len(s), err)
+				}
+			}
+			close(finish)
+			if err := <-waits; err != nil {
+				t.Errorf("the call in flight: %v", err)
+			}
+		})
+	}
+}
+
+// What is nested too deeply fails the call that it is a part of; all others go on.
+func TestTooDeep(t *testing.T) {
+	noLeaks(t)
+	address := serve(t, specServer())
+	deep := strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)
+	for _, e := range []struct{ name, send, want string }{
+		{"a parameter", `{"jsonrpc":"2.0","method":"sum","params":[` + deep + `],"id":1}`,
+			`{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":1}`},
+		{"named", `{"jsonrpc":"2.0","method":"sum","params":` + strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat(`}`, 20_000) + `,"id":"x"}`,
+			`{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":"x"}`},
+		{"version 1.0", `{"method":"sum","params":[` + deep + `],"id":1}`,
+			`{"id":1,"result":null,"error":"Invalid Request: nested deeper than 10000 levels"}`},
+		{"an id of version 1.0", `{"method":"sum","id":` + deep + `}`,
+			`{"id":null,"result":null,"error":"Invalid Request: nested deeper than 10000 levels"}`},
+		{"an id", `{"jsonrpc":"2.0","method":"sum","id":` + deep + `}`, invalidRequest},
+		{"a notification", `{"jsonrpc":"2.0","method":"sum","params":[` + deep + `]}`, ""},
+		{"a request in a batch", `[{"jsonrpc":"2.0","method":"sum","params":[1,2],"id":1},{"jsonrpc":"2.0","method":"sum","params":[` + deep + `],"id":2},{"jsonrpc":"2.0","method":"sum","params":[` + deep + `]}]`,
+			`[{"jsonrpc":"2.0","result":3,"id":1},{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request: nested deeper than 10000 levels"},"id":2}]`},
+		{"a batch", deep, "[" + invalidRequest + "]"},
+	} {
+		for _, header := range []bool{false, true} {
+			p := dialPeer(t, address)
+			p.header = header
+			p.send(e.send)
+			if e.want != "" {
+				p.want(e.want)
+			}
+			p.send(`{"method":"sum","id":1}`)
+			p.want(`{"id":1,"result":0,"error":null}`)
+			if t.Failed() {
+				t.Fatalf("%s, header %v", e.name, header)
+			}
+		}
+	}
+}
+
+// An answer that cannot be read fails its call, and an item its stream: the connection goes on.
+func TestUnreadableAnswer(t *testing.T) {
+	deep := strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000)
+	for name, bad := range map[string]string{"nested deeper than 10000 levels": deep, "it is not UTF-8": "\"\xff\""} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			near, far := net.Pipe()
+			c := new(jsonrpc.Dialer).NewClient(near)
+			p := newPeer(t, far)
+			ask := json.NewDecoder(p.in)
+			served := make(chan struct{})
+			go func() { // ends with the last answer
+				defer close(served)
+				for _, answer := range []string{
+					`{"jsonrpc":"2.0","result":` + bad + `,"id":1}`,
+					`{"jsonrpc":"2.0","result":{"subscription":7},"id":2}`,
+					`{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":7,"items":[1]}}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":7,"items":[` + bad + `]}}`,
+					`{"jsonrpc":"2.0","result":3,"id":3}`,
+				} {
+					if answer[:20] != `{"jsonrpc":"2.0","me` {
+						var request any
+						if err := ask.Decode(&request); err != nil {
+							t.Error(err)
+						}
+					}
+					io.WriteString(far, answer)
+					if strings.Contains(answer, `"items":[`+bad) {
+						var unsubscribe struct{ Method string }
+						if ask.Decode(&unsubscribe); unsubscribe.Method != "rpc.unsubscribe" {
+							t.Errorf("%+v", unsubscribe)
+						}
+					}
+				}
+			}()
+			_, err := yonder.Invoke[any](t.Context(), c, "x")
+			want := `yonder: call "x": the answer cannot be read: ` + name
+			if err == nil || err.Error() != want || yonder.CodeOf(err) != yonder.Internal {
+				t.Errorf("got %v\nwant %s", err, want)
+			}
+			numbers, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "numbers")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := 0
+			for n, why := range numbers {
+				got += n
+				err = why
+			}
+			want = `yonder: stream of "numbers": an item cannot be read: ` + name
+			if got != 1 || err == nil || err.Error() != want {
+				t.Errorf("got %d, %v\nwant %s", got, err, want)
+			}
+			if n, err := yonder.Invoke[int](t.Context(), c, "x"); n != 3 || err != nil {
+				t.Errorf("the next call: %d, %v", n, err)
+			}
+			<-served
+			c.Close()
+		})
+	}
+}
+
 func TestHostileHeaders(t *testing.T) {
 	noLeaks(t)
 	srv := specServer()
 	srv.Limits.MaxMessage = 1000
 	address := serve(t, srv)
 	for send, want := range map[string]string{
-		"Content-Length: 1025\r\n\r\n":                                 "larger than 1024 bytes",
 		"Content-Length: 99999999999999999999\r\n\r\n":                 "Parse error",
 		"Content-Length: -1\r\n\r\n":                                   "Parse error",
 		"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}":             "Parse error",
@@ -374,7 +526,7 @@ func TestHostileServer(t *testing.T) {
 		"too much of a stream": `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":[` + strings.Repeat("1,", 300) + `1]}}`,
 		"items of no kind":     `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":1}}`,
 		"an item of no kind":   `{"jsonrpc":"2.0","result":{"subscription":1},"id":1}{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"items":["x"]}}`,
-		"nesting":              strings.Repeat("[", 100_000),
+		"nesting":              strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000),
 	} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
@@ -400,5 +552,86 @@ func TestHostileServer(t *testing.T) {
 			}
 			<-c.Done()
 		})
+	}
+}
+
+// exits is a value that ends the goroutine that encodes it.
+type exits struct{}
+
+func (exits) MarshalJSON() ([]byte, error) { runtime.Goexit(); return nil, nil }
+
+// Code that ends its goroutine, wherever it runs, fails its call, and nothing else.
+func TestGoexit(t *testing.T) {
+	run(t, func(t *testing.T, mode string) {
+		srv := new(yonder.Server)
+		srv.Limits.MaxCalls = 2 // whose slots must come back
+		srv.Logger = slog.New(slog.DiscardHandler)
+		srv.Register("exit", func() { runtime.Goexit() })
+		srv.Register("value", func() exits { return exits{} })
+		stream := func() iter.Seq2[int, error] {
+			return func(yield func(int, error) bool) {
+				yield(1, nil)
+				runtime.Goexit()
+			}
+		}
+		srv.Register("stream", stream)
+		srv.Register("both", func() (iter.Seq2[int, error], exits) { return stream(), exits{} })
+		srv.Register("fine", func() int { return 1 })
+		c := client(t, mode, srv, new(jsonrpc.Dialer))
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		for range 3 {
+			c.Notify(ctx, "exit")
+			c.Notify(ctx, "value")
+			for _, name := range []string{"exit", "value"} {
+				if _, err := yonder.Invoke[any](ctx, c, name); yonder.CodeOf(err) != yonder.Internal || !yonder.IsRemote(err) {
+					t.Errorf("%s: got %v (%v)", name, err, yonder.CodeOf(err))
+				}
+			}
+			var both iter.Seq2[int, error]
+			if err := c.Call(ctx, yonder.NewCall("both").Into(&both, new(any))); yonder.CodeOf(err) != yonder.Internal || !yonder.IsRemote(err) {
+				t.Errorf("both: got %v", err)
+			}
+			numbers, err := yonder.Invoke[iter.Seq2[int, error]](ctx, c, "stream")
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := 0
+			for n, why := range numbers {
+				sum, err = sum+n, why
+			}
+			if sum != 1 || yonder.CodeOf(err) != yonder.Internal || !yonder.IsRemote(err) {
+				t.Errorf("stream: got %d, %v (%v)", sum, err, yonder.CodeOf(err))
+			}
+			if n, err := yonder.Invoke[int](ctx, c, "fine"); n != 1 || err != nil {
+				t.Errorf("the next call: %d, %v", n, err)
+			}
+		}
+	})
+}
+
+func TestGoexitInBatch(t *testing.T) {
+	const batch = `[{"jsonrpc":"2.0","method":"exit","id":1},{"jsonrpc":"2.0","method":"fine","id":2},{"jsonrpc":"2.0","method":"exit"},` +
+		`{"jsonrpc":"2.0","method":"value","id":3},{"jsonrpc":"2.0","method":"stream","id":4},{"jsonrpc":"2.0","method":"exit"},{"jsonrpc":"2.0","method":"fine","id":5}]`
+	const fails = `{"jsonrpc":"2.0","error":{"code":-32603,"message":"yonder: \"%s\" did not return"},"id":%d}`
+	want := "[" + fmt.Sprintf(fails, "exit", 1) + `,{"jsonrpc":"2.0","result":1,"id":2},` +
+		fmt.Sprintf(fails, "value", 3) + "," + fmt.Sprintf(fails, "stream", 4) + `,{"jsonrpc":"2.0","result":1,"id":5}]`
+	noLeaks(t)
+	srv := new(yonder.Server)
+	srv.Limits.MaxCalls = 2
+	srv.Logger = slog.New(slog.DiscardHandler)
+	srv.Register("exit", func() { runtime.Goexit() })
+	srv.Register("value", func() exits { return exits{} })
+	srv.Register("stream", func() iter.Seq[int] { return func(func(int) bool) { runtime.Goexit() } })
+	srv.Register("fine", func() int { return 1 })
+	p := dialPeer(t, serve(t, srv))
+	for range 3 {
+		p.send(batch)
+		p.want(want)
+	}
+	url := serveHTTP(t, srv, new(jsonrpc.Config))
+	for range 3 {
+		exchange{body: batch, status: 200, want: want + "\n"}.run(t, url)
+		exchange{body: `{"jsonrpc":"2.0","method":"exit"}`, status: 204}.run(t, url)
 	}
 }

@@ -3,6 +3,7 @@ package jsonrpc
 import (
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,10 +20,12 @@ import (
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/layers"
 )
 
 // Headers of HTTP requests and answers. A header metaPrefix + "Trace" is the metadata
-// "trace".
+// "trace". The header Authorization is the metadata "authorization", of every call of the request,
+// or of the WebSocket, that does not have its own.
 const (
 	metaPrefix    = "Yonder-Meta-"
 	timeoutHeader = "Yonder-Timeout" // in milliseconds
@@ -62,6 +65,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("origin %q may not call", origin), http.StatusForbidden)
 		return
 	}
+	if len(r.Header.Get("Authorization")) > h.srv.Limits.WithDefaults().MaxMetadata {
+		http.Error(w, "the authorization is too large", http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
+	if r.TLS != nil && !layers.HasUnder(r.Context()) {
+		r = r.WithContext(layers.Under(r.Context(), tlsRequest{r.TLS}))
+	}
 	switch {
 	case r.Method == http.MethodPost:
 		h.post(w, r)
@@ -79,6 +89,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "JSON-RPC wants POST, or a WebSocket", http.StatusMethodNotAllowed)
 	}
 }
+
+// tlsRequest is what is known of a request's connection.
+type tlsRequest struct{ state *tls.ConnectionState }
+
+// ConnectionState returns what a *tls.Conn's does.
+func (t tlsRequest) ConnectionState() tls.ConnectionState { return *t.state }
 
 // hostFits reports whether a request to a loopback address was meant for it.
 func (h *handler) hostFits(r *http.Request) bool {
@@ -139,6 +155,13 @@ func typeFits(r *http.Request) bool {
 	return false
 }
 
+// serviceOf is what does a request's calls.
+func (h *handler) serviceOf(r *http.Request) service {
+	s := newService(h.srv, h.config, r)
+	s.authorization = r.Header.Get("Authorization")
+	return s
+}
+
 func (h *handler) post(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -148,7 +171,7 @@ func (h *handler) post(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the content type must be application/json", http.StatusUnsupportedMediaType)
 		return
 	}
-	c := &httpCaller{handler: h, service: newService(h.srv, h.config, r), w: w, r: r}
+	c := &httpCaller{handler: h, service: h.serviceOf(r), w: w, r: r}
 	text, status, err := c.body()
 	if err != nil {
 		if status == http.StatusUnsupportedMediaType {
@@ -255,19 +278,19 @@ type httpCaller struct {
 // serve answers.
 func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 	var s scanner
-	if err := s.wellFormed(text); err != nil {
-		code, message := ParseError, "Parse error"
-		if errors.Is(err, errNesting) {
-			code, message = InvalidRequest, "Invalid Request: "+err.Error()
-		}
-		refuseFor(out, code, message, nil)
+	text, err := s.wellFormed(text)
+	fault, faulty := err.(*textError)
+	switch {
+	case faulty && fault.isBatch():
+		text = fault.text
+	case faulty:
+		c.refuseText(out, fault)
 		c.send(out)
 		return
 	}
-	text = text[space(text, 0):]
 	if text[0] == '[' {
 		c.slots = make(chan struct{}, c.limits.MaxCalls)
-		c.batch(ctx, text, out, c)
+		c.batch(ctx, text, faulty, out, c)
 		c.send(out)
 		return
 	}
@@ -278,7 +301,7 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 	}
 	switch {
 	case why != "":
-		refuse(out, InvalidRequest, r.id)
+		c.reject(out, r, why)
 		c.send(out)
 		return
 	case r.note:
@@ -287,17 +310,28 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 		return
 	}
 	c.events = hasToken(c.r.Header, "Accept", "text/event-stream")
-	a := c.answer(ctx, r, out, c, nil)
+	var a *activeCall // nil: there is none, or the user's code has called runtime.Goexit
+	apart(func() { a = c.answer(ctx, r, out, c, nil) })
 	defer a.ended()
 	switch {
 	case c.slot == nil:
 		c.send(out)
-	case a.failed:
+	case a == nil || a.failed:
 		c.closeStream()
 		c.send(out)
 	default:
 		c.stream(ctx, out)
 	}
+}
+
+// apart runs f on a goroutine of its own, which f may end: that of the request must go on.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() { // ends with f
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // heed takes over what the request's headers say.
@@ -324,7 +358,7 @@ func (c *httpCaller) heed(r *request) (why string) {
 		maps.Copy(meta, r.meta)
 		r.meta = meta
 		if sizeOf(meta) > c.limits.MaxMetadata {
-			return "the metadata is too large"
+			return metaTooLarge
 		}
 	}
 	return ""
@@ -409,11 +443,14 @@ func (c *httpCaller) stream(ctx context.Context, out *outBuffer) {
 	if send() != nil {
 		return
 	}
-	err := c.items(ctx, c.slot, c.value, out, 1, func(int) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return send()
+	err := errExited("stream") // unless items returns
+	apart(func() {
+		err = c.items(ctx, c.slot, c.value, out, 1, func(int) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return send()
+		})
 	})
 	if err == nil {
 		err = ctx.Err()

@@ -147,7 +147,7 @@ func TestHTTP(t *testing.T) {
 			status: 200, want: `{"jsonrpc":"2.0","result":"y true true","id":1,"meta":{"Odd Key":"ü"}}` + "\n", answers: "Yonder-Meta-Seen: y"},
 		{name: "no deadline", header: "Yonder-Timeout: soon", body: sum, status: 200, want: `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request"},"id":1}` + "\n"},
 		{name: "too much metadata", header: "Yonder-Meta-A: " + strings.Repeat("a", 5000), body: sum, status: 200,
-			want: `{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request"},"id":1}` + "\n"},
+			want: `{"jsonrpc":"2.0","error":{"code":-32008,"message":"yonder: call \"sum\": the metadata is larger than 4096 bytes","data":{"code":"resource_exhausted"}},"id":1}` + "\n"},
 	} {
 		t.Run(e.name, func(t *testing.T) { e.run(t, url) })
 	}

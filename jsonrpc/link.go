@@ -1,6 +1,7 @@
 package jsonrpc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -167,7 +168,8 @@ type link struct {
 	end     context.CancelFunc
 	lastID  atomic.Uint64
 	flying  atomic.Int32 // calls
-	spare   sync.Pool    // of *pendingCall, for their channels, which must not leave a bubble of package synctest
+	sweeper sweeper
+	spare   sync.Pool // of *pendingCall, for their channels, which must not leave a bubble of package synctest
 
 	mu      sync.Mutex // guards what follows
 	pending map[uint64]*pendingCall
@@ -228,10 +230,15 @@ func (l *link) run() {
 		text, err := l.next()
 		if err == nil {
 			err = l.message(text)
+		} else if fault, ok := err.(*textError); ok {
+			err = l.unreadable(fault)
 		}
 		if err != nil {
 			l.close(&lostError{err})
 			break
+		}
+		if l.sweeper.due.Load() {
+			go l.sweeper.sweep() // ends when the server is told, or cannot be
 		}
 	}
 	if l.ended != nil {
@@ -263,6 +270,7 @@ func (l *link) close(err error) {
 		l.end()
 	}
 	l.w.fail(err)
+	l.sweeper.end()
 	for _, p := range pending {
 		p.answer <- answer{err: err}
 	}
@@ -277,7 +285,7 @@ func (l *link) cancelAll(pending map[uint64]*pendingCall, streams map[uint64]*re
 	t := time.AfterFunc(closeTime, func() { l.closer.Close() })
 	defer t.Stop()
 	for id := range pending {
-		l.cancel(id)
+		l.cancel(id, false)
 	}
 	for number := range streams {
 		l.notify("rpc.unsubscribe", `"subscription":`+strconv.FormatUint(number, 10))
@@ -327,12 +335,15 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 	case <-ctx.Done():
 	}
 	if l.forget(id, p) {
-		l.cancel(id)
+		l.cancel(id, ctx.Err() == context.DeadlineExceeded && !l.dialer.Strict)
 	}
 	return true, ended(ctx, call)
 }
 
 func (l *link) settle(ctx context.Context, call *yonder.Call, a *answer) error {
+	if fault, ok := a.err.(*textError); ok {
+		return unreadable(call, fault)
+	}
 	if a.err != nil {
 		return unavailable(call, a.err)
 	}
@@ -360,13 +371,18 @@ func (l *link) forget(id uint64, p *pendingCall) bool {
 	return false
 }
 
-// cancel tells the server that nobody waits for a call.
-func (l *link) cancel(id uint64) {
+// cancel tells the server that nobody waits for a call. late says that this is because of its
+// deadline.
+func (l *link) cancel(id uint64, late bool) {
 	method := "rpc.cancel"
 	if l.framing == header {
 		method = "$/cancelRequest"
 	}
-	l.notify(method, `"id":`+strconv.FormatUint(id, 10))
+	params := `"id":` + strconv.FormatUint(id, 10)
+	if late {
+		params += `,"code":"deadline_exceeded"`
+	}
+	l.notify(method, params)
 }
 
 // notify sends a notification of the protocol's own.
@@ -391,6 +407,63 @@ func (l *link) message(text []byte) error {
 		return nil
 	}
 	return errors.New("it sent what is no message")
+}
+
+// unreadable takes a text that is no message, but tells whose answer it is, or which
+// stream's piece: that call or stream fails. The error ends the link.
+func (l *link) unreadable(fault *textError) error {
+	var e envelope
+	var number uint64
+	item := false
+	if large, ok := fault.err.(*errTooLarge); ok {
+		e.id = large.id
+		number, item = streamOf(large.head)
+	} else if fault.text != nil && fault.text[0] == '{' {
+		e = open(fault.text)
+		number, item = subscriptionOf(e.params)
+		item = item && string(e.method) == `"rpc.stream"`
+	}
+	if item {
+		l.mu.Lock()
+		s := l.streams[number]
+		l.mu.Unlock()
+		if s != nil {
+			l.unsubscribe(number, false)
+			s.finish(yonder.Errorf(fault.code(), "yonder: stream of %q: an item cannot be read: %w", s.procedure, fault.err))
+		}
+		return nil
+	}
+	if e.method != nil || e.twice != "" {
+		return fault
+	}
+	return l.answerTo(e.id, fault)
+}
+
+// streamOf returns the number of the stream whose piece begins with head, as a server of
+// yonder's writes it, and whether it is one.
+func streamOf(head []byte) (uint64, bool) {
+	rest, ok := bytes.CutPrefix(head, []byte(streamHead))
+	if !ok {
+		return 0, false
+	}
+	digits, _, _ := bytes.Cut(rest, []byte{','})
+	n, err := strconv.ParseUint(string(digits), 10, 64)
+	return n, err == nil
+}
+
+// answerTo fails the call with an id. The error ends the link: there can be no such call.
+func (l *link) answerTo(text []byte, fault *textError) error {
+	id, err := strconv.ParseUint(string(text), 10, 64)
+	if err != nil {
+		return fault
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.pending[id]; p != nil {
+		delete(l.pending, id)
+		p.answer <- answer{err: fault}
+	}
+	return nil
 }
 
 // one takes one message.
@@ -436,7 +509,7 @@ func (l *link) subscribeLocked(p *pendingCall, result []byte) []*remoteStream {
 	streams := make([]*remoteStream, len(p.among))
 	for i, text := range texts {
 		if number, ok := subscriptionOf(text); ok && p.among[i] && l.streams[number] == nil {
-			streams[i] = newRemoteStream(p.procedure, number, l.consumed, l.unsubscribe)
+			streams[i] = newRemoteStream(p.procedure, number, &l.sweeper, l.consumed, l.unsubscribe)
 			l.streams[number] = streams[i]
 		}
 	}

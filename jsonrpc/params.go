@@ -198,9 +198,11 @@ func isStream(t reflect.Type) bool {
 	return t.Kind() == reflect.Func || t == readerType || t == readCloserType
 }
 
-// paramsOf appends the parameters of a call to make, if there are any, as an array. types
-// are those that the caller has declared.
-func (b *outBuffer) paramsOf(args []any, types []reflect.Type, max int) error {
+// paramsOf appends the parameters of a call to make, if there are any, as an array. What a
+// variadic function was called with are parameters of their own, as they are where it is
+// called.
+func (b *outBuffer) paramsOf(call *yonder.Call, max int) error {
+	args := call.Args()
 	if len(args) == 0 {
 		return nil
 	}
@@ -217,16 +219,48 @@ func (b *outBuffer) paramsOf(args []any, types []reflect.Type, max int) error {
 			return nil
 		}
 	}
+	var types []reflect.Type
+	if !call.Plain() {
+		types = call.ArgTypes()
+	}
+	variadic := call.Variadic()
+	b.WriteByte('[')
+	first := b.Len()
 	for i, arg := range args {
-		if b.WriteByte(','); i == 0 {
-			b.Truncate(b.Len() - 1)
-			b.WriteByte('[')
+		if variadic && i == len(args)-1 {
+			if err := b.spread(reflect.ValueOf(arg), i, first); err != nil {
+				return err
+			}
+			break
 		}
-		if err := b.argument(arg, types[i], max); err != nil {
+		b.comma(first)
+		var t reflect.Type // of a call that is plain: it does not matter
+		if types != nil {
+			t = types[i]
+		}
+		if err := b.argument(arg, t, max); err != nil {
 			return fmt.Errorf("argument %d: %w", i+1, err)
 		}
 	}
 	b.WriteByte(']')
+	return nil
+}
+
+// comma appends a comma, unless nothing is behind first.
+func (b *outBuffer) comma(first int) {
+	if b.Len() > first {
+		b.WriteByte(',')
+	}
+}
+
+// spread appends what a slice holds as parameters, the first of which is the argument at i.
+func (b *outBuffer) spread(slice reflect.Value, i, first int) error {
+	for n := range slice.Len() {
+		b.comma(first)
+		if err := b.value(slice.Index(n).Interface()); err != nil {
+			return fmt.Errorf("argument %d: %w", i+1+n, err)
+		}
+	}
 	return nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -24,6 +23,8 @@ type poster struct {
 	most   int // of an answer, in bytes
 	life   context.Context
 	end    context.CancelCauseFunc
+
+	sweeper sweeper
 
 	mu      sync.Mutex // guards running.Add against Close
 	running sync.WaitGroup
@@ -47,6 +48,7 @@ func (p *poster) Close() error {
 	p.end(yonder.ErrClientClosed)
 	p.mu.Unlock()
 	p.running.Wait()
+	p.sweeper.end()
 	if p.dialer.HTTP == nil {
 		p.http.CloseIdleConnections()
 	}
@@ -140,10 +142,15 @@ func (p *poster) request(ctx context.Context, call *yonder.Call) (*http.Request,
 	if among := streamsAmong(call.Places()); among != nil {
 		r.Header.Set("Accept", "application/json, text/event-stream")
 	}
-	if ms, ok := remaining(ctx); ok {
-		r.Header.Set(timeoutHeader, strconv.FormatInt(ms, 10))
+	if deadline, ok := ctx.Deadline(); ok {
+		r.Header.Set(timeoutHeader, string(appendRemaining(nil, deadline)))
 	}
-	rest := splitMeta(call.Metadata, r.Header.Set)
+	rest := splitMeta(call.Metadata, func(name, value string) {
+		if name == metaPrefix+"Authorization" {
+			name = "Authorization" // which proxies know for a secret, and redirects do not carry elsewhere
+		}
+		r.Header.Set(name, value)
+	})
 	id := uint64(1)
 	if call.OneWay {
 		id = 0
@@ -176,16 +183,19 @@ func (p *poster) failure(ctx context.Context, call *yonder.Call, err error) erro
 // answer reads a response.
 func (p *poster) answer(call *yonder.Call, response *http.Response, text []byte) (*answer, error) {
 	var s scanner
-	err := s.wellFormed(text)
-	text = bytes.TrimSpace(text)
-	if err != nil || text[0] != '{' {
+	message, err := s.wellFormed(text)
+	if fault, ok := err.(*textError); ok && fault.text != nil {
+		return nil, unreadable(call, fault)
+	}
+	if err != nil || message[0] != '{' {
+		text = bytes.TrimSpace(text)
 		code := codeOfStatus(response.StatusCode)
 		if response.StatusCode < 300 {
 			return nil, yonder.Errorf(yonder.Internal, "yonder: call %q: the answer is no JSON-RPC: %.100q", call.Procedure, text)
 		}
 		return nil, yonder.Errorf(code, "yonder: call %q: HTTP status %s: %.200s", call.Procedure, response.Status, text)
 	}
-	a := &answer{envelope: open(text)}
+	a := &answer{envelope: open(message)}
 	if a.twice != "" {
 		return nil, yonder.Errorf(yonder.Internal, "yonder: call %q: the answer has two members %q", call.Procedure, a.twice)
 	}
@@ -238,7 +248,7 @@ func (p *poster) follow(ctx context.Context, a *answer, e *events, call *yonder.
 		if !ok || !among[i] {
 			continue
 		}
-		s := newRemoteStream(call.Procedure, number, nil, func(uint64, bool) { over() })
+		s := newRemoteStream(call.Procedure, number, &p.sweeper, nil, func(uint64, bool) { over() })
 		s.dialer = p.dialer
 		s.pull = func() ([]byte, error) {
 			text, err := e.next()
@@ -294,10 +304,10 @@ func (e *events) next() ([]byte, error) {
 			if data == nil {
 				continue
 			}
-			if err := e.scan.wellFormed(data); err != nil {
+			if data, err = e.scan.wellFormed(data); err != nil {
 				return nil, fmt.Errorf("%w: %w", errEvent, err)
 			}
-			return bytes.TrimSpace(data), nil
+			return data, nil
 		}
 		if value, ok := bytes.CutPrefix(line, []byte("data:")); ok {
 			if len(data)+len(value) > e.most {

@@ -2,15 +2,20 @@ package jsonrpc_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"net"
+	"net/http/httptest"
 	"net/rpc"
 	stdjson "net/rpc/jsonrpc"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -306,24 +311,87 @@ func TestNative(t *testing.T) {
 	}
 }
 
+// Who cancels by the Language Server Protocol's name is answered by its code.
 func TestCancel(t *testing.T) {
-	for _, method := range []string{"rpc.cancel", "$/cancelRequest"} {
+	for method, code := range map[string]string{"rpc.cancel": "-32001", "$/cancelRequest": "-32800"} {
 		t.Run(method, func(t *testing.T) {
 			noLeaks(t)
 			srv := new(yonder.Server)
-			began := make(chan struct{})
-			srv.Register("hang", func(ctx context.Context) error {
-				close(began)
+			srv.Limits.MaxCalls = 1
+			began := make(chan struct{}, 1)
+			hang := func(ctx context.Context) {
+				began <- struct{}{}
 				<-ctx.Done()
-				return ctx.Err()
+			}
+			srv.Register("hang", func(ctx context.Context) error { hang(ctx); return ctx.Err() })
+			srv.Register("cause", func(ctx context.Context) error { hang(ctx); return context.Cause(ctx) })
+			srv.Register("other", func(ctx context.Context) error { hang(ctx); return yonder.Errorf(yonder.NotFound, "gone") })
+			srv.Register("done", func(ctx context.Context) int { hang(ctx); return 1 })
+			srv.Register("panics", func(ctx context.Context) error { hang(ctx); return panicking{} })
+			srv.Register("stream", func(ctx context.Context) iter.Seq2[int, error] {
+				return func(yield func(int, error) bool) { hang(ctx); yield(0, ctx.Err()) }
 			})
 			p := dialPeer(t, serve(t, srv))
-			p.send(`{"jsonrpc":"2.0","method":"hang","id":"a b"}`)
+			cancel := func(id string) {
+				p.send(`{"jsonrpc":"2.0","method":"` + method + `","params":{"id":` + id + `}}`)
+			}
+			canceled := `"error":{"code":` + code + `,"message":"context canceled","data":{"code":"canceled","is":["context.Canceled"]}}`
+			for procedure, want := range map[string]string{
+				"hang":   canceled,
+				"other":  `"error":{"code":-32005,"message":"gone","data":{"code":"not_found"}}`,
+				"done":   `"result":1`,
+				"panics": `"error":{"code":-32603,"message":"yonder: \"jsonrpc_test.panicking\" panicked"}`,
+			} {
+				p.send(`{"jsonrpc":"2.0","method":"` + procedure + `","id":"a b"}`)
+				<-began
+				cancel(`"other"`)
+				cancel(`"a b"`)
+				p.want(`{"jsonrpc":"2.0",` + want + `,"id":"a b"}`)
+			}
+
+			p.send(`{"jsonrpc":"2.0","method":"cause","id":1}`)
 			<-began
-			p.send(`{"jsonrpc":"2.0","method":"` + method + `","params":{"id":"other"}}`)
-			p.send(`{"jsonrpc":"2.0","method":"` + method + `","params":{"id":"a b"}}`)
-			p.want(`{"jsonrpc":"2.0","error":{"code":-32001,"message":"context canceled","data":{"code":"canceled","is":["context.Canceled"]}},"id":"a b"}`)
+			p.send(`{"jsonrpc":"2.0","method":"hang","id":2}`) // waits for the first
+			cancel("2")
+			if got := p.read(); !strings.Contains(got, `"code":`+code) || !strings.Contains(got, "before it began") || !strings.HasSuffix(got, `"id":2}`) {
+				t.Error(got)
+			}
+			cancel("1")
+			if got := p.read(); !strings.Contains(got, `"code":`+code) || !strings.HasSuffix(got, `"id":1}`) {
+				t.Error(got)
+			}
+			p.send(`[{"jsonrpc":"2.0","method":"hang","id":3}]`)
+			<-began
+			cancel("3")
+			p.want(`[{"jsonrpc":"2.0",` + canceled + `,"id":3}]`)
+			p.send(`{"jsonrpc":"2.0","method":"stream","id":4}`)
+			p.want(`{"jsonrpc":"2.0","result":{"subscription":1},"id":4}`)
+			<-began
+			cancel("4")
+			p.want(`{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":1,"end":true,` + canceled + `}}`)
 		})
+	}
+}
+
+// panicking is an error whose methods do.
+type panicking struct{}
+
+func (panicking) Error() string { panic("Error") }
+func (panicking) As(any) bool   { panic("As") }
+
+// A server of the Language Server Protocol says so, too.
+func TestRequestCancelled(t *testing.T) {
+	near, far := net.Pipe()
+	c := (&jsonrpc.Dialer{ContentLength: true}).NewClient(near)
+	defer c.Close()
+	p := newPeer(t, far)
+	p.header = true
+	go func() { // ends with the answer
+		p.in.ReadString('}')
+		p.send(`{"jsonrpc":"2.0","error":{"code":-32800,"message":"request cancelled"},"id":1}`)
+	}()
+	if err := c.Call(t.Context(), yonder.NewCall("x")); yonder.CodeOf(err) != yonder.Canceled || !yonder.IsRemote(err) {
+		t.Error(err)
 	}
 }
 
@@ -440,4 +508,76 @@ func pipePeer(t *testing.T, srv *yonder.Server) *peer {
 		<-served
 	})
 	return newPeer(t, near)
+}
+
+// Who has ended its side waits for answers, unless it is gone altogether: then its calls are
+// cancelled, as soon as the system tells, however long they may take.
+func TestGone(t *testing.T) {
+	for _, network := range []string{"tcp", "unix", "tls"} {
+		t.Run(network, func(t *testing.T) {
+			noLeaks(t)
+			srv := new(yonder.Server)
+			srv.Limits.KeepAlive = -1 // for ever
+			srv.Logger = newLogger(t)
+			srv.Protocols = []yonder.Protocol{jsonrpc.Protocol}
+			finish, running, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+			srv.Register("wait", func() { <-finish })
+			srv.Register("hang", func(ctx context.Context) {
+				running <- struct{}{}
+				<-ctx.Done()
+				ended <- context.Cause(ctx)
+			})
+			dir, err := os.MkdirTemp("", "yonder") // t.TempDir may be too long for a socket
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			address := map[string]string{"unix": filepath.Join(dir, "socket")}[network]
+			l, err := net.Listen(map[string]string{"unix": "unix", "tcp": "tcp", "tls": "tcp"}[network], cmp.Or(address, "127.0.0.1:0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			listen, dial := l, func() (net.Conn, error) { return net.Dial(l.Addr().Network(), l.Addr().String()) }
+			if network == "tls" {
+				h := httptest.NewUnstartedServer(nil)
+				h.StartTLS() // for its certificate
+				defer h.Close()
+				listen = tls.NewListener(l, h.TLS)
+				dial = func() (net.Conn, error) {
+					return tls.Dial("tcp", l.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+				}
+			}
+			served := make(chan error, 1)
+			go func() { served <- srv.Serve(listen) }() // ends with Close
+			defer func() { srv.Close(); <-served }()
+
+			conn, err := dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPeer(t, conn)
+			p.send(`{"method":"hang","id":1}{"method":"wait","id":2}{"method":"wait","id":3}`)
+			<-running
+			if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			finish <- struct{}{}
+			if got := p.read(); !strings.HasSuffix(got, `"result":null,"error":null}`) {
+				t.Error(got)
+			}
+			select {
+			case err := <-ended:
+				t.Errorf("the call was cancelled before its caller had gone: %v", err)
+			default:
+			}
+			conn.Close()
+			if network != "unix" {
+				finish <- struct{}{} // the answer is refused
+			}
+			if err := <-ended; !errors.Is(err, yonder.ErrConnectionLost) {
+				t.Errorf("the cause is %v", err)
+			}
+			close(finish)
+		})
+	}
 }

@@ -22,20 +22,26 @@ const (
 	packets                // the connection itself tells them apart
 )
 
-// A textError is text that is not a message. Where the next one begins is known if it
-// had a header.
+// A textError is text that is not a message.
 type textError struct {
 	err    error
-	framed bool
+	framed bool   // where the next message begins is known
+	text   []byte // a JSON text, which is not UTF-8 or is nested too deeply; nil: it is none
 }
 
 func (e *textError) Error() string { return e.err.Error() }
 
-// errTooLarge is the error of reading a message that is.
-type errTooLarge struct{ max int }
+// errTooLarge is the error of reading a message that is. It has been skipped, with what else
+// is known of it.
+type errTooLarge struct {
+	max   int
+	id    []byte // nil: none
+	batch bool   // or another array
+	head  []byte // how it begins
+}
 
 func (e *errTooLarge) Error() string {
-	return fmt.Sprintf("the message is larger than %d bytes", e.max)
+	return fmt.Sprintf("the message is larger than the limit of %d bytes", e.max)
 }
 
 const (
@@ -57,6 +63,7 @@ type reader struct {
 	scanned int    // of the message, in buf[from:]
 	shared  []byte // for the next small messages
 
+	skipped skipper
 	framing atomic.Uint32 // of the last message
 	slow    slowness
 }
@@ -88,14 +95,10 @@ func (r *reader) next() ([]byte, error) {
 			return nil, &textError{err: err}
 		}
 		if r.scanned > r.max {
-			return nil, &errTooLarge{r.max}
+			return nil, r.skip(-1)
 		}
 		if done {
-			text := r.take(r.scanned)
-			if err := unicode(text); err != nil {
-				return nil, &textError{err: err, framed: true}
-			}
-			return text, nil
+			return r.scan.message(r.take(r.scanned))
 		}
 		if err := r.more(); err != nil {
 			return nil, early(err)
@@ -129,19 +132,65 @@ func (r *reader) framed() ([]byte, error) {
 	}
 	r.framing.Store(uint32(header))
 	if length > r.max {
-		return nil, &errTooLarge{r.max}
+		return nil, r.skip(length)
 	}
 	for len(r.buf)-r.from < length {
 		if err := r.more(); err != nil {
 			return nil, early(err)
 		}
 	}
-	text := r.take(length)
-	if err := r.scan.wellFormed(text); err != nil {
-		return nil, &textError{err: err, framed: true}
-	}
-	return bytes.TrimSpace(text), nil
+	return r.scan.wellFormed(r.take(length))
 }
+
+// skip skips a message that is too large, whose length is known, or less than zero. It returns
+// a [*textError] that says so, or why the next message cannot be reached.
+func (r *reader) skip(length int) error {
+	s := &r.skipped
+	*s = skipper{}
+	var ended error
+	known := length >= 0
+	for done := false; !done; {
+		piece := r.buf[r.from:]
+		if known {
+			piece = piece[:min(len(piece), length)]
+		}
+		n := len(piece)
+		if ended == nil {
+			var over bool
+			var err error
+			if n, over, err = s.skip(piece); err != nil {
+				ended = &textError{err: err, framed: known}
+			} else if over {
+				ended = &textError{err: &errTooLarge{r.max, s.id, s.first == '[', s.head}, framed: true}
+			}
+		}
+		if known {
+			n = len(piece)
+			length -= n
+		}
+		r.from += n
+		if done = known && length == 0 || !known && ended != nil; done {
+			break
+		}
+		r.buf, r.from = r.buf[:0], 0
+		if cap(r.buf) > maxRead {
+			r.buf = nil
+		}
+		r.slow.on()
+		if err := r.more(); err != nil {
+			return early(err)
+		}
+	}
+	if rest := r.buf[r.from:]; cap(r.buf) > 2*maxRead {
+		r.buf, r.from = append([]byte(nil), rest...), 0
+	}
+	if ended == nil {
+		return &textError{err: errEarly, framed: true}
+	}
+	return ended
+}
+
+var errEarly = errors.New("it ends too early")
 
 // parseHeader reads a header from the front of b: the length that it gives, and its
 // own. n is 0 if it is not complete.

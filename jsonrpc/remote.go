@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/internal/fn"
@@ -23,6 +24,7 @@ type remoteStream struct {
 	over      func(number uint64, ended bool) // ended: by the server
 	pull      func() ([]byte, error)          // reads the next piece; nil: pieces come by themselves
 	dialer    *Dialer                         // with pull
+	sweeper   *sweeper
 	used      atomic.Bool
 	unwatch   func() bool // the caller's context; nil: it cannot end
 	wake      chan struct{}
@@ -33,10 +35,75 @@ type remoteStream struct {
 	done   error // how it ended: io.EOF, or an error; nil: it has not
 	eaten  int   // items, since more was asked for
 	eatenB int   // and their bytes
+	given  bool  // the sweeper counts it
 }
 
-func newRemoteStream(procedure string, number uint64, consumed func(uint64, int), over func(uint64, bool)) *remoteStream {
-	return &remoteStream{procedure: procedure, number: number, consumed: consumed, over: over, wake: make(chan struct{}, 1)}
+func newRemoteStream(procedure string, number uint64, w *sweeper, consumed func(uint64, int), over func(uint64, bool)) *remoteStream {
+	return &remoteStream{procedure: procedure, number: number, sweeper: w, consumed: consumed, over: over, wake: make(chan struct{}, 1)}
+}
+
+// A sweeper leaves the streams that nobody can read any more, a while after the garbage
+// collector has found them, or with the next message: the collector's own goroutine must neither wait, for a connection for example,
+// nor use the channels of a bubble of package synctest. It is ready to use.
+type sweeper struct {
+	due       atomic.Bool // there are forgotten ones
+	mu        sync.Mutex  // guards what follows
+	given     int         // streams that somebody has and that are not over
+	forgotten []*remoteStream
+	timer     *time.Timer // nil: it does not run
+	over      bool
+}
+
+// sweepEvery is how long it may take until the server hears that a stream was forgotten.
+const sweepEvery = 5 * time.Second
+
+// add counts streams that are given away, or are over.
+func (w *sweeper) add(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.given += n; w.given > 0 && w.timer == nil && !w.over {
+		w.timer = time.AfterFunc(sweepEvery, w.sweep)
+	}
+}
+
+// forget is for the garbage collector.
+func (w *sweeper) forget(s *remoteStream) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.over { // else the stream has ended
+		w.forgotten = append(w.forgotten, s)
+		w.due.Store(true)
+	}
+}
+
+func (w *sweeper) sweep() {
+	w.mu.Lock()
+	forgotten := w.forgotten
+	w.forgotten = nil
+	w.due.Store(false)
+	w.mu.Unlock()
+	for _, s := range forgotten {
+		s.leave()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.over:
+	case w.given > 0:
+		w.timer.Reset(sweepEvery)
+	default:
+		w.timer = nil
+	}
+}
+
+// end has no more swept: all streams end.
+func (w *sweeper) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over, w.forgotten = true, nil
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 }
 
 // piece takes the parameters of a notification. The error ends the link.
@@ -158,6 +225,10 @@ func (s *remoteStream) next() ([]byte, error) {
 // value returns the stream as the iterator or reader that its slot says. It ends with
 // ctx. When it is forgotten before its end, the server is told.
 func (s *remoteStream) value(ctx context.Context, slot *fn.Slot) reflect.Value {
+	s.mu.Lock()
+	s.given = true
+	s.mu.Unlock()
+	s.sweeper.add(1)
 	if ctx.Done() != nil {
 		s.unwatch = context.AfterFunc(ctx, func() {
 			s.fail(endedBy(ctx.Err(), context.Cause(ctx), fmt.Sprintf("stream of %q", s.procedure)))
@@ -165,13 +236,13 @@ func (s *remoteStream) value(ctx context.Context, slot *fn.Slot) reflect.Value {
 	}
 	if slot.Kind == fn.Reader || slot.Kind == fn.ReadCloser {
 		r := &remoteReader{s: s}
-		runtime.AddCleanup(r, func(s *remoteStream) { s.leave() }, s)
+		runtime.AddCleanup(r, func(s *remoteStream) { s.forget() }, s)
 		return reflect.ValueOf(r)
 	}
 	holder := &struct{ s *remoteStream }{s}
 	runtime.AddCleanup(holder, func(s *remoteStream) {
 		if !s.used.Swap(true) {
-			s.leave()
+			s.forget()
 		}
 	}, s)
 	return slot.Iter(func(yield func(reflect.Value) bool) error {
@@ -185,6 +256,23 @@ func (s *remoteStream) leave() {
 	s.stop()
 	if s.unwatch != nil {
 		s.unwatch()
+	}
+	s.mu.Lock()
+	given := s.given
+	s.given = false
+	s.mu.Unlock()
+	if given {
+		s.sweeper.add(-1)
+	}
+}
+
+// forget is leave for the garbage collector.
+func (s *remoteStream) forget() {
+	s.mu.Lock()
+	given := s.given
+	s.mu.Unlock()
+	if given {
+		s.sweeper.forget(s)
 	}
 }
 

@@ -2,24 +2,25 @@ package jsonrpc
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 )
 
-// maxNesting is how deeply the values of a message may be nested, in levels.
+// maxNesting is how deeply the values of a message may be nested, in levels. What is
+// nested deeper has an end all the same, which the scanner finds: only its call fails.
 const maxNesting = 10000
 
 var errNesting = fmt.Errorf("nested deeper than %d levels", maxNesting)
 
 // A scanner finds the end of a JSON text (RFC 8259), of which it is given one piece
-// after another. It accepts what encoding/json does, in texts that are not nested too
-// deeply.
+// after another. It accepts what encoding/json does, and texts that are nested deeper.
 type scanner struct {
 	state state
 	key   bool   // the string is a member's name
 	hex   int    // digits of a \u that are still to come
 	lit   string // what is still to come of null, true or false
-	stack []byte // the brackets that are open
+	depth int    // brackets that are open
+	open  []byte // a bit for each: 1 if it is a {
+	deep  bool   // there were more than maxNesting
 }
 
 type state uint8
@@ -47,7 +48,11 @@ const (
 	inExponent
 )
 
-func (s *scanner) reset() { *s = scanner{stack: s.stack[:0]} }
+func (s *scanner) reset() {
+	if *s = (scanner{open: s.open[:0]}); cap(s.open) > 2*maxNesting/8 {
+		s.open = nil // of a text that was nested too deeply
+	}
+}
 
 // scan takes the next piece of the text. It returns how many bytes of it are the
 // text's, and whether that ended. A number that is a text of its own ends with what is
@@ -150,13 +155,13 @@ func (s *scanner) structure(c byte) (done bool, err error) {
 		}
 		return false, bad(c, "where a member's name was expected")
 	case atAfter:
-		open := s.stack[len(s.stack)-1]
+		object := s.open[(s.depth-1)/8]&(1<<((s.depth-1)%8)) != 0
 		switch {
-		case c == ',' && open == '{':
+		case c == ',' && object:
 			s.state = atName
 		case c == ',':
 			s.state = atValue
-		case c == open+2: // ] or }
+		case c == '}' && object || c == ']' && !object:
 			return s.pop(), nil
 		default:
 			return false, bad(c, "after a value")
@@ -167,13 +172,19 @@ func (s *scanner) structure(c byte) (done bool, err error) {
 	case c == '"':
 		s.state = inString
 	case c == '{' || c == '[':
-		if len(s.stack) == maxNesting {
-			return false, errNesting
+		if s.depth/8 == len(s.open) {
+			s.open = append(s.open, 0)
 		}
-		s.stack = append(s.stack, c)
-		if s.state = atElement; c == '{' {
+		bit := byte(1) << (s.depth % 8)
+		if c == '{' {
+			s.open[s.depth/8] |= bit
 			s.state = atMember
+		} else {
+			s.open[s.depth/8] &^= bit
+			s.state = atElement
 		}
+		s.depth++
+		s.deep = s.deep || s.depth > maxNesting
 	case c == ']' && s.state == atElement:
 		return s.pop(), nil
 	case c == '-':
@@ -235,18 +246,18 @@ func (s *scanner) number(c byte) (more bool, err error) {
 
 // pop takes a closing bracket, and reports whether the text ended.
 func (s *scanner) pop() bool {
-	s.stack = s.stack[:len(s.stack)-1]
+	s.depth--
 	return s.end()
 }
 
 // end ends a value, and reports whether it was the text.
 func (s *scanner) end() bool {
 	s.state = atAfter
-	return len(s.stack) == 0
+	return s.depth == 0
 }
 
 // done reports whether a text that ends here is complete.
-func (s *scanner) done() bool { return s.state >= afterZero && len(s.stack) == 0 }
+func (s *scanner) done() bool { return s.state >= afterZero && s.depth == 0 }
 
 func bad(c byte, where string) error { return fmt.Errorf("%q %s", c, where) }
 
@@ -258,7 +269,7 @@ func (s *scanner) check(text []byte) error {
 	case err != nil:
 		return err
 	case !done && !s.done():
-		return errors.New("it ends too early")
+		return errEarly
 	case !done:
 		return nil
 	}
@@ -274,6 +285,14 @@ func space(text []byte, i int) int {
 		i++
 	}
 	return i
+}
+
+// tooDeep reports whether the value that text is, which is known to be one, is nested too
+// deeply.
+func tooDeep(text []byte) bool {
+	var s scanner
+	s.check(text)
+	return s.deep
 }
 
 // skip returns where the value at text[i:], which is known to be one, ends.

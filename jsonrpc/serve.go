@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"reflect"
 	"runtime/debug"
 	"strconv"
@@ -22,6 +23,22 @@ type service struct {
 	config Config // with defaults
 	limits yonder.Limits
 	conn   any // what handlers see
+
+	authorization string // of calls that have none of their own; "": they have none
+}
+
+// authorization is the key of the metadata that HTTP has a header of its own for.
+const authorization = "authorization"
+
+// metadata returns that of a request, with what came beside the message.
+func (s *service) metadata(r *request) yonder.Metadata {
+	if _, own := r.meta[authorization]; own || s.authorization == "" {
+		return r.meta
+	}
+	m := make(yonder.Metadata, len(r.meta)+1)
+	maps.Copy(m, r.meta)
+	m[authorization] = s.authorization
+	return m
 }
 
 func newService(srv *yonder.Server, config *Config, conn any) service {
@@ -64,6 +81,7 @@ type activeCall struct {
 	open   int                // the handler, and the streams; guarded by the caller
 	begin  []*subscription    // to run when the answer is sent
 	failed bool               // the answer is an error
+	timed  bool               // it has a deadline
 
 	prev, next *activeCall // of the owner's; guarded by it
 	owner      *conn       // to be told of its end; nil: nobody is
@@ -109,6 +127,7 @@ func newActive(ctx context.Context, r *request) (context.Context, *activeCall) {
 	ctx, a.cancel = context.WithCancelCause(ctx)
 	if r.timeout > 0 {
 		ctx, a.stop = context.WithTimeout(ctx, r.timeout)
+		a.timed = true
 	}
 	return ctx, a
 }
@@ -117,6 +136,9 @@ func newActive(ctx context.Context, r *request) (context.Context, *activeCall) {
 // notification. What it returns is to be ended when the answer is sent and the streams
 // among its results have begun; nil: nothing is. t, if it is not nil, is of a call that
 // has begun.
+//
+// It does not return if the user's code ends the goroutine by runtime.Goexit. The answer is an
+// error then, and what would have been returned has ended, unless it is t's.
 func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c caller, t *task) *activeCall {
 	if result, ok, err := c.control(r); ok {
 		switch {
@@ -132,7 +154,8 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 	if t != nil {
 		ctx, a = &t.ctx, &t.call
 	}
-	target, err := s.srv.Target(r.method)
+	info := yonder.CallInfo{Procedure: r.method, Metadata: s.metadata(r), Protocol: protocolName, Conn: s.conn}
+	target, err := s.srv.Target(info)
 	if err != nil {
 		if !r.note {
 			s.fail(r, out, errMethod)
@@ -144,12 +167,25 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 	}
 	if err := c.enter(ctx); err != nil {
 		if !r.note {
-			s.fail(r, out, err)
+			s.fail(r, out, ofCall(ctx, err))
 		}
 		return a
 	}
 	a.entered = c
-	info := yonder.CallInfo{Metadata: r.meta, Protocol: protocolName, Conn: s.conn}
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		a.failed = true
+		if !r.note {
+			out.Reset()
+			s.fail(r, out, errExited(r.method))
+		}
+		if t == nil {
+			a.ended()
+		}
+	}()
 	call := target.NewCall(info, func(into []any) error { return fill(target, r.params, into) })
 	call.OneWay = r.note
 	err = s.srv.Call(ctx, call)
@@ -159,13 +195,20 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 	case r.note:
 	default:
 		a.failed = s.write(r, out, call, c, func() error {
-			if err != nil {
-				return err
+			if err == nil {
+				err = s.results(ctx, target, call, out, c, a)
 			}
-			return s.results(ctx, target, call, out, c, a)
+			return ofCall(ctx, err)
 		})
 	}
+	returned = true
 	return a
+}
+
+// errExited is the error of a call or stream whose code has called runtime.Goexit, which has
+// been logged.
+func errExited(procedure string) error {
+	return yonder.Errorf(yonder.Internal, "yonder: %q did not return", procedure)
 }
 
 // fail appends an answer that is an error.
@@ -188,6 +231,13 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 	if err == nil && out.Len()-start > s.limits.MaxMessage {
 		err = yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the result is larger than %d bytes", r.method, s.limits.MaxMessage)
 	}
+	meta := call != nil && call.Reply != nil
+	if meta && sizeOf(call.Reply) > s.limits.MaxMetadata {
+		meta = false
+		if err == nil {
+			err = yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the metadata of the answer is larger than %d bytes", r.method, s.limits.MaxMetadata)
+		}
+	}
 	switch {
 	case err != nil && r.legacy:
 		out.Truncate(start)
@@ -206,11 +256,11 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 		out.WriteString(`,"id":`)
 		out.Write(idOrNull(r.id))
 	}
-	if call != nil && call.Reply != nil {
+	if meta {
 		if meta := c.reply(call.Reply); len(meta) > 0 {
 			end := out.Len()
 			out.WriteString(`,"meta":`)
-			if out.value(map[string]string(meta)) != nil || out.Len()-end > s.limits.MaxMetadata+1<<10 {
+			if out.value(map[string]string(meta)) != nil {
 				out.Truncate(end)
 			}
 		}
@@ -243,13 +293,57 @@ func refuseFor(out *outBuffer, code int, message string, id []byte) {
 	out.WriteByte('}')
 }
 
+// refuseText appends the answer to a text that is no message. One that is only nested too
+// deeply fails the call that it is.
+func (s *service) refuseText(out *outBuffer, fault *textError) {
+	if large, ok := fault.err.(*errTooLarge); ok {
+		if id := idOf(large.id); id != nil || large.batch {
+			s.fail(&request{id: id}, out, yonder.Errorf(yonder.ResourceExhausted, "yonder: %w", large))
+		}
+		return
+	}
+	if fault.err != errNesting {
+		refuse(out, ParseError, nil)
+		return
+	}
+	r := new(request)
+	if why := readRequest(fault.text, r, &s.limits); why != "" {
+		s.reject(out, r, why)
+	} else if !r.note {
+		s.fail(r, out, errTooDeep)
+	}
+}
+
+// reject appends the answer to what is no request, or one that has too much metadata.
+func (s *service) reject(out *outBuffer, r *request, why string) {
+	switch {
+	case why != metaTooLarge:
+		refuse(out, InvalidRequest, r.id)
+	case !r.note:
+		s.fail(r, out, yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the metadata is larger than %d bytes", r.method, s.limits.MaxMetadata))
+	}
+}
+
+var errTooDeep error = &Error{Code: InvalidRequest, Message: "Invalid Request: " + errNesting.Error()}
+
+// isBatch reports whether the text is a batch, whose requests are answered one by one.
+func (e *textError) isBatch() bool { return e.err == errNesting && e.text[0] == '[' }
+
 // results appends the results of a call: null, or the only one, or an array of them.
 func (s *service) results(ctx context.Context, target *yonder.Target, call *yonder.Call, out *outBuffer, c caller, a *activeCall) (err error) {
+	returned := false
 	defer func() {
-		if r := recover(); r != nil { // of a MarshalText or the like, or of an iterator
-			err = s.panicked(call.Procedure, r)
+		if !returned { // a MarshalText or the like, or an iterator
+			err = s.panicked(call.Procedure, recover())
 		}
 	}()
+	err = s.writeResults(ctx, target, call, out, c, a)
+	returned = true
+	return err
+}
+
+// writeResults is results for code that does not panic.
+func (s *service) writeResults(ctx context.Context, target *yonder.Target, call *yonder.Call, out *outBuffer, c caller, a *activeCall) (err error) {
 	results := call.Results()
 	if len(results) == 0 {
 		return out.value(nil)
@@ -333,17 +427,25 @@ func discard(target *yonder.Target, call *yonder.Call) {
 	}
 }
 
-// panicked tells the operator of a panic in the user's code, and returns what the peer
-// is told.
+// panicked tells the operator of a panic in the user's code, or, if value is nil, of
+// runtime.Goexit, and returns what the peer is told.
 func (s *service) panicked(procedure string, value any) error {
-	s.logger().Error("yonder: procedure panicked", "procedure", procedure, "panic", value, "stack", string(debug.Stack()))
+	if value == nil {
+		value = "runtime.Goexit was called"
+	}
+	return panicked(s.logger(), procedure, value)
+}
+
+func panicked(logger *slog.Logger, procedure string, value any) error {
+	logger.Error("yonder: procedure panicked", "procedure", procedure, "panic", value, "stack", string(debug.Stack()))
 	return yonder.Errorf(yonder.Internal, "yonder: %q panicked", procedure)
 }
 
 // batch answers an array of requests, which is known to be one. What it appends is the
 // answer, or nothing if there is none to give. The calls run at the same time, as many
-// as enter lets. Nobody waits for notifications.
-func (s *service) batch(ctx context.Context, text []byte, out *outBuffer, c caller) {
+// as enter lets. Nobody waits for notifications. deep says that something in the array is nested
+// too deeply.
+func (s *service) batch(ctx context.Context, text []byte, deep bool, out *outBuffer, c caller) {
 	count := 0
 	for range elements(text) {
 		count++
@@ -367,9 +469,17 @@ func (s *service) batch(ctx context.Context, text []byte, out *outBuffer, c call
 		r := new(request)
 		if why := readRequest(text[from:to:to], r, &s.limits); why != "" {
 			item := newBuffer()
-			refuse(item, InvalidRequest, r.id)
-			b.items = append(b.items, &batchItem{out: item})
-			b.room -= item.Len()
+			if s.reject(item, r, why); item.Len() > 0 {
+				b.add(item)
+			}
+			continue
+		}
+		if deep && tooDeep(text[from:to]) {
+			if !r.note {
+				item := newBuffer()
+				s.fail(r, item, errTooDeep)
+				b.add(item)
+			}
 			continue
 		}
 		if r.note {
@@ -383,8 +493,8 @@ func (s *service) batch(ctx context.Context, text []byte, out *outBuffer, c call
 		b.mu.Unlock()
 		go func() { // ends with its handler, whose context ends with the batch
 			out := newBuffer()
+			defer b.finish(item, out)
 			s.answer(ctx, r, out, c, nil).ended()
-			b.finish(item, out)
 		}()
 	}
 	b.wait(ctx, out)
@@ -423,6 +533,14 @@ type batch struct {
 type batchItem struct {
 	r   *request
 	out *outBuffer // the answer; nil: there is none yet
+}
+
+// add takes the answer to what no call is made of.
+func (b *batch) add(out *outBuffer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.items = append(b.items, &batchItem{out: out})
+	b.room -= out.Len()
 }
 
 // finish takes the answer of a request.

@@ -100,10 +100,16 @@ func (s *subscription) run() {
 	defer context.AfterFunc(s.ctx, s.close)()
 	out := newBuffer()
 	defer out.release()
-	err := s.produce(out)
+	err := errExited("stream") // unless produce returns
+	defer func() { s.end(out, err) }()
+	err = s.produce(out)
 	if err == nil && s.ctx.Err() != nil {
 		err = s.ctx.Err() // cut short: it must not be taken for complete
 	}
+}
+
+// end sends the last notification.
+func (s *subscription) end(out *outBuffer, err error) {
 	s.mu.Lock()
 	stopped := s.stopped
 	s.mu.Unlock()
@@ -111,7 +117,7 @@ func (s *subscription) run() {
 		return
 	}
 	out.Reset()
-	writeEnd(&s.conn.service, out, s.number, err)
+	writeEnd(&s.conn.service, out, s.number, ofCall(s.ctx, err))
 	s.conn.w.write(out.Bytes(), s.conn.framing(), false)
 }
 
@@ -126,8 +132,10 @@ func writeEnd(s *service, out *outBuffer, number uint64, err error) {
 	out.WriteString(`}}`)
 }
 
+const streamHead = `{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":`
+
 func writeHead(out *outBuffer, number uint64) {
-	out.WriteString(`{"jsonrpc":"2.0","method":"rpc.stream","params":{"subscription":`)
+	out.WriteString(streamHead)
 	out.Write(strconv.AppendUint(out.AvailableBuffer(), number, 10))
 }
 
@@ -175,16 +183,17 @@ var errStopped = yonder.Errorf(yonder.Canceled, "yonder: the consumer wants no m
 // send it.
 func (s *service) items(ctx context.Context, slot *fn.Slot, v reflect.Value, out *outBuffer, number uint64, send func(size int) error) (err error) {
 	var failed error
+	returned := false
 	defer func() {
-		if r := recover(); r != nil {
+		if !returned {
 			// An iterator that goes on after yield has said no panics, too: what made it say no
 			// is what the consumer should hear.
-			if err = s.panicked("stream", r); failed != nil {
+			if err = s.panicked("stream", recover()); failed != nil {
 				err = failed
 			}
 		}
 	}()
-	one := func(item any) bool {
+	err = s.itemsOf(slot, v, func(item any) bool {
 		out.Reset()
 		writeHead(out, number)
 		out.WriteString(`,"items":[`)
@@ -200,14 +209,24 @@ func (s *service) items(ctx context.Context, slot *fn.Slot, v reflect.Value, out
 			failed = send(size)
 		}
 		return failed == nil
+	})
+	returned = true
+	if err == nil {
+		err = failed
 	}
+	return err
+}
+
+// itemsOf has one take what a stream or a reader yields, one after another, until it does not
+// want more.
+func (s *service) itemsOf(slot *fn.Slot, v reflect.Value, one func(item any) bool) error {
 	if slot.Kind == fn.Reader || slot.Kind == fn.ReadCloser {
 		buf := make([]byte, chunk)
 		r := v.Interface().(io.Reader)
 		for {
 			n, err := r.Read(buf)
 			if n > 0 && !one(base64.StdEncoding.EncodeToString(buf[:n])) {
-				return failed
+				return nil
 			}
 			if err == io.EOF {
 				return nil
@@ -217,8 +236,5 @@ func (s *service) items(ctx context.Context, slot *fn.Slot, v reflect.Value, out
 			}
 		}
 	}
-	if err = slot.Range(v, func(elem reflect.Value) bool { return one(elem.Interface()) }); err == nil {
-		err = failed
-	}
-	return err
+	return slot.Range(v, func(elem reflect.Value) bool { return one(elem.Interface()) })
 }

@@ -88,13 +88,22 @@ func (b *outBuffer) value(v any) error {
 	}
 	given := v
 	value := reflect.ValueOf(v)
+	start := b.Len()
+	switch value.Kind() {
+	case reflect.Struct, reflect.Slice, reflect.Pointer:
+		if p := infoOf(value.Type()).plan; p != nil && p.writes {
+			if p.write(b, value, 0) {
+				return nil
+			}
+			b.Truncate(start)
+		}
+	}
 	switch value.Kind() {
 	case reflect.Struct, reflect.Array: // methods of the pointer encode, too
 		p := reflect.New(value.Type())
 		p.Elem().Set(value)
 		v = p.Interface()
 	}
-	start := b.Len()
 	err := b.json.Encode(v)
 	if err != nil || bytes.Contains(b.Bytes()[start:], replaced) {
 		if why := fn.ExplainText(reflect.ValueOf(given)); why != nil {
@@ -143,12 +152,9 @@ func decode(text []byte, into any) error {
 		return nil
 	}
 	v := reflect.ValueOf(into).Elem()
-	if text[0] == '{' {
-		t := v.Type()
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		if fields := infoOf(t).flat; fields != nil && decodeObject(text, v, fields) {
+	switch v.Kind() {
+	case reflect.Struct, reflect.Slice, reflect.Pointer:
+		if p := infoOf(v.Type()).plan; p != nil && v.IsZero() && p.decode(text, v) {
 			return nil
 		}
 	}
@@ -161,17 +167,6 @@ func decode(text []byte, into any) error {
 		return err
 	}
 	return numbers(v)
-}
-
-// decodeObject is decodeFlat for a struct or a pointer to one.
-func decodeObject(text []byte, v reflect.Value, fields []flatField) bool {
-	if v.Kind() != reflect.Pointer {
-		return decodeFlat(text, v, fields)
-	}
-	if v.IsNil() {
-		v.Set(reflect.New(v.Type().Elem()))
-	}
-	return decodeFlat(text, v.Elem(), fields)
 }
 
 // holdsAny reports whether values of a type may hold a number behind an interface.
@@ -306,6 +301,9 @@ func plainNumbers(v any) (err error) {
 const maxDigits = 4096
 
 func number(text string) (any, error) {
+	if text == "-0" { // a float64, as which it was written
+		return math.Copysign(0, -1), nil
+	}
 	if !strings.ContainsAny(text, ".eE") {
 		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 			return n, nil

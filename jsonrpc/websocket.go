@@ -1,7 +1,6 @@
 package jsonrpc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -26,7 +25,7 @@ func (h *handler) webSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	s := &socket{ws: ws}
-	c := newConn(newService(h.srv, h.config, r), s)
+	c := newConn(h.serviceOf(r), s)
 	s.start(c.ctx, c.limits.MaxMessage, c.limits.KeepAlive)
 	c.next = s.next
 	c.framing = func() framing { return packets }
@@ -92,10 +91,7 @@ func (s *socket) next() ([]byte, error) {
 		defer s.slow.off()
 		var text []byte
 		if text, err = io.ReadAll(counted{r, &s.slow}); err == nil {
-			if err := s.scan.wellFormed(text); err != nil {
-				return nil, &textError{err: err, framed: true}
-			}
-			return bytes.TrimSpace(text), nil
+			return s.scan.wellFormed(text)
 		}
 	}
 	switch {

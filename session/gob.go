@@ -161,40 +161,79 @@ func tryEncode(msg RPCData) (frame []byte, err error) {
 	return seal(buf.Bytes()), nil
 }
 
-// decode reads a message. known is of the connection; nil: there is none. types, called if it is needed, has the types registered that a message
-// with this name may have. With an error, the message has its name, if that much can be read.
+// decode reads a message. known is of the connection; nil: there is none. types, called if it is
+// needed, has the types registered that a message with this name may have. With an error, the
+// message has its name, if that much can be read.
 func decode(data []byte, known *decoders, types func(name string)) (RPCData, error) {
-	registerOwn()
-	if known != nil {
-		if msg, ok := decodePlain(data, known.opening); ok {
-			return msg, nil
-		}
-	}
-	name, defs, value, nils, err := check(data)
+	c, err := admit(data, known)
 	if err != nil {
 		return RPCData{}, err
 	}
-	var msg RPCData
-	if err = known.decode(defs, value, &msg); err != nil {
-		types(name)
-		msg = RPCData{}
-		if err = known.decode(defs, value, &msg); err != nil {
-			return RPCData{Func: name}, err
+	msg, err := c.decode(func() { types(c.name) })
+	msg.Func = c.name
+	return msg, err
+}
+
+// An admitted message is one whose name has been read, and whose values have not been decoded.
+type admitted struct {
+	name  string
+	data  []byte
+	known *decoders
+	begun bool        // plain has read the name, and [check] nothing
+	plain plainReader // of the rest
+
+	// Otherwise, what check has returned.
+	defs, value []byte
+	nils        bool
+}
+
+// admit reads a message's name, and checks the message if that takes a check. known is of the
+// connection; nil: there is none.
+func admit(data []byte, known *decoders) (a admitted, err error) {
+	a.data, a.known = data, known
+	if a.plain, a.begun = openPlain(data, known.peerOpening()); a.begun {
+		a.name = a.plain.name
+		return a, nil
+	}
+	return a, a.check()
+}
+
+func (a *admitted) check() (err error) {
+	a.name, a.defs, a.value, a.nils, err = check(a.data)
+	return err
+}
+
+// decode decodes the message. types, called if it is needed, has the types in it registered.
+func (a *admitted) decode(types func()) (RPCData, error) {
+	registerOwn()
+	if a.begun {
+		if args, ok := a.plain.args(); ok {
+			return RPCData{a.name, args}, nil
+		}
+		if err := a.check(); err != nil {
+			return RPCData{}, err
 		}
 	}
-	if nils {
+	var msg RPCData
+	if a.known.decode(a.defs, a.value, &msg) != nil {
+		types()
+		msg = RPCData{}
+		if err := a.known.decode(a.defs, a.value, &msg); err != nil {
+			return RPCData{}, err
+		}
+	}
+	if a.nils {
 		restore(reflect.ValueOf(&msg))
 	}
-	if known != nil && !known.learned && len(defs) <= maxDefs {
-		known.opening, known.learned = learn(data), true
-	}
+	a.known.learn(a.defs, a.data)
 	return msg, nil
 }
 
 // decoders are gob's decoders that have read the definitions of types already: most messages of
-// a connection have the same, and they are most of what a small message costs. One goroutine at
-// a time uses them. A nil *decoders keeps none.
+// a connection have the same, and they are most of what a small message costs. A nil *decoders
+// keeps none.
 type decoders struct {
+	mu      sync.Mutex          // guards what follows, and a decoder while it decodes
 	known   map[string]*decoder // by definitions
 	opening opening             // of the peer's messages
 	learned bool                // it is known, or that it will not do
@@ -202,8 +241,31 @@ type decoders struct {
 
 // decoder is a decoder, and what it reads from.
 type decoder struct {
-	in  bytes.Reader
-	gob *gob.Decoder
+	defs string
+	in   bytes.Reader
+	gob  *gob.Decoder
+}
+
+// peerOpening returns the opening of the peer's messages, as far as it is known.
+func (d *decoders) peerOpening() opening {
+	if d == nil {
+		return opening{}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.opening
+}
+
+// learn learns the opening from a message that has been decoded, and its definitions.
+func (d *decoders) learn(defs, data []byte) {
+	if d == nil || len(defs) > maxDefs {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.learned {
+		d.opening, d.learned = learn(data), true
+	}
 }
 
 // What is kept for a connection: gob takes some fifty times what definitions take, and the
@@ -219,23 +281,23 @@ func (d *decoders) decode(defs, value []byte, msg *RPCData) error {
 	if d == nil || len(defs) > maxDefs || len(value) > maxKept {
 		return tryDecode(slices.Concat(defs, value), msg)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	known := d.known[string(defs)]
 	if known != nil {
+		delete(d.known, known.defs) // unless it decodes to the end, nobody knows what it is in the middle of
 		known.in.Reset(value)
 	} else {
-		known = new(decoder)
+		known = &decoder{defs: string(defs)}
 		known.in.Reset(slices.Concat(defs, value))
 		known.gob = gob.NewDecoder(&known.in)
 	}
 	err := decodeBy(known.gob, msg)
-	switch {
-	case err != nil || known.in.Len() > 0: // nobody knows what it is in the middle of
-		delete(d.known, string(defs))
-	case len(d.known) < maxDecoders:
+	if err == nil && known.in.Len() == 0 && len(d.known) < maxDecoders {
 		if d.known == nil {
 			d.known = make(map[string]*decoder)
 		}
-		d.known[string(defs)] = known
+		d.known[known.defs] = known
 	}
 	return err
 }

@@ -23,6 +23,7 @@ func hostile(t *testing.T, limits yonder.Limits, peer func(t *testing.T, conn ne
 		srv.Register("big", func(n int) []byte { return make([]byte, n) })
 		srv.Register("echo", func(s string) string { return s })
 		srv.Register("any", func(any) {})
+		srv.Register("f", func(any) {}) // that bombs call
 		open := func() (net.Conn, <-chan error) {
 			near, far := net.Pipe()
 			served := make(chan error, 1)

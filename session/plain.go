@@ -42,7 +42,7 @@ func openingOf(stream []byte) opening {
 	return opening{}
 }
 
-// learn returns the opening of a message that check has accepted, if it is one that decodePlain
+// learn returns the opening of a message that check has accepted, if it is one that openPlain
 // can go by. Another process numbers its types its own way.
 func learn(stream []byte) opening {
 	c := &checker{stream: stream, types: make(map[int64]*wireType), out: new([]byte)}
@@ -54,52 +54,58 @@ func learn(stream []byte) opening {
 	return opening{bytes.Clone(o.defs), bytes.Clone(o.number)}
 }
 
-// decodePlain returns a message whose opening is known and whose values are all of gob's own
-// types, and whether it is one; else check and gob are to read it.
-func decodePlain(stream []byte, o opening) (msg RPCData, ok bool) {
-	rest, ok := bytes.CutPrefix(stream, o.defs)
-	if !ok || o.number == nil {
-		return msg, false
+// openPlain reads the name of a message whose opening is known, and returns whether it is one;
+// else check and gob are to read it.
+func openPlain(stream []byte, o opening) (r plainReader, ok bool) {
+	if o.number == nil {
+		return r, false
 	}
-	r := plainReader{rest: rest}
-	if r.uint() != uint64(len(r.rest)) {
-		return msg, false
+	if r.rest, ok = bytes.CutPrefix(stream, o.defs); !ok || r.uint() != uint64(len(r.rest)) {
+		return r, false
 	}
 	if r.rest, ok = bytes.CutPrefix(r.rest, o.number); !ok {
-		return msg, false
+		return r, false
 	}
-	field := uint64(0)
-	next := func() uint64 {
-		if delta := r.uint(); delta != 0 && delta <= 2 {
-			field += delta
-			return field
-		}
-		return 0
+	if r.next(); r.field == 1 {
+		r.name = string(r.bytes())
+		r.next()
 	}
-	f := next()
-	if f == 1 {
-		msg.Func = string(r.bytes())
-		f = next()
-	}
-	if f == 2 {
+	return r, !r.bad
+}
+
+// args returns the rest of a message if its values are all of gob's own types, and whether they
+// are; else check and gob are to read it.
+func (r *plainReader) args() (args []any, ok bool) {
+	if r.field == 2 {
 		n := r.uint()
 		if n == 0 || n > uint64(len(r.rest)) {
-			return msg, false
+			return nil, false
 		}
-		msg.Args = make([]any, n)
-		for i := range msg.Args {
-			msg.Args[i] = r.value()
+		args = make([]any, n)
+		for i := range args {
+			args[i] = r.value()
 		}
-		f = next()
+		r.next()
 	}
-	return msg, f == 0 && !r.bad && r.ended && len(r.rest) == 0
+	return args, r.field == 0 && !r.bad && r.ended && len(r.rest) == 0
 }
 
 // A plainReader reads parts of a message. When it is bad, it returns zeros.
 type plainReader struct {
+	name  string // that it has read
+	field uint64 // what is next; zero: none
 	rest  []byte
 	bad   bool
 	ended bool // the last number was zero
+}
+
+// next goes on to the next field.
+func (r *plainReader) next() {
+	if delta := r.uint(); delta == 0 || delta > 2 {
+		r.field = 0
+	} else {
+		r.field += delta
+	}
 }
 
 func (r *plainReader) uint() uint64 {

@@ -94,3 +94,13 @@ func TestPlainReader(t *testing.T) {
 		}
 	}
 }
+
+// decodePlain decodes a message by a plainReader alone.
+func decodePlain(stream []byte, o opening) (msg RPCData, ok bool) {
+	r, ok := openPlain(stream, o)
+	if !ok {
+		return msg, false
+	}
+	args, ok := r.args()
+	return RPCData{r.name, args}, ok
+}

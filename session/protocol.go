@@ -89,7 +89,7 @@ type serverConn struct {
 	net.Conn
 	srv    *yonder.Server
 	limits yonder.Limits
-	known  decoders // the reading goroutine's
+	known  decoders
 
 	mu       sync.Mutex
 	changed  sync.Cond // when any of the following does
@@ -138,8 +138,8 @@ func (c *serverConn) readRequests(ctx context.Context) error {
 		case isLarge:
 			c.finish(a, c.failure("", nil, yonder.Errorf(yonder.ResourceExhausted, "yonder: %w", large)))
 		case draining:
-			msg, _ := decode(data, nil, func(string) {})
-			c.finish(a, c.failure(msg.Func, nil, yonder.Errorf(yonder.Unavailable, "yonder: the server is shutting down")))
+			msg, _ := admit(data, &c.known)
+			c.finish(a, c.failure(msg.name, nil, yonder.Errorf(yonder.Unavailable, "yonder: the server is shutting down")))
 		default:
 			c.serve(ctx, a, data)
 		}
@@ -224,20 +224,14 @@ func (c *serverConn) written(a *answer) {
 
 // serve has the server do a call, on a goroutine of its own.
 func (c *serverConn) serve(ctx context.Context, a *answer, data []byte) {
-	msg, err := decode(data, &c.known, func(name string) {
-		if target, err := c.srv.Target(name); err == nil {
-			for _, t := range target.Args {
-				register(t)
-			}
-		}
-	})
-	name := msg.Func
-	target, notFound := c.srv.Target(name)
+	msg, err := admit(data, &c.known)
+	name := msg.name
+	target, notFound := c.srv.Target(c.info(name))
 	switch {
-	case notFound != nil && (err == nil || name != ""):
-		err = notFound
 	case err != nil:
-		err = yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: the request cannot be decoded: %w", name, err)
+		err = yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: %s: %w", name, cannotDecode, err)
+	case notFound != nil:
+		err = notFound
 	case !target.Plain():
 		err = yonder.Errorf(yonder.Unimplemented, "yonder: %q has streams, readers or functions, which the session protocol cannot carry; use another", name)
 	}
@@ -254,27 +248,43 @@ func (c *serverConn) serve(ctx context.Context, a *answer, data []byte) {
 			}
 			c.finish(a, frame)
 		}()
-		frame = c.call(ctx, target, msg)
+		frame = c.call(ctx, target, &msg)
 	}()
 }
 
+const cannotDecode = "the request cannot be decoded"
+
+// info is what is known of a call.
+func (c *serverConn) info(name string) yonder.CallInfo {
+	return yonder.CallInfo{Procedure: name, Protocol: "session", Conn: c.Conn}
+}
+
 // call does a call and returns its answer.
-func (c *serverConn) call(ctx context.Context, target *yonder.Target, msg RPCData) []byte {
+func (c *serverConn) call(ctx context.Context, target *yonder.Target, msg *admitted) []byte {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // a handler's context ends with its call
-	call := target.NewCall(yonder.CallInfo{Protocol: "session", Conn: c.Conn}, func(into []any) error {
-		return setArgs(target, into, msg.Args)
+	name := msg.name
+	call := target.NewCall(c.info(name), func(into []any) error {
+		args, err := msg.decode(func() {
+			for _, t := range target.Args {
+				register(t)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", cannotDecode, err)
+		}
+		return setArgs(target, into, args.Args)
 	})
 	if err := c.srv.Call(ctx, call); err != nil {
-		return c.failure(msg.Func, target, err)
+		return c.failure(name, target, err)
 	}
-	reply := RPCData{Func: msg.Func, Args: append([]any(nil), call.Results()...)}
+	reply := RPCData{Func: name, Args: append([]any(nil), call.Results()...)}
 	if target.Error {
 		reply.Args = append(reply.Args, nil)
 	}
 	frame, err := c.encode(reply)
 	if err != nil {
-		return c.failure(msg.Func, target, yonder.Errorf(codeOr(err, yonder.Internal), "yonder: %q: the results cannot be encoded: %w", msg.Func, err))
+		return c.failure(name, target, yonder.Errorf(codeOr(err, yonder.Internal), "yonder: %q: the results cannot be encoded: %w", name, err))
 	}
 	return frame
 }

@@ -29,8 +29,12 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // tunnel is a connection that was HTTP and is not any more.
 type tunnel struct {
 	net.Conn
-	read []byte // what has been read of it
+	read          []byte // what has been read of it
+	authorization string
 }
+
+// Authorization implements [layers.Began].
+func (t *tunnel) Authorization() string { return t.authorization }
 
 func (t *tunnel) Read(b []byte) (int, error) {
 	if len(t.read) > 0 {
@@ -51,6 +55,8 @@ type socket struct {
 	ws    *websocket.Conn
 	under net.Conn  // the server's side; nil: the client's, which does not know it
 	rest  io.Reader // of the current message; nil: there is none
+
+	authorization string // of the request that it began as
 
 	close sync.Once
 
@@ -102,6 +108,9 @@ func (s *socket) Write(b []byte) (int, error) {
 	}
 	return len(b), nil
 }
+
+// Authorization implements [layers.Began].
+func (s *socket) Authorization() string { return s.authorization }
 
 // closing is a Close frame, status 1000.
 var closing = []byte{0x88, 2, 0x03, 0xe8}

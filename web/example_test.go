@@ -92,20 +92,3 @@ func ExampleDialer() {
 	fmt.Println(yonder.CodeOf(err))
 	// Output: unavailable
 }
-
-// A handler that acts on who calls, whatever protocol the call came over.
-func ExampleTLS() {
-	whoami := func(ctx context.Context) (string, error) {
-		info, _ := yonder.InfoFrom(ctx)
-		state := web.TLS(info.Conn)
-		if state == nil || len(state.PeerCertificates) == 0 {
-			return "", yonder.Errorf(yonder.Unauthenticated, "who are you?")
-		}
-		return state.PeerCertificates[0].Subject.CommonName, nil
-	}
-	var srv yonder.Server
-	srv.Register("whoami", whoami)
-	_, err := yonder.Invoke[string](context.Background(), yonder.Local(&srv), "whoami")
-	fmt.Println(err)
-	// Output: who are you?
-}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/layers"
 )
 
 // Protocol has a [yonder.Server] serve HTTP on the port that it has: list it in
@@ -87,6 +89,7 @@ func (p *protocol) ServeConn(ctx context.Context, s *yonder.Server, conn net.Con
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ConnState:         c.state,
+		ConnContext:       func(ctx context.Context, conn net.Conn) context.Context { return layers.Under(ctx, conn) },
 		ErrorLog:          log.New(logWriter{logger}, "", 0),
 	}
 	stop := context.AfterFunc(ctx, c.drain)
@@ -195,7 +198,10 @@ func (c *connection) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	if r.TLS == nil {
-		r.TLS = TLS(c.Conn)
+		if conn, ok := layers.Find[interface{ ConnectionState() tls.ConnectionState }](c.Conn); ok {
+			state := conn.ConnectionState()
+			r.TLS = &state
+		}
 	}
 	if r.Body != http.NoBody && c.patient.patience >= 0 {
 		c.patient.hurry() // the HTTP server reads what the handler leaves

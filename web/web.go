@@ -22,13 +22,12 @@
 //
 // # TLS
 //
-// It is a listener's business: srv.Serve(tls.NewListener(l, config)) has all protocols over TLS
-// on one port, these too. The configuration must not offer HTTP/2, which web.Protocol does not
-// speak. [TLS] finds who the peer of a call is.
+// It is a listener's business: package tlsconn makes one, and has all protocols over TLS on one
+// port, these too. Another's configuration must not offer HTTP/2, which web.Protocol does not
+// speak. Package tlsconn finds who the peer of a call is, too.
 package web
 
 import (
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -142,7 +141,9 @@ func serveWebSocket(w http.ResponseWriter, r *http.Request, srv *yonder.Server) 
 	if err != nil {
 		return // it has answered
 	}
-	srv.ServeConn(newSocket(ws, taken.conn)) // it logs what there is to say
+	s := newSocket(ws, taken.conn)
+	s.authorization = r.Header.Get("Authorization")
+	srv.ServeConn(s) // it logs what there is to say
 }
 
 // serveConnect hands over the connection as package net/rpc's server does.
@@ -161,29 +162,11 @@ func serveConnect(w http.ResponseWriter, r *http.Request, srv *yonder.Server) {
 		http.Error(w, err.Error(), http.StatusNotImplemented)
 		return
 	}
-	t := &tunnel{Conn: conn}
+	t := &tunnel{Conn: conn, authorization: r.Header.Get("Authorization")}
 	t.read, _ = buffer.Reader.Peek(buffer.Reader.Buffered())
 	if _, err := io.WriteString(conn, "HTTP/1.0 200 Connected to Go RPC\n\n"); err != nil {
 		conn.Close()
 		return
 	}
 	srv.ServeConn(t)
-}
-
-// TLS returns what is known of the TLS connection that a call came over, its peer's certificates
-// for example. conn is [yonder.CallInfo.Conn]. It is nil if there is no TLS.
-func TLS(conn any) *tls.ConnectionState {
-	for {
-		switch c := conn.(type) {
-		case *http.Request:
-			return c.TLS
-		case interface{ ConnectionState() tls.ConnectionState }:
-			state := c.ConnectionState()
-			return &state
-		case interface{ NetConn() net.Conn }:
-			conn = c.NetConn()
-		default:
-			return nil
-		}
-	}
 }

@@ -33,6 +33,7 @@ import (
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/session"
+	"github.com/yonder-rpc/yonder/tlsconn"
 	"github.com/yonder-rpc/yonder/web"
 )
 
@@ -56,7 +57,7 @@ func server(t *testing.T, config *web.Config) *yonder.Server {
 	})
 	srv.Register("who", func(ctx context.Context) string {
 		info, _ := yonder.InfoFrom(ctx)
-		state := web.TLS(info.Conn)
+		state := tlsconn.State(info.Conn)
 		if state == nil {
 			return info.Protocol + " nobody"
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/yonder-rpc/yonder/internal/fn"
 )
 
-const callLong = `Call calls the procedure NAME of the server at ADDR, host:port or unix:///path,
-and prints its results as JSON, one a line.
+const callLong = `Call calls the procedure NAME of the server at ADDR, host:port, tls://host:port
+or unix:///path, and prints its results as JSON, one a line.
 
 Arguments are read as the procedure's signature says, which "yonder ls" shows:
 
@@ -122,15 +122,17 @@ func callCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.DurationVar(&timeout, "timeout", 0, "give up after this `duration`, connecting and streams included (default: never)")
 	flags.StringArrayVar(&headers, "header", nil, "metadata to send with the call, as `key=value`; may be given several times")
+	c.security.flags(flags)
 	flags.StringVar(&codec, "codec", "cbor", "how values are encoded: `cbor or json`")
 	return cmd
 }
 
 // caller makes one call.
 type caller struct {
-	codec yonder.Codec
-	in    input
-	out   printer
+	codec    yonder.Codec
+	security security
+	in       input
+	out      printer
 }
 
 // localError is a failure on this side that ends a call: it is the cause of the call's
@@ -140,7 +142,7 @@ type localError struct{ error }
 func (e localError) Unwrap() error { return e.error }
 
 func (c *caller) call(ctx context.Context, address, name string, words []string) error {
-	client, procs, err := connect(ctx, address, c.codec)
+	client, procs, err := connect(ctx, address, c.codec, &c.security)
 	if err != nil {
 		return err
 	}

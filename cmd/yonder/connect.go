@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"net"
 	"strings"
 	"syscall"
@@ -13,12 +15,23 @@ import (
 )
 
 // connect connects to a server and asks it what it has.
-func connect(ctx context.Context, address string, codec yonder.Codec) (*yonder.Client, []yonder.ProcedureInfo, error) {
-	host, ok := strings.CutPrefix(address, "tcp://")
-	if _, port, err := net.SplitHostPort(host); (err != nil || port == "") && (ok || !strings.Contains(address, "://")) {
-		return nil, nil, usageError{fmt.Sprintf("%q is not an address: use host:port, such as 127.0.0.1:1234, or unix:///path", address), ""}
+func connect(ctx context.Context, address string, codec yonder.Codec, s *security) (*yonder.Client, []yonder.ProcedureInfo, error) {
+	const forms = "use host:port, such as 127.0.0.1:1234, tls://host:port or unix:///path"
+	scheme, host, ok := strings.Cut(address, "://")
+	if !ok {
+		scheme, host = "tcp", address
 	}
-	d := yonder.Dialer{Codec: codec, Logger: slog.New(slog.DiscardHandler)}
+	_, port, err := net.SplitHostPort(host)
+	switch {
+	case scheme == "unix" && host == "", (scheme == "tcp" || scheme == "tls") && (err != nil || port == ""):
+		return nil, nil, usageError{fmt.Sprintf("%q is not an address: %s", address, forms), ""}
+	case scheme != "tcp" && scheme != "tls" && scheme != "unix":
+		return nil, nil, usageError{fmt.Sprintf("address %q: unknown scheme %q; %s", address, scheme, forms), ""}
+	}
+	d, err := s.dialer(codec)
+	if err != nil {
+		return nil, nil, err
+	}
 	client, err := d.Dial(ctx, address)
 	if err != nil {
 		return nil, nil, explain(ctx, address, err)
@@ -34,6 +47,9 @@ func connect(ctx context.Context, address string, codec yonder.Codec) (*yonder.C
 // explain says what to do about an error of connect.
 func explain(ctx context.Context, address string, err error) error {
 	dns, noHost := errors.AsType[*net.DNSError](err)
+	unknown, isUnknown := errors.AsType[x509.UnknownAuthorityError](err)
+	_, isPlain := errors.AsType[tls.RecordHeaderError](err)
+	isPlain = isPlain || strings.HasPrefix(address, "tls://") && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET))
 	switch {
 	case ctx.Err() != nil:
 		return yonder.Errorf(yonder.CodeOf(ctx.Err()), "connecting to %s: %w", address, context.Cause(ctx))
@@ -41,6 +57,10 @@ func explain(ctx context.Context, address string, err error) error {
 		return yonder.Errorf(yonder.Unavailable, "nobody listens on %s: start the server, or check the address", address)
 	case noHost && dns.IsNotFound:
 		return yonder.Errorf(yonder.Unavailable, "there is no host %q: check the address", dns.Name)
+	case isUnknown:
+		return yonder.Errorf(yonder.Unavailable, "the certificate of %s: %v; give the file of its authority by --ca, or its key's pin by --pin", address, unknown)
+	case isPlain:
+		return yonder.Errorf(yonder.Unavailable, "what listens on %s does not seem to speak TLS: leave out tls://, if that is right", address)
 	case yonder.CodeOf(err) == yonder.InvalidArgument && !yonder.IsRemote(err):
 		return usageError{strings.TrimPrefix(err.Error(), "yonder: "), ""}
 	case yonder.CodeOf(err) == yonder.Unimplemented && yonder.IsRemote(err):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/yonder-rpc/yonder/jsonrpc"
 	"github.com/yonder-rpc/yonder/net/rpc"
 	"github.com/yonder-rpc/yonder/session"
+	"github.com/yonder-rpc/yonder/tlsconn"
 	"github.com/yonder-rpc/yonder/web"
 )
 
@@ -26,7 +29,7 @@ import (
 const drainTime = 10 * time.Second
 
 func demoCommand() *cobra.Command {
-	var address string
+	var o demoOptions
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Serve example functions to try things on",
@@ -34,25 +37,48 @@ func demoCommand() *cobra.Command {
 own protocol, and on the same port over net/rpc, JSON-RPC, HTTP, WebSockets and
 the small session protocol. When it is ready it prints "listening on ADDR".
 
+With --tls all that is over TLS, with a certificate that is made for this run and
+kept in memory; what clients need to believe it is in the commands that the demo
+prints.
+
 Ctrl-C stops it: calls in flight have 10 seconds to end, and the exit status is
 0. A second Ctrl-C stops it at once.`,
 		Example: `  yonder demo
   yonder demo --listen 127.0.0.1:0           any free port
-  yonder demo --listen unix:///tmp/yonder    a Unix socket`,
+  yonder demo --listen unix:///tmp/yonder    a Unix socket
+  yonder demo --tls                          over TLS, all protocols`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return demo(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), address)
+			return demo(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), o)
 		},
 	}
-	cmd.Flags().StringVar(&address, "listen", "127.0.0.1:1234", "`address` to listen on: host:port or unix:///path; port 0 is any free one")
+	cmd.Flags().BoolVar(&o.tls, "tls", false, "serve over TLS, with a certificate made for this run")
+	cmd.Flags().StringVar(&o.certificate, "tls-cert", "", "serve over TLS, and write the certificate to this `file`, for clients that want one")
+	cmd.Flags().StringVar(&o.address, "listen", "127.0.0.1:1234", "`address` to listen on: host:port or unix:///path; port 0 is any free one")
 	return cmd
 }
 
+// demoOptions are what the command line says.
+type demoOptions struct {
+	address     string
+	tls         bool
+	certificate string // file to write it to; it means tls
+}
+
 // demo serves until ctx ends.
-func demo(ctx context.Context, stdout, stderr io.Writer, address string) error {
-	l, err := listen(address)
+func demo(ctx context.Context, stdout, stderr io.Writer, o demoOptions) error {
+	if address, ok := strings.CutPrefix(o.address, "tls://"); ok {
+		o.address, o.tls = address, true
+	}
+	l, err := listen(o.address)
 	if err != nil {
 		return err
+	}
+	var pin string
+	if o.tls || o.certificate != "" {
+		if l, pin, err = secure(l, o); err != nil {
+			return err
+		}
 	}
 	srv := yonder.Server{
 		Codecs:    []yonder.Codec{yonder.JSON},
@@ -65,11 +91,28 @@ func demo(ctx context.Context, stdout, stderr io.Writer, address string) error {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }() // ends with Shutdown
 	addr := l.Addr().String()
-	more := others(addr)
-	if l.Addr().Network() == "unix" {
+	more, target := others(addr), addr
+	switch {
+	case pin != "":
+		flag := "--pin " + pin
+		if o.certificate != "" {
+			file := o.certificate
+			if whole, err := filepath.Abs(file); err == nil {
+				file = whole // another terminal may be elsewhere
+			}
+			flag, o.certificate = "--ca "+quote(file), file
+		}
+		more, addr = othersTLS(addr, pin, o.certificate), "tls://"+addr
+		target = flag + " " + addr
+	case l.Addr().Network() == "unix":
 		addr, more = "unix://"+addr, ""
+		target = addr
 	}
-	fmt.Fprintf(stdout, "listening on %s\n%s%s\nCtrl-C stops the server.\n", addr, hints(self(), addr), more)
+	fmt.Fprintf(stdout, "listening on %s\n", addr)
+	if pin != "" {
+		fmt.Fprintf(stdout, "\nThe certificate was made for this run. The pin of its key is\n%s\n", pin)
+	}
+	fmt.Fprintf(stdout, "%s%s\nCtrl-C stops the server.\n", hints(self(), target), more)
 	select {
 	case err := <-served:
 		return fmt.Errorf("serving ended: %w", err)
@@ -102,6 +145,43 @@ func listen(address string) (net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
 	}
 	return l, nil
+}
+
+// secure puts TLS over a listener, with a certificate of its own, and returns the pin of its key.
+func secure(l net.Listener, o demoOptions) (over net.Listener, pin string, err error) {
+	defer func() {
+		if err != nil {
+			l.Close()
+		}
+	}()
+	if l.Addr().Network() != "tcp" {
+		return nil, "", usageError{"--tls is for TCP; a Unix socket is protected by the permissions of its file", ""}
+	}
+	host, _, _ := net.SplitHostPort(l.Addr().String())
+	cert, err := newCertificate(host)
+	if err != nil {
+		return nil, "", err
+	}
+	if o.certificate != "" {
+		if err := writeCertificate(o.certificate, cert); err != nil {
+			return nil, "", fmt.Errorf("the certificate cannot be written: %w", err)
+		}
+	}
+	config, err := (&tlsconn.Config{Own: cert}).Server()
+	if err != nil {
+		return nil, "", err
+	}
+	return tls.NewListener(l, config), tlsconn.Pin(cert.Leaf), nil
+}
+
+// quote returns a word as a shell reads it.
+func quote(word string) string {
+	if !strings.ContainsFunc(word, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-+=:,@", r)
+	}) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // hints says what to try on a demo at addr, as commands to copy.
@@ -160,6 +240,30 @@ The session protocol, by package session or the program it comes from:
 		return ""
 	}
 	return strings.NewReplacer("ADDR", addr, "HOST", host, "PORT", port).Replace(text)
+}
+
+// othersTLS is others over TLS. pin is of the server's key, and file, if it is not "", has its
+// certificate.
+func othersTLS(addr, pin, file string) string {
+	const text = `
+Programs that know nothing of yonder call the same functions on the same port.
+
+JSON-RPC, 1.0 or 2.0, over HTTP and TCP:
+
+	curl CURL https://ADDR/jsonrpc --data '{"method":"HelloService.Hello","params":["world"],"id":0}'
+	(echo '{"method":"HelloService.Hello","params":["JSON-RPC"],"id":1}'; sleep 1) | openssl s_client OPENSSL -quiet -no_ign_eof -connect ADDR 2>/dev/null
+
+Go's net/rpc, over a *tls.Conn:
+
+	conn, err := tls.Dial("tcp", "ADDR", config)
+	err = rpc.NewClient(conn).Call("HelloService.Hello", "world", &reply)
+`
+	curl, openssl := "--insecure --pinnedpubkey "+pin, ""
+	if file != "" {
+		curl, openssl = "--cacert "+quote(file), "-verify_return_error -CAfile "+quote(file)
+	}
+	shown := strings.NewReplacer("ADDR", addr, "CURL", curl, "OPENSSL", openssl).Replace(text)
+	return strings.ReplaceAll(shown, "s_client  ", "s_client ")
 }
 
 // self returns the command that runs this program: it is in no directory of the

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	stdrpc "net/rpc"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,13 +18,52 @@ import (
 	"github.com/yonder-rpc/yonder/session"
 )
 
+// With TLS the demo is called by the commands that it prints, of other programs too.
+func TestOthersTLS(t *testing.T) {
+	for _, file := range []string{"", filepath.Join(t.TempDir(), "a file.pem")} {
+		ctx, stop := context.WithCancel(t.Context())
+		out, in := io.Pipe()
+		ended := make(chan error, 1)
+		go func() {
+			ended <- demo(ctx, in, io.Discard, demoOptions{address: "tls://127.0.0.1:0", certificate: file})
+		}()
+		commands := 0
+		lines := bufio.NewScanner(out)
+		for lines.Scan() && !strings.HasPrefix(lines.Text(), "Ctrl-C") {
+			command, ok := strings.CutPrefix(lines.Text(), "\t")
+			program := "curl"
+			if strings.HasPrefix(command, "(echo") {
+				program = "openssl"
+			}
+			if !ok || !strings.HasPrefix(command, "curl") && program == "curl" {
+				continue
+			}
+			commands++
+			if _, err := exec.LookPath(program); err != nil {
+				t.Logf("%s is not tried: %v", program, err)
+				continue
+			}
+			answer, err := exec.CommandContext(ctx, "sh", "-c", command).Output()
+			if !strings.Contains(string(answer), `"result":"Hello, `) || err != nil {
+				t.Errorf("%s\n%s%v", command, answer, err)
+			}
+		}
+		go io.Copy(io.Discard, out) // ends when out is closed
+		stop()
+		if err := <-ended; err != nil || commands != 2 {
+			t.Errorf("%d commands, %v", commands, err)
+		}
+		out.Close()
+	}
+}
+
 // The demo answers what others says, on the port it listens on, to programs that do not know
 // yonder. Real ones are in internal/interop.
 func TestOthers(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- demo(ctx, in, io.Discard, "127.0.0.1:0") }()
+	go func() { ended <- demo(ctx, in, io.Discard, demoOptions{address: "127.0.0.1:0"}) }()
 	t.Cleanup(func() {
 		stop()
 		out.Close()

@@ -18,11 +18,12 @@ import (
 func lsCommand() *cobra.Command {
 	var asJSON bool
 	var timeout time.Duration
+	var secure security
 	cmd := &cobra.Command{
 		Use:   "ls [flags] ADDR",
 		Short: "List a server's procedures",
-		Long: `Ls lists the procedures of the server at ADDR, host:port or unix:///path, with
-their signatures as a Go client binds them, their documentation, and the fields
+		Long: `Ls lists the procedures of the server at ADDR, host:port, tls://host:port or
+unix:///path, with their signatures as a Go client binds them, their documentation, and the fields
 of the structs in them.`,
 		Example: `  yonder ls 127.0.0.1:1234
   yonder ls --json 127.0.0.1:1234 | jq -r '.[].name'`,
@@ -35,7 +36,7 @@ of the structs in them.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			client, procs, err := connect(ctx, args[0], nil)
+			client, procs, err := connect(ctx, args[0], nil, &secure)
 			if err != nil {
 				return err
 			}
@@ -52,6 +53,7 @@ of the structs in them.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array, with the signatures in the form of SPEC.md too")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "give up after this `duration`")
+	secure.flags(cmd.Flags())
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode"
@@ -24,7 +25,7 @@ func main() {
 	started := false
 	root := rootCommand()
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
-	root.SetArgs(hideNumbers(os.Args[1:]))
+	root.SetArgs(hideNumbers(spellFlags(os.Args[1:])))
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !started {
 		err = usageError{err.Error(), cmd.CommandPath()}
@@ -111,6 +112,20 @@ func printable(text string) string {
 // hidden marks arguments that begin as a flag does and are none. No argument of a
 // process can have this character.
 const hidden = "\x00"
+
+// spellFlags lets who is used to Go's own flags write demo -tls.
+func spellFlags(args []string) []string {
+	if len(args) == 0 || args[0] != "demo" {
+		return args
+	}
+	out := slices.Clone(args)
+	for i, arg := range out {
+		if name, _, _ := strings.Cut(arg, "="); name == "-tls" || name == "-tls-cert" || name == "-listen" {
+			out[i] = "-" + arg
+		}
+	}
+	return out
+}
 
 // hideNumbers hides negative numbers and durations from the flag parser.
 func hideNumbers(args []string) []string {

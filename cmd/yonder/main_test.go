@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/auth"
 )
 
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"yonder": main}) }
@@ -163,7 +166,7 @@ func runHints(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // serve serves functions of every shape, or is another server, and sets ADDR:
-// serve [hidden | http | closing | silent]
+// serve [hidden | token | http | closing | silent]
 func serve(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
@@ -186,6 +189,10 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 	srv := sampleServer(ch)
 	srv.Logger = slog.New(slog.DiscardHandler)
 	srv.HideProcedures = len(args) > 0 && args[0] == "hidden"
+	if len(args) > 0 && args[0] == "token" {
+		tokens := auth.NewTokens(map[string]string{"a-token-for-this-script": "script"})
+		srv.Interceptors = []yonder.Interceptor{auth.Require(tokens.Identify)}
+	}
 	go srv.Serve(l)
 	ts.Defer(func() { srv.Close() })
 }

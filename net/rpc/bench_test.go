@@ -105,7 +105,8 @@ func BenchmarkCall(b *testing.B) {
 }
 
 // BenchmarkProtocol is the standard package's client with the server of the standard package,
-// this one, and package yonder's with [rpc.Protocol].
+// this one, and package yonder's with [rpc.Protocol], with an interceptor and thus with arguments
+// that are decoded late, and without.
 func BenchmarkProtocol(b *testing.B) {
 	log.SetOutput(io.Discard) // the standard server logs that its listener was closed
 	defer log.SetOutput(os.Stderr)
@@ -114,6 +115,11 @@ func BenchmarkProtocol(b *testing.B) {
 		{name: "drop-in", serve: func(tb testing.TB) string { return serve(tb, rpc.NewServer()) }},
 		{name: "yonder", serve: func(tb testing.TB) string {
 			srv := new(yonder.Server)
+			srv.RegisterService("Math", Math{})
+			return serveProtocol(tb, srv)
+		}},
+		{name: "intercepted", serve: func(tb testing.TB) string {
+			srv := &yonder.Server{Interceptors: []yonder.Interceptor{letThrough}}
 			srv.RegisterService("Math", Math{})
 			return serveProtocol(tb, srv)
 		}},

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"encoding/gob"
 	"errors"
 	"fmt"
@@ -144,22 +145,70 @@ func newGobDecoder(r io.Reader, maxMessage int) gobDecoder {
 
 // decode decodes the next value; into nil, it is thrown away. A panic of gob's, or of a
 // type's own decoding method, is an error.
-func (d *gobDecoder) decode(into any) (err error) {
+func (d *gobDecoder) decode(into any) error {
+	d.guard.want = wantOf(into)
+	return decode(d.dec, into, d.logger)
+}
+
+func decode(dec *gob.Decoder, into any, logger *slog.Logger) (err error) {
 	done := false
 	defer func() {
 		if done {
 			return
 		}
-		if v := recover(); v != nil && d.logger != nil {
-			d.logger.Error("yonder: panic while decoding", "protocol", protocolName, "type", fmt.Sprintf("%T", into), "panic", v)
+		if v := recover(); v != nil && logger != nil {
+			logger.Error("yonder: panic while decoding", "protocol", protocolName, "type", fmt.Sprintf("%T", into), "panic", v)
 		} else if v != nil {
 			log.Printf("rpc: panic decoding %T: %v", into, v)
 		}
 		err = errDecodePanic
 	}()
-	d.guard.want = wantOf(into)
-	err = d.dec.Decode(into)
+	err = dec.Decode(into)
 	done = true
+	return err
+}
+
+// A lateDecoder decodes values after those that follow them have been read, or never. A value
+// changes nothing in a gob decoder, only definitions of types do: it is given all those that
+// were read until then, before the value.
+type lateDecoder struct {
+	mu     sync.Mutex // guards what follows
+	dec    *gob.Decoder
+	feed   bytes.Reader // of dec
+	defs   []byte       // that dec has not seen
+	logger *slog.Logger
+}
+
+func newLateDecoder(logger *slog.Logger) *lateDecoder {
+	d := &lateDecoder{logger: logger}
+	d.dec = gob.NewDecoder(&d.feed)
+	return d
+}
+
+// define takes the definitions that come before a value, and returns the value.
+func (d *lateDecoder) define(held []byte, defs int) (value []byte) {
+	if defs > 0 {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.defs = append(d.defs, held[:defs]...)
+	}
+	return held[defs:]
+}
+
+// decode decodes a value.
+func (d *lateDecoder) decode(value []byte, into any) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.defs) > 0 {
+		value = append(d.defs, value...)
+		d.defs = nil
+	}
+	d.feed.Reset(value)
+	err := decode(d.dec, into, d.logger)
+	d.feed.Reset(nil)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	return err
 }
 
@@ -174,6 +223,7 @@ type gobServerCodec struct {
 	mend bool // see Server.BadReplyIsError
 	// maxHeader is the longest header; zero: it is as long as any message may be.
 	maxHeader uint64
+	late      *lateDecoder // nil: values are decoded when they are read
 	header    requestHeader
 	fields    headerFields
 	once      sync.Once
@@ -200,7 +250,7 @@ func (c *gobServerCodec) ReadRequestHeader(r *Request) error {
 	if !read && err == nil {
 		h := &c.header
 		*h = requestHeader{}
-		err = c.decode(h)
+		err = c.ReadRequestBody(h)
 		*f = headerFields{method: h.ServiceMethod, seq: h.Seq, timeout: time.Duration(h.Timeout), metadata: h.Metadata, features: h.Features}
 	}
 	c.guard.max = most
@@ -215,7 +265,23 @@ func (c *gobServerCodec) ReadRequestHeader(r *Request) error {
 	return nil
 }
 
-func (c *gobServerCodec) ReadRequestBody(body any) error { return c.decode(body) }
+func (c *gobServerCodec) ReadRequestBody(body any) error {
+	if c.late == nil {
+		return c.decode(body)
+	}
+	value, err := c.holdRequestBody(body)
+	if err != nil || body == nil {
+		return err
+	}
+	return c.late.decode(value, body)
+}
+
+// holdRequestBody reads an argument that [lateDecoder.decode] may decode into body.
+func (c *gobServerCodec) holdRequestBody(body any) (value []byte, err error) {
+	c.guard.want = wantOf(body)
+	held, defs, err := c.guard.hold()
+	return c.late.define(held, defs), err
+}
 
 func (c *gobServerCodec) WriteResponse(r *Response, body any) error {
 	return c.write(r, body, false)

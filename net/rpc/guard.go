@@ -150,6 +150,44 @@ func (g *guard) admit(n uint64) error {
 	return g.value(n)
 }
 
+// hold reads the messages of the next value whole, as they are for a decoder: first the
+// definitions of types, of so many bytes.
+func (g *guard) hold() (held []byte, defs int, err error) {
+	for {
+		if g.err != nil {
+			return nil, 0, g.err
+		}
+		var err error
+		if len(g.head) == 0 && g.left == 0 { // else header has admitted it
+			err = g.next()
+		}
+		if err == nil && g.left > 0 {
+			g.buf = g.head
+			err = g.read(g.left)
+			g.head, g.left = g.buf, 0
+		}
+		if err != nil {
+			if _, ok := err.(*messageError); !ok {
+				g.err = err
+			}
+			g.head = nil
+			return held, len(held), err // what was defined before the value is defined
+		}
+		held = append(held, g.head...)
+		g.head = nil
+		// Of what next has admitted, the last message is the value, if it is one.
+		for defs < len(held) {
+			c := cursor{b: held, i: defs}
+			n := c.uint()
+			from := c.i
+			if id := c.int(); c.bad || id >= 0 || n > uint64(len(held)-from) {
+				return held, defs, nil
+			}
+			defs = from + int(n)
+		}
+	}
+}
+
 // length reads a message's length into buf, as it is, and returns it.
 func (g *guard) length() (uint64, error) {
 	g.begun(false)

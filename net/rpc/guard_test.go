@@ -463,3 +463,36 @@ func TestNesting(t *testing.T) {
 
 // pointers is a type of pointers to pointers without end.
 type pointers *pointers
+
+// TestLate decodes values in another order than they came in, and some never: definitions of
+// types are not lost with them.
+func TestLate(t *testing.T) {
+	guardGob()
+	type other struct{ N int }
+	stream := guardStream(t, guardNames{"one"}, 2, other{3}, guardNames{"four"}, guardTree{Any: guardKey{5, 5}}, other{6}, guardTree{Any: guardLeaf{guardKey{7, 7}}})
+	for _, order := range [][]int{{0, 1, 2, 3, 4, 5, 6}, {6, 5, 4, 3, 2, 1, 0}, {3}, {5, 2}, {6, 3, 5}, {}} {
+		g := newGuard(bytes.NewReader(stream), 0)
+		late := newLateDecoder(nil)
+		places := []any{new(guardNames), new(int), new(other), new(guardNames), new(guardTree), new(other), new(guardTree)}
+		var values [][]byte
+		for _, into := range places {
+			g.want = wantOf(into)
+			held, defs, err := g.hold()
+			if err != nil {
+				t.Fatal(err)
+			}
+			values = append(values, late.define(held, defs))
+		}
+		if _, _, err := g.hold(); err != io.EOF {
+			t.Errorf("after the last value: %v", err)
+		}
+		want := []any{&guardNames{"one"}, new(2), &other{3}, &guardNames{"four"}, &guardTree{Any: guardKey{5, 5}}, &other{6}, &guardTree{Any: guardLeaf{guardKey{7, 7}}}}
+		for _, i := range order {
+			if err := late.decode(values[i], places[i]); err != nil {
+				t.Errorf("%v: value %d: %v", order, i, err)
+			} else if !reflect.DeepEqual(want[i], places[i]) {
+				t.Errorf("%v: value %d: %+v", order, i, places[i])
+			}
+		}
+	}
+}

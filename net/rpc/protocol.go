@@ -118,6 +118,9 @@ func (protocol) ServeConn(ctx context.Context, srv *yonder.Server, conn net.Conn
 	if codec.logger == nil {
 		codec.logger = slog.Default()
 	}
+	if len(srv.Interceptors) > 0 {
+		codec.late = newLateDecoder(codec.logger) // they may refuse a call, whatever its argument is
+	}
 	s := server.newSession(codec, conn)
 	p := &procedures{srv: srv, session: s, maxMetadata: limits.MaxMetadata, known: make(map[string]*procedure)}
 	s.find, s.reuse = p.find, false
@@ -196,7 +199,7 @@ func (p *procedures) find(name string) (callee, error) {
 	if known := p.known[name]; known != nil {
 		return known, nil
 	}
-	target, err := p.srv.Target(name)
+	target, err := p.srv.Target(p.info(name))
 	if err != nil {
 		kind := "service"
 		if dot := strings.LastIndexByte(name, '.'); dot >= 0 && p.service(name[:dot]) {
@@ -213,12 +216,17 @@ func (p *procedures) find(name string) (callee, error) {
 	return proc, nil
 }
 
+// info is what is known of calls of a procedure on the connection.
+func (p *procedures) info(name string) yonder.CallInfo {
+	return yonder.CallInfo{Procedure: name, Protocol: protocolName, Conn: p.session.conn}
+}
+
 // service reports whether there are procedures of a service, as far as clients may know.
 func (p *procedures) service(name string) bool {
 	if p.services == nil {
 		p.services = make(map[string]bool)
 		if !p.srv.HideProcedures {
-			for _, info := range p.srv.Procedures() {
+			for _, info := range p.srv.Exposed(p.info("")) {
 				if dot := strings.LastIndexByte(info.Name, '.'); dot >= 0 {
 					p.services[info.Name[:dot]] = true
 				}
@@ -291,6 +299,12 @@ func (p *procedure) call(c *serverCall) (any, error) {
 	call := p.target.NewCall(info, func(into []any) error {
 		if c.unread != nil {
 			return c.unread
+		}
+		if late := c.session.gob.late; late != nil && c.into != nil {
+			if err := late.decode(c.held, c.into); err != nil {
+				return err
+			}
+			c.held = nil
 		}
 		p.fill(into, c.arg)
 		return nil

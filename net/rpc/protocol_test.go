@@ -573,7 +573,13 @@ func TestProtocolLimits(t *testing.T) {
 // TestProtocolHostile sends what no client would.
 func TestProtocolHostile(t *testing.T) {
 	noLeaks(t)
+	t.Run("decoded at once", func(t *testing.T) { testHostile(t) })
+	t.Run("decoded late", func(t *testing.T) { testHostile(t, letThrough) })
+}
+
+func testHostile(t *testing.T, interceptors ...yonder.Interceptor) {
 	srv := functions()
+	srv.Interceptors = interceptors
 	srv.Limits.MaxMessage = 1 << 20
 	srv.Logger = slog.New(slog.DiscardHandler)
 	address := serveProtocol(t, srv)
@@ -775,9 +781,15 @@ func FuzzProtocol(f *testing.F) {
 	enc.Encode(&stock.Request{ServiceMethod: "pair", Seq: 2})
 	enc.Encode(struct{ Arg1 int }{1})
 	f.Add(b.Bytes())
-	srv := functions()
-	srv.Logger = slog.New(slog.DiscardHandler)
-	srv.Limits.MaxMessage = 1 << 16
+	// With interceptors, arguments are decoded when these have let the call through.
+	servers := []*yonder.Server{functions(), functions(), functions()}
+	for i, intercept := range []yonder.Interceptor{nil, letThrough, refuse} {
+		servers[i].Logger = slog.New(slog.DiscardHandler)
+		servers[i].Limits.MaxMessage = 1 << 16
+		if intercept != nil {
+			servers[i].Interceptors = []yonder.Interceptor{intercept}
+		}
+	}
 	f.Fuzz(func(t *testing.T, input []byte) {
 		before := yonder.Maybe
 		for n := 1; n <= min(len(input), 64); n++ {
@@ -787,15 +799,25 @@ func FuzzProtocol(f *testing.F) {
 			}
 			before = v
 		}
-		near, far := net.Pipe()
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			rpc.Protocol.ServeConn(t.Context(), srv, far)
-		}()
-		go io.Copy(io.Discard, near)
-		near.Write(input)
-		near.Close()
-		<-served
+		for _, srv := range servers {
+			near, far := net.Pipe()
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				rpc.Protocol.ServeConn(t.Context(), srv, far)
+			}()
+			go io.Copy(io.Discard, near)
+			near.Write(input)
+			near.Close()
+			<-served
+		}
 	})
+}
+
+func letThrough(next yonder.Handler) yonder.Handler { return next }
+
+func refuse(yonder.Handler) yonder.Handler {
+	return func(context.Context, *yonder.Call) error {
+		return yonder.Errorf(yonder.PermissionDenied, "not today")
+	}
 }

@@ -539,6 +539,8 @@ type serverCall struct {
 	arg      reflect.Value
 	size     uint64                  // bytes of the request, as they came
 	unread   error                   // why the argument could not be decoded, for a procedure
+	held     []byte                  // the argument, not decoded
+	into     any                     // what it is decoded into; nil: nothing
 	ctx      context.Context         // nil: the method takes none
 	cancel   context.CancelCauseFunc // of ctx
 	metadata yonder.Metadata         // of the answer
@@ -580,7 +582,13 @@ func (c *serverCall) read() (readable bool, err error) {
 	}
 	c.method = m
 	into, arg := m.newArg()
-	if err := s.codec.ReadRequestBody(into); err != nil {
+	if s.gob != nil && s.gob.late != nil && m != cancelling {
+		c.held, err = s.gob.holdRequestBody(into)
+		c.into = into
+	} else {
+		err = s.codec.ReadRequestBody(into)
+	}
+	if err != nil {
 		code := yonder.InvalidArgument
 		if e, ok := err.(*messageError); ok && e.size {
 			code = yonder.ResourceExhausted
