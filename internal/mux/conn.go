@@ -141,6 +141,8 @@ type Conn struct {
 	ending   error          // why it will soon be over, while the last frames are written
 	watchdog *time.Timer
 	watch    watch
+	expiry   *time.Timer // looks for calls that have expired; nil: none was ever to
+	expiring time.Time   // when; zero: never
 
 	// Calls that we make. A slot is free, or taken until the callee has ended its call.
 	slots    []*Outgoing
@@ -158,6 +160,7 @@ type Conn struct {
 	names    []*Name     // by number
 	nameSize int         // bytes that names hold
 	parted   int         // messages that arrive in parts just now
+	woke     bool        // the read loop has woken somebody since it last read; its own
 	unsaid   int         // bytes of them taken without the peer's knowledge; of the read loop
 	streams  int         // streams that we consume, of calls of either direction
 }
@@ -179,7 +182,7 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 	}
 	c.workers.join()
 	raw := newRawConn(conn)
-	c.r = reader{conn: conn, raw: raw, onRead: func() { c.reads.Add(1) }, onWait: c.settleDebt}
+	c.r = reader{conn: conn, raw: raw, onRead: func() { c.reads.Add(1) }, onWait: c.beforeRead}
 	if n := len(cfg.Read); n > 0 {
 		copy(c.r.space(), cfg.Read)
 		c.r.w = n
@@ -398,6 +401,9 @@ func (c *Conn) end(err error) {
 	c.err = err
 	if c.watchdog != nil {
 		c.watchdog.Stop()
+	}
+	if c.expiry != nil {
+		c.expiry.Stop()
 	}
 	c.failWaitersLocked(true)
 	var lost []*Outgoing
