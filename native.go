@@ -653,6 +653,13 @@ func (sc *serverCall) succeed() (err error) {
 			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(call), i+1, err)
 		}
 	}
+	if plan.Plain && (l.server == nil || len(l.server.Interceptors) == 0) {
+		// Nobody looks at them any more, and a peer that does not read keeps the call here.
+		call.in, call.out = nil, nil
+		if call.used != nil {
+			call.used.clear()
+		}
+	}
 	if err := sc.in.Reply(l.pack(&msg), call.Reply, msg, len(streams) == 0); err != nil {
 		if _, ok := err.(*mux.TooLargeError); ok {
 			return err

@@ -138,9 +138,9 @@ func slowReaders(ctx context.Context, t *trial) (err error) {
 	if err != nil {
 		return err
 	}
-	// A result and what it is encoded to are kept until that is written, and calls are limited: that
-	// is the bound.
-	if err := t.atMost("memory of the server", mib(now.Memory), float64(n*calls)*size/(1<<20)*2.2+32, " MiB"); err != nil {
+	// What results are encoded to is kept until it is written, and calls are limited: that is the
+	// bound.
+	if err := t.atMost("memory of the server", mib(now.Memory), float64(n*calls)*size/(1<<20)*1.2+32, " MiB"); err != nil {
 		return err
 	}
 	wg.Wait()
