@@ -206,3 +206,34 @@ func TestConnectionHTTP(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 }
+
+// What stands before a server, and sends calls away, is heard, too.
+func TestTooManyRequests(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		header string
+		want   time.Duration
+		ok     bool
+	}{
+		{http.StatusTooManyRequests, "7", 7 * time.Second, true},
+		{http.StatusTooManyRequests, "Sun, 06 Nov 1994 08:49:37 GMT", 0, true},
+		{http.StatusTooManyRequests, "", 0, false},
+		{http.StatusTooManyRequests, "-1", 0, false},
+		{http.StatusServiceUnavailable, "7", 0, false}, // it may have been done
+	} {
+		ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", tt.header)
+			http.Error(w, "slowly", tt.status)
+		}))
+		c, err := jsonrpc.Dial(t.Context(), ts.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = yonder.Invoke[int](t.Context(), c, "f")
+		if after, ok := yonder.RetryAfter(err); after != tt.want || ok != tt.ok || err == nil {
+			t.Errorf("%d %q: %v, %v, %v", tt.status, tt.header, after, ok, err)
+		}
+		c.Close()
+		ts.Close()
+	}
+}
