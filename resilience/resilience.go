@@ -18,7 +18,8 @@
 // A call that has had no effect may be made again whatever it does: the server says so
 // ([yonder.RetryAfter]), as package overload has it say, and so does a [Breaker]. Everything else
 // only if running it twice is as good as once, which is [yonder.Procedure.Idempotent]: the server
-// is asked for its list of procedures when that is first wanted, unless patterns say it here. Calls
+// is asked for its list of procedures once a call has succeeded or that is wanted, and again after a
+// minute, unless patterns say it here. Calls
 // with streams, readers or functions are made once.
 package resilience
 
@@ -82,6 +83,8 @@ const (
 	// remembered is how long a list of procedures counts: another version of the server may serve
 	// by then.
 	remembered = time.Minute
+	// patience is how long a call waits for it, at most.
+	patience = time.Second
 	// askAgain is how long nobody asks a server that did not tell.
 	askAgain = time.Second
 	// proceduresName is the procedure that lists them.
@@ -96,17 +99,30 @@ func (k *idempotence) of(ctx context.Context, next yonder.Handler, procedure str
 	if procedure == proceduresName {
 		return true
 	}
+	k.learn(ctx, next)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.known[procedure]
+}
+
+// learn asks for the list of procedures, if nobody has lately.
+func (k *idempotence) learn(ctx context.Context, next yonder.Handler) {
+	if k.patterns != nil {
+		return
+	}
 	k.mu.Lock()
 	fresh := remembered
 	if k.known == nil {
 		fresh = askAgain
 	}
 	if !k.asked.IsZero() && time.Since(k.asked) < fresh {
-		defer k.mu.Unlock()
-		return k.known[procedure]
+		k.mu.Unlock()
+		return
 	}
 	k.asked = time.Now() // by this call; others use what is known meanwhile
 	k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var list []yonder.ProcedureInfo
 	err := next(ctx, yonder.NewCall(proceduresName).Into(&list))
 	k.mu.Lock()
@@ -119,7 +135,6 @@ func (k *idempotence) of(ctx context.Context, next yonder.Handler, procedure str
 			}
 		}
 	}
-	return k.known[procedure]
 }
 
 // ended returns the error of a call whose context has ended, after an attempt that failed with last;

@@ -62,6 +62,31 @@ func TestRetry(t *testing.T) {
 	})
 }
 
+// What is idempotent is known before the server cannot be asked any more.
+func TestRetryDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Int32
+		gone := func(next yonder.Handler) yonder.Handler {
+			return func(ctx context.Context, call *yonder.Call) error {
+				if down.Add(-1) >= 0 {
+					return yonder.Errorf(yonder.Unavailable, "nobody is there")
+				}
+				return next(ctx, call)
+			}
+		}
+		c, calls := pair(t, unavailable(0), (&resilience.Retry{}).Intercept, gone)
+		for range 2 {
+			if _, err := yonder.Invoke[int](t.Context(), c, "get"); err != nil {
+				t.Fatal(err)
+			}
+			down.Store(2)
+		}
+		if n, err := yonder.Invoke[int](t.Context(), c, "put"); yonder.CodeOf(err) != yonder.Unavailable || calls.Load() != 2 {
+			t.Errorf("%d, %v, %d calls", n, err, calls.Load())
+		}
+	})
+}
+
 func TestRetryGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, calls := pair(t, unavailable(100), (&resilience.Retry{Attempts: 5, Idempotent: []string{"p*"}}).Intercept)

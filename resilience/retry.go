@@ -3,6 +3,7 @@ package resilience
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -62,7 +63,7 @@ func (r *Retry) Intercept(next yonder.Handler) yonder.Handler {
 	}
 	most = max(most, first)
 	pause := func(retries int) time.Duration {
-		p := float64(min(first<<min(retries, 20), most))
+		p := min(float64(first)*math.Pow(2, float64(retries)), float64(most))
 		return time.Duration(p * (0.8 + 0.4*rand.Float64()))
 	}
 	policy := retrypolicy.NewBuilder[*retried]().
@@ -87,6 +88,7 @@ func (r *Retry) Intercept(next yonder.Handler) yonder.Handler {
 		})
 		switch {
 		case err == nil:
+			known.learn(ctx, next) // for when the server cannot be asked
 			return nil
 		case errors.Is(err, budget.ErrExceeded):
 			return c.last
