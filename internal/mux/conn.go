@@ -146,6 +146,8 @@ type Conn struct {
 	ending   error          // why it will soon be over, while the last frames are written
 	watchdog *time.Timer
 	watch    watch
+	expiry   *time.Timer // looks for calls that have expired; nil: none was ever to
+	expiring time.Time   // when; zero: never
 
 	// Calls that we make. A slot is free, or taken until the callee has ended its call.
 	slots    []*Outgoing
@@ -408,6 +410,9 @@ func (c *Conn) end(err error) {
 	c.err = err
 	if c.watchdog != nil {
 		c.watchdog.Stop()
+	}
+	if c.expiry != nil {
+		c.expiry.Stop()
 	}
 	c.failWaitersLocked(true)
 	var lost []*Outgoing

@@ -145,7 +145,8 @@ type part struct {
 	channel uint8
 	flag    wire.Flags // of the parts
 	msg     *Message
-	data    []byte // what of msg is not written yet
+	data    []byte // what of msg is not written yet, and what comes after that
+	tail    []byte
 	// announced is closed when the peer will hear of the message before any later frame.
 	announced chan struct{}
 	// done is closed when the message is written, dropped, or never will be.
@@ -240,7 +241,7 @@ func (w *writer) partsLocked(h wire.Header, head []byte, channel uint8, msg *Mes
 	if h.Type == wire.Response {
 		flag = wire.FromCallee
 	}
-	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), announced: make(chan struct{}), done: make(chan struct{})}
+	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), tail: msg.tail, announced: make(chan struct{}), done: make(chan struct{})}
 	if w.err != nil {
 		close(p.done)
 	} else {
@@ -472,7 +473,9 @@ func (w *writer) takePartsLocked() {
 		p := w.parts[0]
 		w.parts = w.parts[1:]
 		chunk := p.data[:min(len(p.data), partSize)]
-		p.data = p.data[len(chunk):]
+		if p.data = p.data[len(chunk):]; len(p.data) == 0 {
+			p.data, p.tail = p.tail, nil
+		}
 		w.pace.send(len(chunk))
 		h := wire.Header{Type: wire.Part, Flags: p.flag, ID: p.header.ID}
 		if len(p.data) > 0 {
