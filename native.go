@@ -92,9 +92,13 @@ func (l *link) accept(g *wire.Greeting) error {
 func (l *link) run() error {
 	err := l.mux.Run()
 	if bad, ok := errors.AsType[*mux.ProtocolError](err); ok {
-		l.logger.Warn("yonder: connection closed", "peer", addrOf(l.conn), "reason", bad.Reason)
+		l.logger.Warn("yonder: connection closed", "protocol", nativeProtocol, "peer", addrOf(l.conn), "reason", bad.Reason)
 	} else if err != nil {
-		l.logger.Debug("yonder: connection lost", "peer", addrOf(l.conn), "reason", err)
+		level := slog.LevelDebug // clients come and go
+		if l.dialer {
+			level = slog.LevelInfo
+		}
+		l.logger.Log(context.Background(), level, "yonder: connection lost", "protocol", nativeProtocol, "peer", addrOf(l.conn), "reason", err)
 	}
 	return err
 }
