@@ -531,7 +531,7 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 		}
 		if res := c.direct(ctx, r); res != nil && res.takes(plan) {
 			var results []reflect.Value
-			err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+			err := c.local.do(ctx, r, res.proc, func(ctx context.Context) (err error) {
 				results, err = res.proc.plan.Call(res.proc.fv, ctx, args)
 				return err
 			})
@@ -668,7 +668,7 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 		if res := c.direct(ctx, r); res != nil {
 			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
 				var resp Resp
-				err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+				err := c.local.do(ctx, r, res.proc, func(ctx context.Context) (err error) {
 					resp, err = f(ctx, req)
 					return err
 				})

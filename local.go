@@ -73,7 +73,7 @@ func (l *localServer) call(ctx context.Context, call *Call) error {
 // caller and the function: no interceptor, no end of ctx, and no refusal. Nil: all other
 // calls take the path that deals with these.
 func (c *Client) direct(ctx context.Context, r *ref) *resolution {
-	if c.local == nil || c.intercepted || c.calls != nil || ctx.Done() != nil || ctx.Err() != nil || c.life.Err() != nil {
+	if c.local == nil || c.intercepted || ctx.Done() != nil || ctx.Err() != nil || c.life.Err() != nil {
 		return nil
 	}
 	s := c.local.server
@@ -105,8 +105,11 @@ func sameTypes(a, b []fn.Slot) bool {
 
 // do has f call a procedure that direct has returned, and makes of its panics and errors what
 // [Server.Call] does. There is no [Call] unless the handler asks its context for it.
-func (l *localServer) do(ctx context.Context, p *procedure, f func(ctx context.Context) error) (err error) {
-	var began time.Duration
+func (l *localServer) do(ctx context.Context, r *ref, p *procedure, f func(ctx context.Context) error) (err error) {
+	var called, began time.Duration
+	if r.tally != nil {
+		called = r.tally.start()
+	}
 	if l.server.Measure {
 		began = p.tally.start()
 	}
@@ -127,6 +130,9 @@ func (l *localServer) do(ctx context.Context, p *procedure, f func(ctx context.C
 		if err != nil {
 			l.server.prepare()
 			err = own.localError(err)
+		}
+		if called != 0 {
+			r.tally.finish(called, err)
 		}
 	}()
 	err = f(own)

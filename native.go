@@ -479,12 +479,12 @@ func (sc *serverCall) procedure() error {
 			return err
 		}
 		if res, err = proc.resolve(sig); err != nil {
-			return err
+			return sc.refuse(proc, err)
 		}
 		name.Resolved.Store(res)
 	}
 	if err := res.refusal(sc.call.OneWay); err != nil {
-		return err
+		return sc.refuse(res.proc, err)
 	}
 	if sc.in.Flags&wire.Check != 0 {
 		return nil
@@ -494,6 +494,14 @@ func (sc *serverCall) procedure() error {
 		res.proc.tally.request.Add(uint64(len(sc.in.Body)))
 	}
 	return sc.link.server.Call(sc.ctx, &sc.call)
+}
+
+// refuse counts a call that does not fit the procedure, and returns why.
+func (sc *serverCall) refuse(p *procedure, err error) error {
+	if sc.in.Flags&wire.Check == 0 && sc.link.server.Measure {
+		p.tally.refuse(CodeOf(err))
+	}
+	return err
 }
 
 // callback runs a function among the arguments of a call that this end has made.

@@ -34,8 +34,9 @@ type Stats struct {
 }
 
 // CallStats are the calls of one procedure. A call is counted where interceptors see it, so those
-// that they refuse count, and what an answer costs to encode and to send does not. One with
-// streams or readers among its results is in flight, and takes time, until the last one has ended.
+// that they refuse count, and what an answer costs to encode and to send does not; and one over
+// yonder's own protocol whose signature does not fit. One with streams or readers among its
+// results is in flight, and takes time, until the last one has ended.
 type CallStats struct {
 	// Started is how many calls have begun, Finished how many of them have ended, and InFlight
 	// the others.
@@ -44,7 +45,7 @@ type CallStats struct {
 	InFlight uint64 `json:"in_flight"`
 	// Errors are the calls that failed, by code.
 	Errors map[Code]uint64 `json:"errors,omitempty"`
-	// Latency is of the calls that have ended.
+	// Latency is of the calls that have ended, without those that did not fit.
 	Latency Histogram `json:"latency"`
 	// Streams are the streams and readers of the calls in flight: those that a handler may be
 	// given, and those that it has returned.
@@ -120,9 +121,11 @@ var bounds = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
-// tally counts the calls of one procedure. How many have ended is the sum of the buckets.
+// tally counts the calls of one procedure. How many have ended is the sum of the buckets, and of
+// those that were refused.
 type tally struct {
 	started           atomic.Uint64
+	refused           atomic.Uint64 // have not begun
 	nanoseconds       atomic.Int64
 	buckets           [len(bounds) + 1]atomic.Uint64
 	errors            [len(codeNames)]atomic.Uint64 // by code; 0: a code that has no name
@@ -162,7 +165,7 @@ func (t *tally) fail(code Code) {
 func (t *tally) refuse(code Code) {
 	t.started.Add(1)
 	t.fail(code)
-	t.buckets[0].Add(1)
+	t.refused.Add(1)
 }
 
 func (t *tally) stats() CallStats {
@@ -184,7 +187,8 @@ func (t *tally) stats() CallStats {
 			s.Errors[cmp.Or(Code(i), Unknown)] += n
 		}
 	}
-	s.Started, s.Finished = t.started.Load(), h.Count
+	s.Finished = h.Count + t.refused.Load()
+	s.Started = t.started.Load()
 	s.InFlight = s.Started - s.Finished
 	s.Streams = max(t.streams.Load(), 0)
 	s.RequestBytes, s.ResponseBytes = t.request.Load(), t.response.Load()

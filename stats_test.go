@@ -90,6 +90,9 @@ func TestStats(t *testing.T) {
 		}
 		c.Call(ctx, yonder.NewCall("fail"))
 		c.Call(ctx, yonder.NewCall("boom"))
+		if m.protocol() == "yonder" && m != inProcess {
+			c.Call(ctx, yonder.NewCall("never", "an argument"))
+		}
 		c.Call(ctx, yonder.NewCall("no.such"))
 		c.Call(ctx, yonder.NewCall("no.such.either"))
 		var wg sync.WaitGroup
@@ -102,7 +105,11 @@ func TestStats(t *testing.T) {
 			wantCounts(t, s, "fail", counts{Started: 1, Finished: 1, Errors: map[yonder.Code]uint64{yonder.NotFound: 1}})
 			wantCounts(t, s, "boom", counts{Started: 1, Finished: 1, Errors: map[yonder.Code]uint64{yonder.Internal: 1}})
 			wantCounts(t, s, "wait", counts{Started: 1, InFlight: 1})
-			wantCounts(t, s, "never", counts{})
+			if m.protocol() == "yonder" && m != inProcess { // it does not fit
+				wantCounts(t, s, "never", counts{Started: 1, Finished: 1, Errors: map[yonder.Code]uint64{yonder.InvalidArgument: 1}})
+			} else {
+				wantCounts(t, s, "never", counts{})
+			}
 			if l := s.Calls["double"].Latency; l.Count != 3 || l.Sum <= 0 || l.Buckets[len(l.Buckets)-1].Count != 3 {
 				t.Errorf("%s: latency %v", side, l)
 			}
