@@ -67,7 +67,7 @@ func textOf(s sdktrace.ReadOnlySpan) string {
 		if strings.HasPrefix(string(a.Key), "network.") || a.Key == "rpc.method" {
 			continue
 		}
-		line += fmt.Sprintf(" %s=%s", a.Key, a.Value.Emit())
+		line += fmt.Sprintf(" %s=%s", a.Key, a.Value.String())
 	}
 	if s.Status().Code != codes.Unset {
 		line += fmt.Sprintf(" %v: %s", s.Status().Code, s.Status().Description)
