@@ -203,14 +203,14 @@ func TestStatsOfStreams(t *testing.T) {
 		until(t, "the server's part", func() bool { return countsOf(srv.Stats(), "read").Finished == 1 })
 		// A caller that gives up, and one that leaves.
 		giving, cancel := context.WithCancel(ctx)
-		if _, err = yonder.Invoke[iter.Seq2[int, error]](giving, c, "count", 1<<40); err != nil {
+		if _, err = yonder.Invoke[iter.Seq2[int, error]](giving, c, "count", 1<<30); err != nil {
 			t.Fatal(err)
 		}
 		cancel()
 		until(t, "both parts", func() bool {
 			return countsOf(c.Stats(), "count").Errors[yonder.Canceled] == 1 && countsOf(srv.Stats(), "count").InFlight == 0
 		})
-		if seq, err = yonder.Invoke[iter.Seq2[int, error]](ctx, c, "count", 1<<40); err != nil {
+		if seq, err = yonder.Invoke[iter.Seq2[int, error]](ctx, c, "count", 1<<30); err != nil {
 			t.Fatal(err)
 		}
 		for range seq {
@@ -276,7 +276,7 @@ func TestOnEndForgotten(t *testing.T) {
 	var srv yonder.Server
 	srv.Register("count", func(n int) iter.Seq2[int, error] { return countTo(n, nil) })
 	c := overTCP.intercepted(t, &srv, tr.ends("client"))
-	if _, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "count", 1<<40); err != nil {
+	if _, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "count", 1<<30); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the end", func() bool { runtime.GC(); return len(tr.take()) == 1 })
