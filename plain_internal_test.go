@@ -579,7 +579,7 @@ func TestPlainAllocations(t *testing.T) {
 	}
 	into := new(smallValue)
 	if n := testing.AllocsPerRun(100, func() { *into = smallValue{}; plain.Decode(buf.Bytes(), into) }); n != 2 {
-		t.Errorf("decoding takes %v allocations, want 2: a slice, and the memory that the strings share", n)
+		t.Errorf("decoding takes %v allocations, want 2: a slice, and what the name and the tags share", n)
 	}
 }
 

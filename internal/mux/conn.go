@@ -165,6 +165,7 @@ type Conn struct {
 	names    []*Name     // by number
 	nameSize int         // bytes that names hold
 	parted   int         // messages that arrive in parts just now
+	woke     bool        // the read loop has woken somebody since it last read; its own
 	unsaid   int         // bytes of them taken without the peer's knowledge; of the read loop
 	streams  int         // streams that we consume, of calls of either direction
 }
@@ -191,7 +192,7 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 		count = new(Count)
 	}
 	count.Read.Add(uint64(len(cfg.Read)))
-	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.reads.Add(1); count.Read.Add(uint64(n)) }, onWait: c.settleDebt}
+	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.reads.Add(1); count.Read.Add(uint64(n)) }, onWait: c.beforeRead}
 	if n := len(cfg.Read); n > 0 {
 		copy(c.r.space(), cfg.Read)
 		c.r.w = n

@@ -70,6 +70,7 @@ type writer struct {
 	dropped  int     // of parts: those that nobody wants any more
 	pace     pace
 	newEnds  int32 // ends in buf
+	small    bool  // buf has requests or responses that are complete
 	flushing bool
 	err      error         // why nothing is written any more
 	idle     chan struct{} // made by who waits for the flusher to leave, closed then
@@ -184,9 +185,12 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 	w.buf = wire.AppendHeader(w.buf, h, len(head)+len(body))
 	w.buf = append(w.buf, head...)
 	w.buf = append(w.buf, body...)
-	if ends(h) && h.Flags&wire.More == 0 {
-		w.newEnds++
-		w.ends.Add(1)
+	if h.Flags&wire.More == 0 {
+		w.small = w.small || h.Type == wire.Request || h.Type == wire.Response
+		if ends(h) {
+			w.newEnds++
+			w.ends.Add(1)
+		}
 	}
 }
 
@@ -469,7 +473,9 @@ func (w *writer) takePartsLocked() {
 			return p.dropped
 		})
 	}
-	for n := 0; n < partsPerWrite && len(w.parts) > 0 && w.pace.room(); n++ {
+	most := w.pace.write(w.small)
+	w.small = false
+	for n := 0; n < most && len(w.parts) > 0 && w.pace.room(); n++ {
 		p := w.parts[0]
 		w.parts = w.parts[1:]
 		chunk := p.data[:min(len(p.data), partSize)]
