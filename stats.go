@@ -26,8 +26,8 @@ type Stats struct {
 	// names, "yonder.others" has the rest.
 	Calls map[string]CallStats `json:"calls,omitempty"`
 	// Connections are by protocol. What comes over HTTP, such as a WebSocket, is there under
-	// "http" and, if it is a connection to yonder, under its own protocol, too. Those to a server
-	// of the program's, for package web's Handler, are its own to count.
+	// "http" and, if it is a connection to yonder, under its own protocol, too. Those that others
+	// have accepted, for package web's Handler or jsonrpc's Serve, are theirs to count.
 	Connections map[string]ConnectionStats `json:"connections"`
 	// Refused are connections that spoke no protocol of the server's, or not in time.
 	Refused uint64 `json:"refused"`
