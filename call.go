@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
@@ -65,6 +66,10 @@ type Call struct {
 	conn     any    // that it came over, by another protocol
 
 	context *localContext // of the handler, in the same process; nil: it is in another
+
+	began time.Duration // since epoch; 0: it is not measured
+	ends  []func(error) // of OnEnd
+	end   *callEnd      // of a call whose streams the connection sees to; nil: there are none
 }
 
 // argSource is where the arguments of a call come from on the callee's side, if they
@@ -256,4 +261,5 @@ func (c *Call) plainArgs() error {
 type ref struct {
 	mux.Ref
 	resolved atomic.Pointer[resolution] // in the same process: what it is
+	tally    *tally                     // nil: its calls are not measured
 }

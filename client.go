@@ -47,6 +47,8 @@ type Dialer struct {
 	Logger *slog.Logger
 	// Limits bound what the other end may cost.
 	Limits Limits
+	// Measure has calls counted and timed, for [Client.Stats]; see [Server.Measure].
+	Measure bool
 }
 
 // Dial connects to a server: see [Dialer.Dial].
@@ -93,12 +95,11 @@ func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
 }
 
 func (d *Dialer) client() *Client {
-	c := newClient(d.Interceptors)
-	c.Timeout = d.Timeout
+	c := newClient(d)
 	c.config = linkConfig{
 		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
-		compression: d.Compression, workers: new(mux.Workers),
+		compression: d.Compression, workers: new(mux.Workers), count: &c.traffic.count,
 	}
 	if d.Codec != nil {
 		c.config.codecs[0] = d.Codec // which is used
@@ -113,17 +114,20 @@ func (d *Dialer) client() *Client {
 	return c
 }
 
-func newClient(interceptors []Interceptor) *Client {
-	c := &Client{refs: make(map[refKey]*ref), links: make(map[*link]bool)}
-	c.handler = chain(interceptors, c.send)
-	c.intercepted = len(interceptors) > 0
+func newClient(d *Dialer) *Client {
+	c := &Client{refs: make(map[refKey]*ref), links: make(map[*link]bool), Timeout: d.Timeout}
+	c.handler = chain(d.Interceptors, c.send)
+	c.intercepted = len(d.Interceptors) > 0
+	if d.Measure {
+		c.calls = new(tallies)
+	}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
 }
 
 // newPeer returns the client that calls the other end of an accepted connection.
 func newPeer(l *link) *Client {
-	c := newClient(nil)
+	c := newClient(new(Dialer))
 	c.borrowed = true
 	c.only = l
 	c.current = l
@@ -141,8 +145,7 @@ func Local(s *Server) *Client { return new(Dialer).Local(s) }
 // calls in flight end by themselves, whoever closes or shuts down the client or s. Of the
 // Dialer's fields Timeout and Interceptors count.
 func (d *Dialer) Local(s *Server) *Client {
-	c := newClient(d.Interceptors)
-	c.Timeout = d.Timeout
+	c := newClient(d)
 	c.local = &localServer{s}
 	return c
 }
@@ -167,7 +170,9 @@ type Client struct {
 	live        atomic.Pointer[link] // current, for calls that need no lock
 	running     sync.WaitGroup       // goroutines
 	spare       sync.Pool            // of *funcCall, those of bound functions
-	pools       pools                // of what [Remote] uses again
+	calls       *tallies             // nil: they are not measured
+	traffic     traffic
+	pools       pools // of what [Remote] uses again
 
 	only *link // if dial is nil: the connection
 
@@ -193,8 +198,14 @@ type attempt struct {
 // Call makes a call: it is the [Handler] that bound functions use.
 func (c *Client) Call(ctx context.Context, call *Call) error {
 	call.carry(ctx)
+	if c.calls != nil {
+		return c.measured(ctx, call)
+	}
 	err := c.handler(ctx, call)
 	call.deliver(ctx)
+	if call.ends != nil {
+		call.returned(ctx, err)
+	}
 	return err
 }
 
@@ -368,11 +379,14 @@ func (c *Client) try(a *attempt, pause time.Duration) {
 // attachLocked makes conn the connection that calls use.
 func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
 	l := newLink(conn, c.config)
+	c.traffic.total.Add(1)
+	c.traffic.open.Add(1)
 	c.current = l
 	c.links[l] = true
 	c.live.Store(l)
 	c.running.Go(func() { // ends with the connection
 		l.run()
+		c.traffic.open.Add(-1)
 		c.mu.Lock()
 		delete(c.links, l)
 		c.mu.Unlock()
@@ -432,6 +446,9 @@ func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
 		return nil, Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs)
 	}
 	r := &ref{Ref: mux.Ref{Index: uint32(len(c.refs)), Name: name, Signature: key.signature}}
+	if c.calls != nil {
+		r.tally = c.calls.of(name)
+	}
 	c.refs[key] = r
 	return r, nil
 }
@@ -514,7 +531,7 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 		}
 		if res := c.direct(ctx, r); res != nil && res.takes(plan) {
 			var results []reflect.Value
-			err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+			err := c.local.do(ctx, r, res.proc, func(ctx context.Context) (err error) {
 				results, err = res.proc.plan.Call(res.proc.fv, ctx, args)
 				return err
 			})
@@ -608,6 +625,9 @@ func (c *Client) Procedures(ctx context.Context) ([]ProcedureInfo, error) {
 	return Invoke[[]ProcedureInfo](ctx, c, proceduresName)
 }
 
+// Health asks whether the other end wants calls: see [Server.Health].
+func (c *Client) Health(ctx context.Context) error { return c.Call(ctx, NewCall(healthName)) }
+
 // Notify calls a procedure without waiting for it: it returns when the call is on its
 // way. Nobody hears whether it succeeds.
 func (c *Client) Notify(ctx context.Context, name string, args ...any) error {
@@ -648,7 +668,7 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 		if res := c.direct(ctx, r); res != nil {
 			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
 				var resp Resp
-				err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+				err := c.local.do(ctx, r, res.proc, func(ctx context.Context) (err error) {
 					resp, err = f(ctx, req)
 					return err
 				})

@@ -100,9 +100,9 @@ type outStream struct {
 var readerChunks = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // produce sends what a stream yields until it ends, or its consumer does. It returns
-// the record of the error that ended it, or nil.
-func (l *link) produce(procedure string, s outStream) (record []byte) {
-	var err, failed error
+// the error that ended it, and its record, or nil.
+func (l *link) produce(procedure string, s outStream) (record []byte, err error) {
+	var failed error
 	defer func() {
 		if r := recover(); r != nil {
 			// An iterator that goes on after yield has said no panics, too: what made it say no
@@ -113,11 +113,13 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 		}
 		if err != nil && s.to.Err() == nil {
 			record = l.closing(procedure, err)
+		} else {
+			err = nil // the consumer has left, or the connection is lost
 		}
 	}()
 	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
 		err = copyReader(s)
-		return nil
+		return nil, err
 	}
 	msg := mux.NewMessage()
 	defer msg.Release()
@@ -138,7 +140,7 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 	if err == nil {
 		err = failed
 	}
-	return nil
+	return nil, err
 }
 
 // planOf returns how elements of a type go without a look at each one's type; nil: they do not.
@@ -375,7 +377,7 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 			if !o.Announced() {
 				return
 			}
-			record := l.produce(name, s)
+			record, _ := l.produce(name, s)
 			o.CloseStream(s.to, record)
 		}()
 	}

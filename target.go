@@ -124,8 +124,7 @@ type Transport interface {
 // NewClientOver returns a client whose calls t makes. It owns t from then on. Of the
 // Dialer's fields Timeout and Interceptors count; the others are t's business.
 func (d *Dialer) NewClientOver(t Transport) *Client {
-	c := newClient(d.Interceptors)
-	c.Timeout = d.Timeout
+	c := newClient(d)
 	c.transport = t
 	return c
 }

@@ -127,7 +127,8 @@ type Rule struct {
 // is refused, with [yonder.PermissionDenied], or [yonder.Unauthenticated] if nobody knows who
 // makes it. They must not be changed once they are used.
 //
-// The list of a server's procedures is a procedure, too: "yonder.procedures". The name of a
+// The list of a server's procedures is a procedure, too: "yonder.procedures"; and so is whether it
+// is ready: "yonder.health", which a rule may allow to everybody, after [Identify]. The name of a
 // function among the arguments is that of the procedure, "#" and its number.
 type Rules []Rule
 

@@ -25,8 +25,9 @@ type reader struct {
 	raw  *rawConn
 	buf  *[readSize]byte // nil: none is held
 	r, w int             // buf[r:w] is unread
-	// onWait is called before each read, onRead after each that brought something.
-	onWait, onRead func()
+	// onWait is called before each read, onRead after each that brought something, n bytes.
+	onWait func()
+	onRead func(n int)
 }
 
 // space returns where the next bytes go. There is always some.
@@ -65,7 +66,7 @@ func (r *reader) fill(n int) error {
 		}
 		r.w += got
 		if got > 0 {
-			r.onRead()
+			r.onRead(got)
 			continue // an error stays for the next read
 		}
 		if err == io.EOF && r.w > r.r {
@@ -115,7 +116,7 @@ func (r *reader) readFull(dst []byte) error {
 		r.onWait()
 		n, err := r.conn.Read(dst)
 		if n > 0 {
-			r.onRead()
+			r.onRead(n)
 			dst = dst[n:]
 			continue
 		}
