@@ -47,6 +47,12 @@ type Dialer struct {
 	Logger *slog.Logger
 	// Limits bound what the other end may cost.
 	Limits Limits
+	// Resume is how long a connection that [Dialer.Dial] has made may be lost without its calls
+	// failing, if the server has a [Server.ResumeWindow]; the shorter one counts. The client dials
+	// again, at once and then with pauses, and both ends send what the other has not got: calls,
+	// streams, readers and callbacks go on, and none runs twice. New calls wait. Zero: calls in
+	// flight fail with a lost connection. See [MayHaveRun].
+	Resume time.Duration
 }
 
 // Dial connects to a server: see [Dialer.Dial].
@@ -109,6 +115,7 @@ func (d *Dialer) client() *Client {
 	if c.config.logger == nil {
 		c.config.logger = slog.Default()
 	}
+	c.resume = d.Resume
 	c.dialTimeout = orDefault(d.DialTimeout, 10*time.Second, time.Millisecond, 1<<62)
 	return c
 }
@@ -162,6 +169,7 @@ type Client struct {
 	config      linkConfig
 	dial        func(ctx context.Context) (io.ReadWriteCloser, error) // nil: there is one connection only
 	dialTimeout time.Duration
+	resume      time.Duration   // how long a connection may be lost; zero: it is over then
 	life        context.Context // ends with Close
 	end         context.CancelFunc
 	live        atomic.Pointer[link] // current, for calls that need no lock
@@ -273,7 +281,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 			var err error
 			if l, err = c.connect(ctx); err != nil {
 				if ctx.Err() != nil {
-					return contextFailure(ctx, quoted(call))
+					return unrun(contextFailure(ctx, quoted(call)))
 				}
 				return refused(call, err)
 			}
@@ -288,7 +296,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 
 // refused returns the error of a call that cannot be made because of err.
 func refused(call *Call, err error) error {
-	return &Error{Code: CodeOf(err), Message: "yonder: " + quoted(call) + ": " + trimPrefix(err), Err: err}
+	return &Error{Code: CodeOf(err), Message: "yonder: " + quoted(call) + ": " + trimPrefix(err), Err: err, unrun: true}
 }
 
 // connect returns a connection, making one if there is none.
@@ -367,7 +375,9 @@ func (c *Client) try(a *attempt, pause time.Duration) {
 
 // attachLocked makes conn the connection that calls use.
 func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
-	l := newLink(conn, c.config)
+	cfg := c.config
+	c.resumable(&cfg)
+	l := newLink(conn, cfg)
 	c.current = l
 	c.links[l] = true
 	c.live.Store(l)

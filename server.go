@@ -50,12 +50,24 @@ type Server struct {
 	Limits Limits
 	// HideProcedures refuses to tell clients which procedures there are.
 	HideProcedures bool
+	// ResumeWindow is how long a connection of the native protocol may be lost before its calls
+	// are canceled, if the client asks for it: see [Dialer.Resume]. Until then handlers go on, and
+	// what they answer is kept. Zero: calls are canceled with the loss of their connection.
+	ResumeWindow time.Duration
+	// MaxSuspended is how many lost connections are kept at a time; those that have been lost
+	// longest are given up first. Zero means 1,000.
+	MaxSuspended int
+	// MaxSuspendedBytes is how much is kept for them together, in bytes, from 1 MiB on: what
+	// clients have not acknowledged, and what handlers have answered since. Zero means 256 MiB.
+	MaxSuspendedBytes int
 
 	ready   sync.Once
 	handler Handler // the interceptors around invoke
 	errs    *errorTable
 	workers mux.Workers
 	pools   pools // of what [Handle] uses again
+
+	sessions sessions
 
 	refuses atomic.Bool // closed, for calls in the same process
 
@@ -416,7 +428,25 @@ func (s *Server) serve(conn io.ReadWriteCloser) error {
 
 // serveNative serves a connection of the native protocol.
 func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) error {
+	var secret []byte
+	identity := ""
+	if s.ResumeWindow > 0 {
+		var r *wire.Resumption
+		var err error
+		r, first, err = readResume(conn, first, s.Limits.WithDefaults().FirstByte)
+		if err != nil {
+			conn.Close()
+			s.logger().Info("yonder: connection refused", "peer", addrOf(conn), "reason", err)
+			return err
+		}
+		if r != nil {
+			return s.resume(o, conn, r)
+		}
+		secret, identity = newSecret(), identityOf(conn)
+	}
 	l := newLink(conn, linkConfig{
+		resume: s.ResumeWindow, secret: secret, identity: identity,
+		lost: func(l *link, _ bool) { s.suspend(l) },
 		read: first, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
 		compression: s.Compression, workers: &s.workers,
@@ -433,6 +463,10 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	s.links[l] = true
 	delete(s.others, o)
 	s.mu.Unlock()
+	if secret != nil {
+		s.sessions.add(l)
+		defer s.sessions.remove(l)
+	}
 	err := l.run()
 	s.mu.Lock()
 	delete(s.links, l)
@@ -514,7 +548,11 @@ func (s *Server) Close() error {
 	s.stop()
 	s.mu.Unlock()
 	for _, l := range links {
-		l.mux.Close()
+		if l.mux.Resumable() {
+			go l.mux.Close() // it tells the other end, which may take a moment
+		} else {
+			l.mux.Close()
+		}
 	}
 	for _, o := range others {
 		o.conn.Close()

@@ -270,7 +270,7 @@ var canceled = func() context.Context {
 
 // readFrames reads what the connection sends, which must be frames.
 func readFrames(t *testing.T, conn net.Conn) {
-	r := reader{conn: conn, onWait: func() {}, onRead: func() {}}
+	r := reader{conn: conn, onWait: func() {}, onRead: func(int) {}}
 	if r.fill(len(wire.Preface)) != nil {
 		return
 	}

@@ -173,7 +173,7 @@ func against(tb testing.TB, cfg Config, greet, reads bool) (*Conn, *peer) {
 }
 
 func (p *peer) read() {
-	r := reader{conn: p.conn, onWait: func() {}, onRead: func() {}}
+	r := reader{conn: p.conn, onWait: func() {}, onRead: func(int) {}}
 	if r.fill(len(wire.Preface)) != nil {
 		return
 	}

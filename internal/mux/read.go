@@ -94,6 +94,10 @@ func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 		return nil
 	case wire.GoAway:
 		return c.goAway(body)
+	case wire.Ack:
+		return c.ack(body)
+	case wire.Resume:
+		return violation("RESUME on a connection that goes on already")
 	}
 	return c.stream(h, body)
 }
@@ -428,6 +432,9 @@ func (c *Conn) goAway(body []byte) error {
 	if first {
 		c.gone = &GoAwayError{Code: code, Reason: reason}
 		c.failWaitersLocked(false)
+		c.w.mu.Lock()
+		c.endSessionLocked()
+		c.w.kickAndUnlock(handOver)
 	}
 	c.mu.Unlock()
 	if first && c.cfg.GoneAway != nil {
