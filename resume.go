@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"slices"
 	"sync"
@@ -147,7 +148,7 @@ func (s *Server) suspend(l *link) {
 
 // trimSessions gives up what is too much, now and then as long as some wait.
 func (s *Server) trimSessions() {
-	most, memory := orDefault(s.MaxSuspended, 1000, 1, 1<<30), orDefault(s.MaxSuspendedBytes, 256<<20, 1<<20, 1<<40)
+	most, memory := orDefault(s.MaxSuspended, 1000, 1, 1<<30), orDefault(s.MaxSuspendedBytes, 256<<20, 1<<20, math.MaxInt)
 	ss := &s.sessions
 	ss.mu.Lock()
 	var excess []*link

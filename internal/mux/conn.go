@@ -49,7 +49,7 @@ type Config struct {
 	// Local.Resume says that the connection may be resumed: see session.go.
 	MaxKept int
 	// Lost is called, by the read loop, when a connection that may be resumed has lost its
-	// transport. progress is false if nothing has arrived over it. It must not wait.
+	// transport. progress is false if nothing has arrived over it, either way. It must not wait.
 	Lost func(progress bool)
 }
 

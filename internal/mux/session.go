@@ -23,6 +23,7 @@ type session struct {
 	secret  []byte
 	attempt uint64        // the last one to resume it
 	mark    uint64        // what had been received when the transport took over
+	moved   bool          // the peer had received more then than when the one before took over
 	lost    error         // why there is no transport; nil: there is one
 	parked  chan struct{} // of this transport: closed when nobody reads or writes it any more
 	wake    chan struct{} // closed when the read loop goes on; nil: it does
@@ -154,7 +155,7 @@ func (c *Conn) again(err error) bool {
 	s := &c.session
 	s.lost, s.wake = err, make(chan struct{})
 	wake, parked, conn := s.wake, s.parked, c.conn
-	progress := c.received.Load() != s.mark
+	progress := s.moved || c.received.Load() != s.mark
 	s.timer = time.AfterFunc(s.window, func() {
 		c.GiveUp(fmt.Errorf("it was not resumed within %v: %w", s.window, err))
 	})
@@ -343,10 +344,12 @@ func (c *Conn) goOnLocked(conn io.ReadWriteCloser, first []byte, peerHas, told u
 	if !c.resumableLocked() || s.lost == nil {
 		return ErrRefused
 	}
-	if !c.w.resume(conn, newRawConn(conn), first, peerHas, told) {
+	moved, ok := c.w.resume(conn, newRawConn(conn), first, peerHas, told)
+	if !ok {
 		return fmt.Errorf("%w: what the peer lacks is not kept", ErrRefused)
 	}
 	s.timer.Stop()
+	s.moved = moved
 	s.lost, s.parked, s.mark = nil, make(chan struct{}), c.received.Load()
 	c.conn = conn
 	close(s.wake)

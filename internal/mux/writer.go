@@ -741,25 +741,24 @@ func (w *writer) stop() {
 }
 
 // resume goes on over another transport: with first, and with what the peer has not received.
-// It reports false if that cannot be.
-func (w *writer) resume(conn io.WriteCloser, raw *rawConn, first []byte, peerHas uint64, told uint64) bool {
+// moved is whether the peer has received more than was known, and ok false if that cannot be.
+func (w *writer) resume(conn io.WriteCloser, raw *rawConn, first []byte, peerHas uint64, told uint64) (moved, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	k := w.keep
-	if k == nil || w.err != nil || peerHas < k.acked {
-		return false
+	if k == nil || w.err != nil || peerHas < k.acked || peerHas > k.end {
+		return false, false
 	}
+	moved = peerHas > k.acked
 	k.written = k.end // nobody writes
-	if !k.ack(peerHas) {
-		return false
-	}
+	k.ack(peerHas)
 	k.written = peerHas
 	again := k.since(peerHas)
 	w.conn, w.raw = conn, raw
 	w.ackSent, w.ackDue, w.unheard = told, false, 0
 	w.down, w.flushing = false, true
 	go w.again(first, again) // ends with the transport, or when nothing is left to write
-	return true
+	return moved, true
 }
 
 // again writes what may have been lost, and then what has gathered since.
