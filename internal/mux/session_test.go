@@ -174,10 +174,11 @@ func TestResumeModel(t *testing.T) {
 			}
 			client, server := resumable(t, n, config(nobody), config(handler))
 			const calls = 40
+			rnd := rand.New(rand.NewPCG(base, uint64(i)<<32))
 			var wg sync.WaitGroup
 			for k := range calls {
-				size := n.rand.IntN(1 << n.rand.IntN(2+4*(i%4+1)))
-				pause := time.Duration(n.rand.IntN(20)) * time.Millisecond
+				size := rnd.IntN(1 << rnd.IntN(2+4*(i%4+1)))
+				pause := time.Duration(rnd.IntN(20)) * time.Millisecond
 				wg.Go(func() {
 					time.Sleep(pause)
 					text := fmt.Sprintf("%016d", k) + strings.Repeat("x", size)
