@@ -3,6 +3,7 @@ package yonder_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -10,12 +11,14 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
 var (
@@ -357,4 +360,324 @@ func TestResume(t *testing.T) {
 	t.Logf("%d connections lost (cut %d, truncated %d, half-closed %d, stalled %d) in %v; %d echoes, %d streams here, %d there, %d readers, %d callbacks",
 		p.lost.Load(), p.kinds[0].Load(), p.kinds[1].Load(), p.kinds[2].Load(), p.kinds[3].Load(), time.Since(start).Round(time.Millisecond),
 		total[4].Load(), total[0].Load(), total[1].Load(), total[2].Load(), total[3].Load())
+}
+
+// flaky dials a server over TCP, and can take connections away.
+type flaky struct {
+	mu      sync.Mutex
+	address string
+	down    bool
+	dials   int
+	conns   []net.Conn
+}
+
+func (f *flaky) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dials++
+	if f.down {
+		return nil, errors.New("nobody is there")
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", f.address)
+	if err == nil {
+		f.conns = append(f.conns, conn)
+	}
+	return conn, err
+}
+
+// cut takes all connections away, and new ones, too, if down is set.
+func (f *flaky) cut(down bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = down
+	for _, c := range f.conns {
+		c.Close()
+	}
+	f.conns = nil
+}
+
+func (f *flaky) set(address string, down bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.address, f.down = address, down
+}
+
+// serveOn serves on a port of its own until the test ends.
+func serveOn(t *testing.T, srv *yonder.Server) (address string) {
+	l := listenOn(t, "127.0.0.1:0")
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }() // ends with Close
+	t.Cleanup(func() { srv.Close(); <-served })
+	return l.Addr().String()
+}
+
+// A server that is another process knows nothing of what has been lost: the calls in flight fail,
+// at once, and may have run. Those that were never sent have not, and so are made there.
+func TestResumeElsewhere(t *testing.T) {
+	noLeak(t)
+	srv, began, _, ended := patient(t)
+	srv.ResumeWindow = time.Minute
+	f := &flaky{address: serveOn(t, srv)}
+	c, err := (&yonder.Dialer{NetDial: f.dial, Resume: time.Minute, Logger: logger(t)}).Dial(t.Context(), "x:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if n, err := yonder.Invoke[int](t.Context(), c, "echo", 1); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	call := waiting(t.Context(), c, began, 1)
+	f.cut(true)
+	// This one waits.
+	second := make(chan error, 1)
+	go func() {
+		n, err := yonder.Invoke[int](t.Context(), c, "echo", 2)
+		if n != 2 && err == nil {
+			err = fmt.Errorf("got %d", n)
+		}
+		second <- err
+	}()
+	other, _, _, _ := patient(t)
+	other.ResumeWindow = time.Minute
+	f.set(serveOn(t, other), false)
+	got := <-call
+	if yonder.CodeOf(got.err) != yonder.Unavailable || !errors.Is(got.err, yonder.ErrConnectionLost) || !yonder.MayHaveRun(got.err) {
+		t.Errorf("the call in flight: %v, may have run: %t", got.err, yonder.MayHaveRun(got.err))
+	}
+	if err := <-second; err != nil && yonder.MayHaveRun(err) {
+		t.Errorf("the call that waited: %v", err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the first server's handler ended: %v", err)
+	default:
+	}
+	srv.Close() // does not wait for the window
+	if err := <-ended; !errors.Is(err, yonder.ErrServerClosed) {
+		t.Errorf("the first server's handler: %v", err)
+	}
+}
+
+func TestMayHaveRun(t *testing.T) {
+	noLeak(t)
+	srv, began, _, _ := patient(t)
+	f := &flaky{address: serveOn(t, srv)}
+	c, err := (&yonder.Dialer{NetDial: f.dial, Logger: logger(t)}).Dial(t.Context(), "x:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	call := waiting(t.Context(), c, began, 1)
+	f.cut(true)
+	if got := <-call; !yonder.MayHaveRun(got.err) {
+		t.Errorf("a call whose handler has begun: %v", got.err)
+	}
+	_, err = yonder.Invoke[int](t.Context(), c, "echo", 2)
+	if err == nil || yonder.MayHaveRun(err) {
+		t.Errorf("without a connection: %v", err)
+	}
+	if wrapped := fmt.Errorf("so: %w", err); yonder.MayHaveRun(wrapped) {
+		t.Error("when it is wrapped")
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err = yonder.Invoke[int](canceled, c, "echo", 2); yonder.MayHaveRun(err) {
+		t.Errorf("with a context that is over: %v", err)
+	}
+	if !yonder.MayHaveRun(nil) || !yonder.MayHaveRun(errors.New("another")) {
+		t.Error("what is not known counts as true")
+	}
+}
+
+// The server ends what waits for its clients beyond its bounds, those that have waited longest
+// first; and all when it shuts down.
+func TestResumeBounds(t *testing.T) {
+	noLeak(t)
+	srv, began, release, ended := patient(t)
+	srv.ResumeWindow, srv.MaxSuspended, srv.Logger = time.Minute, 2, logger(t)
+	address := serveOn(t, srv)
+	var calls []<-chan outcome
+	for i := range 4 {
+		f := &flaky{address: address}
+		c, err := (&yonder.Dialer{NetDial: f.dial, Resume: time.Minute, Logger: logger(t)}).Dial(t.Context(), "x:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := yonder.Invoke[int](t.Context(), c, "echo", i); err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, waiting(t.Context(), c, began, i))
+		f.cut(true)
+		if i >= 2 { // the one of two before is given up
+			if err := <-ended; !errors.Is(err, yonder.ErrConnectionLost) {
+				t.Errorf("a handler ended: %v", err)
+			}
+			defer f.set(address, false)
+		}
+	}
+	_ = release
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	for range 2 {
+		if err := <-ended; !errors.Is(err, yonder.ErrServerClosed) {
+			t.Errorf("a handler ended: %v", err)
+		}
+	}
+	_ = calls
+}
+
+// A peer that opens sessions and leaves them, and one that guesses, cost what the bounds say, and
+// nobody else's session.
+func TestResumeHostile(t *testing.T) {
+	noLeak(t)
+	log := newWatchedLog()
+	srv := hostileServer(t, log, yonder.Limits{})
+	srv.ResumeWindow, srv.MaxSuspended = time.Hour, 20
+	f := &flaky{address: serveOn(t, srv)}
+	c, err := (&yonder.Dialer{NetDial: f.dial, Resume: time.Hour, Logger: logger(t)}).Dial(t.Context(), "x:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	good := func() {
+		t.Helper()
+		if n, err := yonder.Invoke[int](t.Context(), c, "echo", 7); n != 7 || err != nil {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+	good()
+	before, sessions := runtime.NumGoroutine(), 400
+	var secrets [][]byte
+	for range sessions {
+		conn, err := net.Dial("tcp", f.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &rawPeer{t: t, conn: conn}
+		g := greeting()
+		g.Resume = 1 << 60
+		p.write(wire.Preface)
+		p.hello(g)
+		_, body := p.until(wire.Hello)
+		hello, err := wire.ParseHello(body)
+		if err != nil || len(hello.Session) < 16 {
+			t.Fatalf("HELLO %+v, %v", hello, err)
+		}
+		secrets = append(secrets, hello.Session)
+		p.name()
+		p.request(id(0), echoes, 1)
+		p.until(wire.Response)
+		conn.Close()
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > before+20+10 && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	if n := runtime.NumGoroutine() - before; n > 30 {
+		t.Errorf("%d sessions that were left have %d goroutines", sessions, n)
+	}
+	resume := func(secret []byte, attempt, received uint64, more ...byte) (wire.Type, string) {
+		conn, err := net.Dial("tcp", f.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		p := &rawPeer{t: t, conn: conn}
+		b := wire.AppendResume(nil, &wire.Resumption{Session: secret, Attempt: attempt, Received: received})
+		p.write(wire.Preface, string(append(wire.AppendHeader(nil, wire.Header{Type: wire.Resume}, len(b)), b...)), string(more))
+		head := make([]byte, len(wire.Preface)+wire.HeaderSize)
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return 0, err.Error()
+		}
+		h, n, _ := wire.ParseHeader(head[len(wire.Preface):])
+		body := make([]byte, n)
+		io.ReadFull(conn, body)
+		return h.Type, string(body)
+	}
+	var answers []string
+	for i := range 300 {
+		guess := []byte(fmt.Sprintf("%032d", i))
+		if i%3 == 0 { // half of it is right
+			copy(guess, secrets[len(secrets)-1][:16])
+		}
+		if i%7 == 0 {
+			guess = guess[:16+i%16]
+		}
+		typ, body := resume(guess, 1, 0)
+		if typ != wire.GoAway {
+			t.Fatalf("a guess is answered with %v %q", typ, body)
+		}
+		answers = append(answers, body)
+	}
+	last := secrets[len(secrets)-1]
+	if typ, body := resume(last, 1, 1<<40); typ != wire.GoAway {
+		t.Errorf("more than was sent: %v", typ)
+	} else {
+		answers = append(answers, body)
+	}
+	if typ, _ := resume(last, 2, 0, 1, 2, 3); typ == wire.Resume {
+		t.Error("bytes before the answer are taken")
+	}
+	if typ, _ := resume(last, 3, 0); typ != wire.Resume {
+		t.Errorf("the right secret is answered with %v", typ)
+	}
+	typ, body := resume(last, 3, 0) // the same again
+	if answers = append(answers, body); typ != wire.GoAway {
+		t.Errorf("a replay is answered with %v", typ)
+	}
+	typ, body = resume(secrets[0], 1, 0) // given up since
+	if answers = append(answers, body); typ != wire.GoAway {
+		t.Errorf("a session that has been given up is answered with %v", typ)
+	}
+	for _, a := range answers {
+		if a != answers[0] {
+			t.Errorf("the refusals tell something: %q, %q", a, answers[0])
+		}
+	}
+	good()
+	f.cut(false)
+	good()
+	if f.dials != 2 {
+		t.Errorf("dialed %d times", f.dials)
+	}
+}
+
+// A deadline that passes while the connection is lost ends the call then, and the handler when it
+// hears of it.
+func TestResumeDeadline(t *testing.T) {
+	noLeak(t)
+	srv, began, _, ended := patient(t)
+	srv.ResumeWindow = time.Minute
+	f := &flaky{address: serveOn(t, srv)}
+	c, err := (&yonder.Dialer{NetDial: f.dial, Resume: time.Minute, Logger: logger(t)}).Dial(t.Context(), "x:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := yonder.Invoke[int](t.Context(), c, "echo", 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	call := waiting(ctx, c, began, 1)
+	f.cut(true)
+	cancel()
+	if got := <-call; yonder.CodeOf(got.err) != yonder.Canceled {
+		t.Errorf("the call: %v", got.err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the handler cannot know of it: %v", err)
+	default:
+	}
+	f.set(f.address, false)
+	if err := <-ended; err != context.Canceled {
+		t.Errorf("the handler: %v", err)
+	}
+	if n, err := yonder.Invoke[int](t.Context(), c, "echo", 2); n != 2 || err != nil {
+		t.Errorf("the next call: %d, %v", n, err)
+	}
 }
