@@ -536,9 +536,9 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 		if ctx == nil {
 			ctx = context.Background()
 			if c.Timeout > 0 && !streams {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, c.Timeout)
-				defer cancel()
+				t := &lazyContext{deadline: time.Now().Add(c.Timeout)}
+				defer t.end(context.Canceled)
+				ctx = t
 			}
 		}
 		if res := c.direct(ctx, r); res != nil && res.takes(plan) {

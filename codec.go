@@ -88,7 +88,7 @@ func (c cborCodec) Encode(buf *bytes.Buffer, v any) error {
 		b, ok = *p, true
 	}
 	if ok && len(b) > copyStep {
-		appendBytes(buf, b)
+		c.appendBytes(buf, b)
 		return nil
 	}
 	if plain.Encode(buf, v) {
@@ -106,21 +106,26 @@ const copyStep = 512 << 10
 const byteString = 2 << 5
 
 // appendBytes appends a byte string longer than copyStep.
-func appendBytes(buf *bytes.Buffer, b []byte) {
+func (c cborCodec) appendBytes(buf *bytes.Buffer, b []byte) {
 	if need := buf.Len() + 9 + len(b); need > buf.Cap() {
 		// Not Grow, which clears all of it in a step of its own.
 		*buf = *bytes.NewBuffer(append(make([]byte, 0, need), buf.Bytes()...))
 	}
-	head := buf.AvailableBuffer()
-	if uint64(len(b)) <= math.MaxUint32 {
-		head = binary.BigEndian.AppendUint32(append(head, byteString|26), uint32(len(b)))
-	} else {
-		head = binary.BigEndian.AppendUint64(append(head, byteString|27), uint64(len(b)))
-	}
-	buf.Write(head)
+	c.appendHead(buf, len(b))
 	for part := range slices.Chunk(b, copyStep) {
 		buf.Write(part)
 	}
+}
+
+// appendHead implements [bytesCutter], for more than 64 KiB.
+func (cborCodec) appendHead(buf *bytes.Buffer, n int) {
+	head := buf.AvailableBuffer()
+	if size := uint64(n); size <= math.MaxUint32 {
+		head = binary.BigEndian.AppendUint32(append(head, byteString|26), uint32(size))
+	} else {
+		head = binary.BigEndian.AppendUint64(append(head, byteString|27), size)
+	}
+	buf.Write(head)
 }
 
 func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {

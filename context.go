@@ -9,23 +9,19 @@ import (
 	"github.com/yonder-rpc/yonder/internal/mux"
 )
 
-// callContext is the context of a handler that a connection brought the call to. It
-// costs nothing beyond the call itself until somebody asks for Done, or derives a
-// context from it: then a standard context is made, which does the rest. So a
-// deadline takes a runtime timer only if a handler looks at it.
-type callContext struct {
+// lazyContext is a context that costs nothing until somebody asks for Done, or derives a
+// context from it: then a standard context is made, which does the rest. So a deadline takes a
+// runtime timer only if somebody looks at it.
+type lazyContext struct {
 	deadline time.Time
 
 	mu       sync.Mutex
-	call     *Call // nil: it is over, and may be another one by now
-	shown    bool  // somebody has been given call
-	left     leftCall
 	err      error // what Err has returned, or will; nil: it has not ended, unless deadline or standard say so
 	cause    error // with err, if there was no standard context then
 	standard *standardContext
 }
 
-// standardContext is what package context makes of a callContext.
+// standardContext is what package context makes of a lazyContext.
 type standardContext struct {
 	context.Context
 	cancel context.CancelCauseFunc
@@ -33,16 +29,16 @@ type standardContext struct {
 }
 
 // Deadline returns when the caller stops waiting.
-func (c *callContext) Deadline() (time.Time, bool) {
+func (c *lazyContext) Deadline() (time.Time, bool) {
 	return c.deadline, !c.deadline.IsZero()
 }
 
 // Done returns the standard context's channel.
-func (c *callContext) Done() <-chan struct{} { return c.derive().Done() }
+func (c *lazyContext) Done() <-chan struct{} { return c.derive().Done() }
 
 // Err returns context.DeadlineExceeded if the caller's time is up, by this clock or
 // by the caller's own.
-func (c *callContext) Err() error {
+func (c *lazyContext) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -57,14 +53,37 @@ func (c *callContext) Err() error {
 
 // Value knows this package's keys. The others are left to the standard context,
 // where package context looks for its own.
-func (c *callContext) Value(key any) any {
+func (c *lazyContext) Value(key any) any {
 	switch key.(type) {
-	case callKey:
-		return c.show()
-	case outgoingKey, replyKey:
+	case callKey, outgoingKey, replyKey:
 		return nil
 	}
 	return c.derive().Value(key)
+}
+
+// bare reports whether nobody waits for its end by a standard context.
+func (c *lazyContext) bare() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.standard == nil
+}
+
+// callContext is the context of a handler that a connection brought the call to.
+type callContext struct {
+	lazyContext
+
+	// Guarded by mu.
+	call  *Call // nil: it is over, and may be another one by now
+	shown bool  // somebody has been given call
+	left  leftCall
+}
+
+// Value knows the call.
+func (c *callContext) Value(key any) any {
+	if _, ok := key.(callKey); ok {
+		return c.show()
+	}
+	return c.lazyContext.Value(key)
 }
 
 // leftCall is what a context can still tell of its call when that is over.
@@ -98,7 +117,7 @@ func (c *callContext) leave(left leftCall) bool {
 }
 
 // derive returns the standard context, made when it is first asked for.
-func (c *callContext) derive() *standardContext {
+func (c *lazyContext) derive() *standardContext {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.standard != nil {
@@ -124,7 +143,7 @@ func (c *callContext) derive() *standardContext {
 }
 
 // end ends the context, for the first cause it is given.
-func (c *callContext) end(cause error) {
+func (c *lazyContext) end(cause error) {
 	c.mu.Lock()
 	if c.standard == nil {
 		if c.err == nil {

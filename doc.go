@@ -66,7 +66,8 @@
 //	io.Reader, io.ReadCloser   a stream of bytes
 //	func(...) (..., error)     a callback, only as an argument
 //
-// A chan does not cross: use an iterator.
+// A chan does not cross: use an iterator. A handler's []byte result of more than 512 KiB is
+// sent from where it is, so what it is part of must not be changed after the return.
 //
 // # Contexts
 //

@@ -213,6 +213,10 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	}
 	q.Flags |= l.pack(&q.Body)
 	q.Deadline, _ = ctx.Deadline()
+	wait := ctx
+	if t, ok := ctx.(*lazyContext); ok && call.plan.Plain && t.bare() {
+		q.Expire, wait = true, context.Background()
+	}
 	q.Meta = call.Metadata
 	if call.OneWay {
 		q.Flags |= wire.OneWay
@@ -234,7 +238,7 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	if !call.plan.Plain {
 		return true, l.converse(ctx, call, o)
 	}
-	if err := o.Wait(ctx); err != nil {
+	if err := o.Wait(wait); err != nil {
 		if ctx.Err() != nil && err == ctx.Err() {
 			return true, contextFailure(ctx, quoted(call))
 		}
@@ -367,9 +371,11 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 	return nil
 }
 
-// bytesCutter is a codec that can find a byte string without copying it.
+// bytesCutter is a codec that can read and write a byte string without copying it.
 type bytesCutter interface {
 	cutBytes(data []byte) (b, rest []byte, ok bool)
+	// appendHead appends what goes before more than copyStep bytes.
+	appendHead(buf *bytes.Buffer, n int)
 }
 
 // decodeValue reads one value. Bytes of a message that nothing else uses, a large
@@ -657,6 +663,7 @@ func (sc *serverCall) succeed() (err error) {
 		switch {
 		case call.OneWay:
 			discard(slot, call, i)
+		case i == len(plan.Results)-1 && l.endWithBytes(msg, call):
 		case call.result != nil:
 			err = encodeValue(l.codec, msg, slot, call.result)
 		case slot.Kind == fn.Value:
@@ -682,6 +689,27 @@ func (sc *serverCall) succeed() (err error) {
 		sc.produceAll(streams)
 	}
 	return nil
+}
+
+// endWithBytes appends the last result if that is a large byte string, without a copy. Where it may
+// have to be sent again after a loss, it is copied: by then the program may have changed it.
+func (l *link) endWithBytes(msg *mux.Message, call *Call) bool {
+	codec, ok := l.codec.(bytesCutter)
+	if !ok || l.mux.Packs() > 0 {
+		return false
+	}
+	var b []byte
+	if p, ok := call.result.(*[]byte); ok {
+		b = *p
+	} else if call.result == nil {
+		b, _ = reflect.TypeAssert[[]byte](call.out[len(call.out)-1])
+	}
+	if len(b) <= copyStep || l.resume > 0 && l.mux.Resumable() {
+		return false
+	}
+	codec.appendHead(&msg.Buffer, len(b))
+	msg.End(b)
+	return true
 }
 
 // produceAll sends the streams among the results; the last to end ends the call.

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"maps"
+	"math"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"golang.org/x/sys/unix"
 )
 
@@ -226,6 +229,44 @@ func TestFormats(t *testing.T) {
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+}
+
+// The budget says where the time goes of which the profiler has samples.
+func TestBudget(t *testing.T) {
+	sample := func(value int64, stack ...string) *profile.Sample {
+		s := &profile.Sample{Value: []int64{1, value}}
+		for _, name := range stack {
+			s.Location = append(s.Location, &profile.Location{Line: []profile.Line{{Function: &profile.Function{Name: name}}}})
+		}
+		return s
+	}
+	const lib = "github.com/yonder-rpc/yonder"
+	p := &profile.Profile{Sample: []*profile.Sample{
+		sample(10, "runtime.memclrNoHeapPointers", "runtime.mallocgc", lib+"/internal/plain.decode", lib+"/internal/mux.(*Workers).work"),
+		sample(20, "reflect.Value.Field", lib+"/internal/plain.decode", lib+".(*serverCall).argument", lib+"/internal/mux.(*Workers).work"),
+		sample(30, lib+".(*link).Serve", lib+"/internal/mux.(*Workers).work"),
+		sample(40, "runtime.nanotime"),
+	}}
+	got := make(map[string]float64)
+	for i, share := range shares(p) {
+		title := budgetRest
+		if i < len(budgetLines) {
+			title = budgetLines[i].title
+		}
+		if share > 0 {
+			got[title] = math.Round(100 * share)
+		}
+	}
+	want := map[string]float64{"allocating": 10, "decoding": 20, "calls: their objects and contexts, interceptors, the procedure": 30, budgetRest: 40}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	text := budgetText([]side{{"one", "client", 1000, shares(p)}}, "a machine", "a date", "-budget")
+	for _, line := range []string{"| | one, client |", "| decoding | 200 |", "| **all** | **1000** |"} {
+		if !strings.Contains(text, line) {
+			t.Errorf("the page lacks %q:\n%s", line, text)
 		}
 	}
 }

@@ -55,6 +55,7 @@ const usageText = `Bench compares yonder with other ways to call a function of a
 	go run ./internal/bench                     everything; the tables go to standard output
 	go run ./internal/bench -out docs/bench     the same, with plots and results.json, into a folder
 	go run ./internal/bench -quick              the most important, in under two minutes
+	go run ./internal/bench -budget             where the time of a call goes
 	go run ./internal/bench -gate               whether yonder is far enough ahead of net/rpc, for CI
 	go run ./internal/bench -entrants yonder-bound,grpc -workloads small/256,stream
 
@@ -80,6 +81,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		folder     = flags.String("out", "", "write README.md, results.json and the plots to this `folder`")
 		from       = flags.String("from", "", "measure nothing: make the report of this results.json `file` again")
 		quick      = flags.Bool("quick", false, "fewer entrants and workloads, fewer and shorter rounds: under two minutes")
+		budgeted   = flags.Bool("budget", false, "profile a call instead: what each part of it takes, beside the raw multiplexer; with -out into budget.md")
 		gate       = flags.Bool("gate", false, fmt.Sprintf("exit 1 if yonder-generic is below %.1f times net/rpc at small/256; measures nothing else", gateRatio))
 		names      = flags.String("entrants", "", "comma-separated `names` (default all)")
 		loads      = flags.String("workloads", "", "comma-separated `names` (default all)")
@@ -136,6 +138,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		return err
 	}
 
+	if *budgeted {
+		cfg.duration = cmp.Or(*duration, 2*time.Second)
+		return budget(ctx, cfg, *folder, strings.Join(args, " "), out)
+	}
 	if *cpuProfile != "" {
 		f, err := os.Create(*cpuProfile)
 		if err != nil {

@@ -52,12 +52,26 @@ type Func struct {
 
 // Callee describes a function that a server may register. The error says which argument or
 // result is unsuitable and what to use instead.
-func Callee(t reflect.Type) (*Func, error) { return newFunc(t, false, nil) }
+func Callee(t reflect.Type) (*Func, error) {
+	if f, ok := funcs.Load(t); ok {
+		return f.(*Func), nil
+	}
+	f, err := newFunc(t, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	known, _ := funcs.LoadOrStore(t, f)
+	return known.(*Func), nil
+}
+
+// funcs has what [Callee] has described, *Func by reflect.Type, so that many procedures of one
+// type share what a call looks at. The types of a program are few.
+var funcs sync.Map
 
 // Caller describes a function that a client may bind. It accepts what [Callee] does, if the last
 // result is an error.
 func Caller(t reflect.Type) (*Func, error) {
-	f, err := newFunc(t, false, nil)
+	f, err := Callee(t)
 	if err != nil {
 		return nil, err
 	}

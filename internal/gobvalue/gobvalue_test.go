@@ -21,7 +21,7 @@ type price struct {
 	Amount big.Int
 	Link   url.URL
 	Name   string
-	note   string
+	_      string
 }
 
 type node struct {

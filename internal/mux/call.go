@@ -36,8 +36,12 @@ type Request struct {
 	Arg   uint8  // with Callback
 	// Deadline is when the callee should stop; zero: never.
 	Deadline time.Time
-	Meta     map[string]string
-	Body     *Message // the arguments; owned by the connection once given
+	// Expire says that the connection ends the call when the deadline has passed, whoever
+	// waits for it by whatever context: Wait then returns context.DeadlineExceeded. That
+	// takes no timer a call.
+	Expire bool
+	Meta   map[string]string
+	Body   *Message // the arguments; owned by the connection once given
 	// Queue says that Start need not wait for the call's turn: Wait will.
 	Queue bool
 	// Tag is what the callbacks of this call find.
@@ -76,13 +80,14 @@ type Outgoing struct {
 
 	// Guarded by conn.mu.
 	state   outState
-	replied bool   // the response is complete
-	last    bool   // the response ends the call
-	ended   bool   // the slot is free again
-	queued  bool   // it has no slot yet
-	unsent  bool   // err came before the peer could hear of the call
-	takes   uint64 // the writer's count when it began
-	err     error  // why there is no response
+	replied bool      // the response is complete
+	last    bool      // the response ends the call
+	ended   bool      // the slot is free again
+	queued  bool      // it has no slot yet
+	expires time.Time // zero: never
+	unsent  bool      // err came before the peer could hear of the call
+	takes   uint64    // the writer's count when it began
+	err     error     // why there is no response
 	arrives *assembly
 	arrived *assembly // the response's body, which who waits for it puts together
 	sending *part     // the request, if it is sent in parts
@@ -104,6 +109,10 @@ func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 	o, _ := c.spare.Get().(*Outgoing)
 	if o == nil {
 		o = &Outgoing{conn: c, ready: make(chan struct{}, 1)}
+	}
+	if q.Expire {
+		o.expires = q.Deadline
+		c.expireAtLocked(q.Deadline)
 	}
 	if !placed {
 		o.queued, o.request = true, *q
@@ -409,20 +418,30 @@ func (o *Outgoing) Abandon(err, cause error) bool {
 	c := o.conn
 	c.mu.Lock()
 	first := o.state == awaiting
-	if first {
+	o.abandonLocked(err, cause)
+	c.mu.Unlock()
+	c.w.mu.Lock()
+	c.w.kickAndUnlock(noBlock)
+	c.settleDebt()
+	c.settle()
+	return first
+}
+
+// abandonLocked is Abandon, and leaves it to its caller to have written what that tells.
+func (o *Outgoing) abandonLocked(err, cause error) {
+	c := o.conn
+	if o.state == awaiting {
 		o.state = abandoned
 	}
 	if o.queued {
 		c.giveUpLocked(turn{o: o})
 		o.request.Body.Release()
 		o.queued, o.request = false, Request{}
-		c.mu.Unlock()
-		return first
+		return
 	}
 	o.streams.failLocked(cause)
 	if o.ended || c.err != nil {
-		c.mu.Unlock()
-		return first
+		return
 	}
 	code := byte(wire.CodeCanceled)
 	if err == context.DeadlineExceeded {
@@ -433,15 +452,54 @@ func (o *Outgoing) Abandon(err, cause error) bool {
 		// The peer has not heard of the call, and never will.
 		c.w.mu.Unlock()
 		c.endLocked(o)
-		c.mu.Unlock()
-		c.settleDebt()
-		c.settle()
-		return first
+		return
 	}
 	c.w.frameLocked(wire.Header{Type: wire.Cancel, ID: o.id}, nil, []byte{code})
+	c.w.mu.Unlock()
+}
+
+// expireAtLocked sees to it that calls are looked at when one of them expires.
+func (c *Conn) expireAtLocked(t time.Time) {
+	switch {
+	case c.expiry == nil:
+		c.expiry = time.AfterFunc(time.Until(t), c.expire)
+	case c.expiring.IsZero() || t.Before(c.expiring):
+		c.expiry.Reset(time.Until(t))
+	default:
+		return
+	}
+	c.expiring = t
+}
+
+// expire ends the calls that have expired.
+func (c *Conn) expire() {
+	c.mu.Lock()
+	now := time.Now()
+	c.expiring = time.Time{}
+	look := func(o *Outgoing) {
+		switch {
+		case o == nil || o.expires.IsZero() || o.state != awaiting:
+		case now.Before(o.expires):
+			c.expireAtLocked(o.expires)
+		default:
+			o.err = context.DeadlineExceeded
+			o.abandonLocked(o.err, o.err)
+			o.ready <- struct{}{}
+		}
+	}
+	if c.err == nil {
+		for _, o := range c.slots {
+			look(o)
+		}
+		for _, t := range slices.Clone(c.waiters) {
+			look(t.o)
+		}
+	}
 	c.mu.Unlock()
+	c.w.mu.Lock()
 	c.w.kickAndUnlock(noBlock)
-	return first
+	c.settleDebt()
+	c.settle()
 }
 
 // ReleaseBody lets go of the response's body.
@@ -485,6 +543,7 @@ func (o *Outgoing) Release() {
 		o.Response = Response{}
 		o.state, o.replied, o.last, o.ended, o.over, o.unsent = awaiting, false, false, false, false, false
 		o.err, o.arrives, o.arrived, o.sending, o.tag = nil, nil, nil, nil, nil
+		o.expires = time.Time{}
 		o.conn.spare.Put(o)
 	}
 }

@@ -149,6 +149,8 @@ type Conn struct {
 	watchdog *time.Timer
 	watch    watch
 	session  session
+	expiry   *time.Timer // looks for calls that have expired; nil: none was ever to
+	expiring time.Time   // when; zero: never
 
 	// Calls that we make. A slot is free, or taken until the callee has ended its call.
 	slots    []*Outgoing
@@ -166,6 +168,7 @@ type Conn struct {
 	names    []*Name     // by number
 	nameSize int         // bytes that names hold
 	parted   int         // messages that arrive in parts just now
+	woke     bool        // the read loop has woken somebody since it last read; its own
 	unsaid   int         // bytes of them taken without the peer's knowledge; of the read loop
 	said     uint64      // what had been received when an ACK was last due; of the read loop
 	streams  int         // streams that we consume, of calls of either direction
@@ -431,6 +434,9 @@ func (c *Conn) end(err error) {
 		c.session.timer.Stop()
 	}
 	conn := c.conn
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
 	c.failWaitersLocked(true)
 	var lost []*Outgoing
 	var canceled []*Incoming

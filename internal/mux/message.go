@@ -9,6 +9,24 @@ import (
 // buffer with one owner at a time. Functions that take one own it from then on.
 type Message struct {
 	bytes.Buffer
+	tail []byte // what follows the buffer, in memory that is not the message's
+}
+
+// End ends a message that is larger than a frame with bytes of which only those of its first part
+// are copied. The others must not change until the message is released.
+func (m *Message) End(b []byte) {
+	n := max(partSize-m.Buffer.Len(), 0)
+	m.Write(b[:n])
+	m.tail = b[n:]
+}
+
+// Len returns the length in bytes.
+func (m *Message) Len() int { return m.Buffer.Len() + len(m.tail) }
+
+// Reset makes the message empty.
+func (m *Message) Reset() {
+	m.Buffer.Reset()
+	m.tail = nil
 }
 
 // maxPooled is the largest buffer that goes back to the pool, in bytes.

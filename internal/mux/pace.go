@@ -14,6 +14,9 @@ type pace struct {
 	sent, taken uint64 // bytes since the connection began
 	window      uint64 // the most that may be on its way, in bytes
 	full        bool   // there was more to send than the window let
+	// crowd is how many writes without a small message make it calm again; 0: it is. While it
+	// is not, small messages want to go past, and less is on its way.
+	crowd int
 
 	// One measurement at a time: from the sending of a byte to the peer's word that it has
 	// taken that.
@@ -27,8 +30,11 @@ const (
 	// takenStep is how much of messages in parts a side takes before it says so, in bytes: four
 	// full parts. See SPEC.md, "Messages in parts".
 	takenStep = 4 * partSize
-	minPace   = 16 * partSize
+	minPace   = 8 * partSize
+	calmPace  = 16 * partSize
 	maxPace   = 16 << 20
+	// crowdWrites is how long small messages are remembered, in writes.
+	crowdWrites = 16
 	// shortPath is what takes no more than that for a part to be taken, such as a local
 	// network: there the smallest bound fills it.
 	shortPath = time.Millisecond
@@ -36,11 +42,28 @@ const (
 
 // room reports whether a part may be sent.
 func (p *pace) room() bool {
-	if p.sent-p.taken < max(p.window, minPace) {
+	least := uint64(calmPace)
+	if p.crowd > 0 {
+		least = minPace
+	}
+	if p.sent-p.taken < max(p.window, least) {
 		return true
 	}
 	p.full = true
 	return false
+}
+
+// write counts a write, with small messages or without, and returns how many parts it may
+// carry.
+func (p *pace) write(small bool) int {
+	if small {
+		p.crowd = crowdWrites
+	}
+	if p.crowd > 0 {
+		p.crowd--
+		return partsPerWrite / 2
+	}
+	return partsPerWrite
 }
 
 // send counts what is about to be sent.

@@ -20,9 +20,14 @@ func TestPace(t *testing.T) {
 		cfg.Dialer = true
 		c, p := against(t, cfg, true, true)
 		synctest.Wait()
-		large, err := c.Start(t.Context(), request(strings.Repeat("x", minPace+6*partSize)))
+		large, err := c.Start(t.Context(), request(strings.Repeat("x", calmPace+6*partSize)))
 		if err != nil {
 			t.Fatal(err)
+		}
+		synctest.Wait()
+		const calm, crowded = calmPace / partSize, minPace / partSize
+		if n := len(p.received(wire.Part)); n != calm {
+			t.Errorf("%d parts went out before any was taken, want %d", n, calm)
 		}
 		small, err := c.Start(t.Context(), request("small"))
 		if err != nil {
@@ -30,16 +35,18 @@ func TestPace(t *testing.T) {
 		}
 		defer small.Forget()
 		synctest.Wait()
-		if n := len(p.received(wire.Part)); n != minPace/partSize {
-			t.Errorf("%d parts went out before any was taken, want %d", n, minPace/partSize)
-		}
 		if n := len(p.received(wire.Request)); n != 2 {
 			t.Errorf("%d requests, want that of the small call, too", n)
 		}
+		p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, (calm-crowded)*partSize))
+		synctest.Wait()
+		if n := len(p.received(wire.Part)); n != calm {
+			t.Errorf("%d parts went out beside a small message, want %d", n-calm, 0)
+		}
 		p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, 3*partSize))
 		synctest.Wait()
-		if n := len(p.received(wire.Part)); n != minPace/partSize+3 {
-			t.Errorf("%d parts went out when three were taken", n)
+		if n := len(p.received(wire.Part)); n != calm+3 {
+			t.Errorf("%d parts went out when three were taken", n-calm)
 		}
 		large.Abandon(context.Canceled, errors.New("never mind"))
 		synctest.Wait()
@@ -93,7 +100,7 @@ func TestCloseUntaken(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		replied := make(chan bool, 1)
 		c, p := against(t, config(func(_ context.Context, in *Incoming) {
-			answer(in, strings.Repeat("x", minPace+6*partSize))
+			answer(in, strings.Repeat("x", calmPace+6*partSize))
 			replied <- true
 		}), true, true)
 		p.name()
@@ -122,7 +129,7 @@ func TestUntaken(t *testing.T) {
 		cfg.Handshake = cfg.KeepAlive
 		c, p := against(t, cfg, true, true)
 		synctest.Wait()
-		o, err := c.Start(t.Context(), request(strings.Repeat("x", minPace+6*partSize)))
+		o, err := c.Start(t.Context(), request(strings.Repeat("x", calmPace+6*partSize)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -62,6 +63,18 @@ func (c *Conn) read() error {
 			return &ProtocolError{Reason: err.Error()}
 		}
 	}
+}
+
+// beforeRead is called before each read.
+func (c *Conn) beforeRead() {
+	c.settleDebt()
+	if c.session.agreed {
+		c.sayReceived()
+	}
+	if c.woke && c.load.Load() <= 1 {
+		runtime.Gosched() // who has just been woken, and is alone, goes before a read that will only wait
+	}
+	c.woke = false
 }
 
 // frame takes one frame. The body is valid only until it returns, unless the message that it is
@@ -225,6 +238,7 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 		return nil
 	}
 	in.msg, in.Body = own(args, from)
+	c.woke = true
 	c.workers.start(in)
 	return nil
 }
@@ -332,6 +346,7 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 	last := o.last
 	c.repliedLocked(o)
 	c.mu.Unlock()
+	c.woke = true
 	switch {
 	case last:
 		c.settle()

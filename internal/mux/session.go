@@ -120,11 +120,10 @@ func (c *Conn) giveUp(conn io.Closer, why error) {
 	c.end(&LostError{Err: why})
 }
 
-// beforeRead is what the read loop does before it waits.
-func (c *Conn) beforeRead() {
-	c.settleDebt()
-	if c.session.agreed && c.received.Load()-c.said >= ackStep {
-		c.said = c.received.Load()
+// sayReceived has the peer told what has arrived, if that is much.
+func (c *Conn) sayReceived() {
+	if n := c.received.Load(); n-c.said >= ackStep {
+		c.said = n
 		c.w.ack(ackStep)
 	}
 }

@@ -70,6 +70,7 @@ type writer struct {
 	dropped  int     // of parts: those that nobody wants any more
 	pace     pace
 	newEnds  int32 // ends in buf
+	small    bool  // buf has requests or responses that are complete
 	flushing bool
 	err      error         // why nothing is written any more
 	idle     chan struct{} // made by who waits for the flusher to leave, closed then
@@ -155,7 +156,8 @@ type part struct {
 	channel uint8
 	flag    wire.Flags // of the parts
 	msg     *Message
-	data    []byte // what of msg is not written yet
+	data    []byte // what of msg is not written yet, and what comes after that
+	tail    []byte
 	// announced is closed when the peer will hear of the message before any later frame.
 	announced chan struct{}
 	// done is closed when the message is written, dropped, or never will be.
@@ -193,9 +195,12 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 	w.buf = wire.AppendHeader(w.buf, h, len(head)+len(body))
 	w.buf = append(w.buf, head...)
 	w.buf = append(w.buf, body...)
-	if ends(h) && h.Flags&wire.More == 0 {
-		w.newEnds++
-		w.ends.Add(1)
+	if h.Flags&wire.More == 0 {
+		w.small = w.small || h.Type == wire.Request || h.Type == wire.Response
+		if ends(h) {
+			w.newEnds++
+			w.ends.Add(1)
+		}
 	}
 }
 
@@ -250,7 +255,7 @@ func (w *writer) partsLocked(h wire.Header, head []byte, channel uint8, msg *Mes
 	if h.Type == wire.Response {
 		flag = wire.FromCallee
 	}
-	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), announced: make(chan struct{}), done: make(chan struct{})}
+	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), tail: msg.tail, announced: make(chan struct{}), done: make(chan struct{})}
 	if w.err != nil {
 		close(p.done)
 	} else {
@@ -347,10 +352,24 @@ func (w *writer) taken(n uint64) bool {
 	return ok
 }
 
+// gather lets those that were woken together send together: it waits as long as more comes.
+func (w *writer) gather() {
+	for last := -1; ; {
+		w.mu.Lock()
+		n := len(w.buf)
+		w.mu.Unlock()
+		if n == last || n >= wholeSize {
+			return
+		}
+		last = n
+		runtime.Gosched()
+	}
+}
+
 // flush writes until nothing is left. The goroutine that set flushing calls it.
 func (w *writer) flush(mode flushMode) {
 	if w.load.Load() > 1 {
-		runtime.Gosched() // those that were woken together send together
+		w.gather()
 	}
 	for round := 0; ; round++ {
 		if !w.took && !w.take() {
@@ -535,11 +554,15 @@ func (w *writer) takePartsLocked() {
 			return p.dropped
 		})
 	}
-	for n := 0; n < partsPerWrite && len(w.parts) > 0 && w.pace.room(); n++ {
+	most := w.pace.write(w.small)
+	w.small = false
+	for n := 0; n < most && len(w.parts) > 0 && w.pace.room(); n++ {
 		p := w.parts[0]
 		w.parts = w.parts[1:]
 		chunk := p.data[:min(len(p.data), partSize)]
-		p.data = p.data[len(chunk):]
+		if p.data = p.data[len(chunk):]; len(p.data) == 0 {
+			p.data, p.tail = p.tail, nil
+		}
 		w.pace.send(len(chunk))
 		h := wire.Header{Type: wire.Part, Flags: p.flag, ID: p.header.ID}
 		if len(p.data) > 0 {

@@ -240,6 +240,9 @@ func (g *guard) header(into *headerFields, answer bool) (read bool, err error) {
 		}
 	}
 	if err == nil {
+		if g.want = wantOf((*requestHeader)(nil)); answer {
+			g.want = wantOf((*responseHeader)(nil))
+		}
 		err = g.admit(n)
 	}
 	if err == nil {

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/gob"
 	"io"
+	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,6 +158,63 @@ func TestHeaderWithoutGob(t *testing.T) {
 		want := headerFields{method: "Math.Add", seq: 7, metadata: []string{"k", "v"}, timeout: 5}
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(headerFields{})); diff != "" || !read || err != nil {
 			t.Errorf("%t, %v, %s", read, err, diff)
+		}
+	}
+}
+
+// A header is not judged by what was wanted of the value before it.
+func TestHeaderNils(t *testing.T) {
+	type header struct {
+		ServiceMethod string
+		Seq           uint64
+		Extra         []any // which gob passes over
+	}
+	stream := guardStream(t, header{"f", 1, []any{1}}, guardExtra{Extra: []any{1}}, header{"f", 2, []any{nil, 1}})
+	d := newGobDecoder(bytes.NewReader(stream), 0)
+	if _, err := decodeHeader(&d, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.decode(new(guardExtra)); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := d.guard.header(new(headerFields), false); !read || !strings.Contains(textOf(err), "not true") {
+		t.Errorf("%t, %v; want it refused", read, err)
+	}
+}
+
+// Where arguments are decoded late, headers need no gob from the second one on, either.
+func TestHeaderBeforeLateArguments(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	go func() { // ends with near, or when all is written
+		enc := gob.NewEncoder(far)
+		for i := range 3 {
+			enc.Encode(&requestHeader{ServiceMethod: "f", Seq: uint64(i + 1), Metadata: []string{"k", "v"}})
+			enc.Encode(guardNames{"one"})
+		}
+		far.Close()
+	}()
+	c := newGobServerCodec(near, 0, true)
+	c.late = newLateDecoder(nil)
+	var held [][]byte
+	for i := range 3 {
+		var r Request
+		if err := c.ReadRequestHeader(&r); err != nil || r.ServiceMethod != "f" || r.Seq != uint64(i+1) || r.ext.metadata["k"] != "v" {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if c.header.Seq != 1 {
+			t.Errorf("header %d was read by gob", i+1)
+		}
+		value, err := c.holdRequestBody(new(guardNames))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, value)
+	}
+	for _, value := range slices.Backward(held) {
+		var names guardNames
+		if err := c.late.decode(value, &names); err != nil || names.Name != "one" {
+			t.Errorf("%v, %v", names, err)
 		}
 	}
 }
