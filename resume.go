@@ -213,7 +213,11 @@ func (s *Server) trimSessions() {
 // is clear whether it resumes another one, and if not, returns all that it has read.
 func readResume(conn io.ReadWriteCloser, first []byte, timeout time.Duration) (r *wire.Resumption, all []byte, err error) {
 	timer := time.AfterFunc(timeout, func() { conn.Close() })
-	defer timer.Stop()
+	defer func() {
+		if !timer.Stop() && err != nil {
+			err = fmt.Errorf("no HELLO within %v", timeout)
+		}
+	}()
 	fill := func(n int) error {
 		have := len(first)
 		if have >= n {

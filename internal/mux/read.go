@@ -443,6 +443,13 @@ func (c *Conn) goAway(body []byte) error {
 		return err
 	}
 	c.mu.Lock()
+	if code == wire.CodeCanceled && c.session.agreed { // it is about to be closed
+		c.w.mu.Lock()
+		c.endSessionLocked()
+		c.mu.Unlock()
+		c.w.kickAndUnlock(handOver)
+		return nil
+	}
 	first := c.gone == nil
 	if first {
 		c.gone = &GoAwayError{Code: code, Reason: reason}

@@ -24,6 +24,7 @@ type session struct {
 	attempt uint64        // the last one to resume it
 	mark    uint64        // what had been received when the transport took over
 	moved   bool          // the peer had received more then than when the one before took over
+	why     error         // why the transport was given up, which a read will only find closed
 	lost    error         // why there is no transport; nil: there is one
 	parked  chan struct{} // of this transport: closed when nobody reads or writes it any more
 	wake    chan struct{} // closed when the read loop goes on; nil: it does
@@ -109,9 +110,12 @@ func (c *Conn) GiveUp(why error) {
 }
 
 // giveUp ends a transport that is of no use, and with it the connection unless that can be resumed.
-func (c *Conn) giveUp(conn io.Closer, why error) {
+func (c *Conn) giveUp(conn io.ReadWriteCloser, why error) {
 	c.mu.Lock()
 	resumable := c.resumableLocked()
+	if resumable && c.conn == conn {
+		c.session.why = why
+	}
 	c.mu.Unlock()
 	if resumable {
 		conn.Close() // the read loop finds out
@@ -152,6 +156,9 @@ func (c *Conn) again(err error) bool {
 		return false
 	}
 	s := &c.session
+	if s.why != nil {
+		err, s.why = s.why, nil
+	}
 	s.lost, s.wake = err, make(chan struct{})
 	wake, parked, conn := s.wake, s.parked, c.conn
 	progress := s.moved || c.received.Load() != s.mark
@@ -366,7 +373,7 @@ func (c *Conn) sayGoodbye() {
 	c.w.mu.Lock()
 	c.endSessionLocked()
 	c.mu.Unlock()
-	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, wire.CodeUnavailable, "the connection was closed"))
+	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, wire.CodeCanceled, "it is closed"))
 	c.w.kickAndUnlock(noBlock)
 	t := time.NewTimer(maxGoodbye)
 	defer t.Stop()
