@@ -547,13 +547,15 @@ func (s *Server) Close() error {
 	others := slices.Collect(maps.Keys(s.others))
 	s.stop()
 	s.mu.Unlock()
+	var told sync.WaitGroup
 	for _, l := range links {
 		if l.mux.Resumable() {
-			go l.mux.Close() // it tells the other end, which may take a moment
+			told.Go(l.mux.Close) // it tells the other end, which may take a moment
 		} else {
 			l.mux.Close()
 		}
 	}
+	told.Wait()
 	for _, o := range others {
 		o.conn.Close()
 	}

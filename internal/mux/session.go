@@ -370,6 +370,7 @@ func (c *Conn) sayGoodbye() {
 		c.mu.Unlock()
 		return
 	}
+	c.ending = ErrClosed // whatever comes between
 	c.w.mu.Lock()
 	c.endSessionLocked()
 	c.mu.Unlock()
