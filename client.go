@@ -71,7 +71,7 @@ func NewClient(conn io.ReadWriteCloser) *Client { return new(Dialer).NewClient(c
 
 // Dial connects to a server at "host:port", "tcp://host:port" or "unix:///path". ctx
 // bounds only the first attempt, whose failure Dial returns. When the connection is
-// lost later, the calls in flight fail with [Unavailable], and the next call connects
+// lost later, and not resumed, the calls in flight fail with [Unavailable], and the next call connects
 // again: at once after a loss, and after a failed attempt not before a pause of 20
 // milliseconds to 2 seconds, growing and random. A call fails when one attempt has
 // failed while it waited.

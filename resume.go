@@ -260,6 +260,10 @@ func (s *Server) resume(o *other, conn io.ReadWriteCloser, r *wire.Resumption) e
 	if l != nil && l.identity == identityOf(conn) {
 		done, err = l.mux.Accept(conn, r)
 	}
+	if err != nil && !errors.Is(err, mux.ErrRefused) { // another attempt may do
+		conn.Close()
+		return err
+	}
 	if err != nil {
 		s.logger().Info("yonder: resumption refused", "peer", addrOf(conn))
 		refuse := wire.AppendGoAway(nil, wire.CodeUnavailable, "there is nothing to resume")
@@ -298,8 +302,11 @@ func identityOf(conn any) string {
 		if certs.Kind() != reflect.Slice || certs.Len() == 0 {
 			return "tls:"
 		}
-		raw := reflect.Indirect(certs.Index(0)).FieldByName("Raw")
-		return "tls:" + string(raw.Bytes())
+		if leaf := reflect.Indirect(certs.Index(0)); leaf.Kind() == reflect.Struct {
+			if raw := leaf.FieldByName("Raw"); raw.IsValid() && raw.Type() == reflect.TypeFor[[]byte]() {
+				return "tls:" + string(raw.Bytes())
+			}
+		}
 	}
 	return ""
 }

@@ -739,3 +739,36 @@ func TestIdempotent(t *testing.T) {
 		t.Errorf("a call that is not lost: %v", err)
 	}
 }
+
+// Whatever a connection runs over can be lost: here its own handler ends it, twice, and answers.
+func TestResumeModes(t *testing.T) {
+	run(t, func(t *testing.T, m mode) {
+		m.cannot(t, inProcess, "there is no connection to lose")
+		m.cannot(t, overPipe, "nobody can dial a pipe")
+		var srv yonder.Server
+		srv.ResumeWindow = time.Minute
+		var mu sync.Mutex
+		seen := make(map[any]bool)
+		srv.Register("cut", func(ctx context.Context, n int) (int, error) {
+			info, _ := yonder.InfoFrom(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			seen[info.Conn] = true
+			return n, info.Conn.(io.Closer).Close()
+		})
+		c := m.dialer(t, &srv, &yonder.Dialer{Resume: time.Minute})
+		if _, err := c.Procedures(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			if n, err := yonder.Invoke[int](t.Context(), c, "cut", i); n != i || err != nil {
+				t.Errorf("call %d: %d, %v", i, n, err)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(seen) != 3 {
+			t.Errorf("three calls that each ended what they came over came over %d", len(seen))
+		}
+	})
+}

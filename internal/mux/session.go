@@ -357,6 +357,7 @@ func (c *Conn) goOnLocked(conn io.ReadWriteCloser, first []byte, peerHas, told u
 	s.timer.Stop()
 	s.moved = moved
 	s.lost, s.parked, s.mark = nil, make(chan struct{}), c.received.Load()
+	c.watch = watch{} // whatever the last one was found to be
 	c.conn = conn
 	close(s.wake)
 	return nil

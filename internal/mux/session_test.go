@@ -34,12 +34,17 @@ type network struct {
 type cutPipe struct {
 	net.Conn
 	mu   sync.Mutex
-	left int // to be written; negative: no bound
+	left int  // to be written; negative: no bound
+	mute bool // what is written gets nowhere
 }
 
 func (p *cutPipe) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	n := len(b)
+	if p.mute {
+		p.mu.Unlock()
+		return n, nil
+	}
 	if p.left >= 0 {
 		n = min(n, p.left)
 		p.left -= n
@@ -415,4 +420,45 @@ func TestGoodbye(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A transport on which nothing arrives is given up for another, which has as long to show that it
+// lives; and then the connection is idle, as any.
+func TestMute(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := &network{}
+		a, b := config(nobody), config(echo)
+		a.KeepAlive, b.KeepAlive = 15*time.Second, 40*time.Second
+		client, server := resumable(t, n, a, b)
+		if _, err := call(t.Context(), client, request("a")); err != nil {
+			t.Fatal(err)
+		}
+		mute := func() {
+			for _, c := range []*Conn{client, server} {
+				p := c.NetConn().(*cutPipe)
+				p.mu.Lock()
+				p.mute = true
+				p.mu.Unlock()
+			}
+		}
+		mute()
+		start := time.Now()
+		if got, err := call(t.Context(), client, request("b")); got != "b" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		if took := time.Since(start); took < 15*time.Second || took > 45*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		mute() // with nothing to do
+		time.Sleep(time.Hour)
+		if n.mu.Lock(); n.dials != 3 {
+			t.Errorf("%d pipes, want two after the first", n.dials)
+		}
+		n.mu.Unlock()
+		client.w.mu.Lock()
+		if held := client.w.keep.end - client.w.keep.acked; held > 1024 {
+			t.Errorf("an idle connection keeps %d bytes", held)
+		}
+		client.w.mu.Unlock()
+	})
 }
