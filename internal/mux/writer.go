@@ -352,24 +352,10 @@ func (w *writer) taken(n uint64) bool {
 	return ok
 }
 
-// gather lets those that were woken together send together: it waits as long as more comes.
-func (w *writer) gather() {
-	for last := -1; ; {
-		w.mu.Lock()
-		n := len(w.buf)
-		w.mu.Unlock()
-		if n == last || n >= wholeSize {
-			return
-		}
-		last = n
-		runtime.Gosched()
-	}
-}
-
 // flush writes until nothing is left. The goroutine that set flushing calls it.
 func (w *writer) flush(mode flushMode) {
 	if w.load.Load() > 1 {
-		w.gather()
+		runtime.Gosched() // those that were woken together send together
 	}
 	for round := 0; ; round++ {
 		if !w.took && !w.take() {
