@@ -5,6 +5,7 @@ import (
 	"iter"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/yondertest"
@@ -92,6 +93,50 @@ func benchCallers(b *testing.B, measure bool) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkResume is what it costs that a connection can be resumed: 256 callers on one, and
+// messages of 1 MiB, both ways.
+func BenchmarkResume(b *testing.B) {
+	for name, window := range map[string]time.Duration{"off": 0, "on": time.Minute} {
+		srv := &yonder.Server{ResumeWindow: window}
+		yonder.Handle(srv, "echo", func(ctx context.Context, m sample) (sample, error) { return m, nil })
+		yonder.Handle(srv, "bytes", func(ctx context.Context, m []byte) ([]byte, error) { return m, nil })
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(l) }()
+		c, err := (&yonder.Dialer{Resume: window}).Dial(b.Context(), l.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { c.Close(); srv.Close(); <-served })
+		echo, bytes := yonder.Remote[sample, sample](c, "echo"), yonder.Remote[[]byte, []byte](c, "bytes")
+		b.Run("callers/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(128)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := echo(context.Background(), aSample); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+		b.Run("large/"+name, func(b *testing.B) {
+			message := make([]byte, 1<<20)
+			b.SetBytes(2 << 20)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := bytes(context.Background(), message); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }

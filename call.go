@@ -159,7 +159,7 @@ func (c *Call) Info() CallInfo {
 	info := CallInfo{Procedure: c.Procedure, Metadata: c.Metadata, Protocol: localProtocol}
 	switch {
 	case c.link != nil:
-		info.Protocol, info.Conn = nativeProtocol, c.link.conn
+		info.Protocol, info.Conn = nativeProtocol, c.link.netConn()
 	case c.protocol != "":
 		info.Protocol, info.Conn = c.protocol, c.conn
 	}

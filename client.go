@@ -49,6 +49,18 @@ type Dialer struct {
 	Limits Limits
 	// Measure has calls counted and timed, for [Client.Stats]; see [Server.Measure].
 	Measure bool
+	// Resume is how long a connection that [Dialer.Dial] has made may be lost without its calls
+	// failing, if the server has a [Server.ResumeWindow]; the shorter one counts. The client dials
+	// again, at once and then with pauses, and both ends send what the other has not got: calls,
+	// streams, readers and callbacks go on, and none runs twice. New calls wait. Zero: calls in
+	// flight fail with a lost connection. See [MayHaveRun].
+	Resume time.Duration
+	// Idempotent says which procedures may run twice: a call of one that has failed because its
+	// connection was lost is made again, up to three times, after a pause of 10 milliseconds and
+	// more, as long as its context has not ended. All calls of a client share a budget: ten
+	// of these, and one more for every ten calls that succeed. Calls with streams, readers or
+	// functions, and notifications, are not made again. Nil: no procedure may.
+	Idempotent func(procedure string) bool
 }
 
 // Dial connects to a server: see [Dialer.Dial].
@@ -61,7 +73,7 @@ func NewClient(conn io.ReadWriteCloser) *Client { return new(Dialer).NewClient(c
 
 // Dial connects to a server at "host:port", "tcp://host:port" or "unix:///path". ctx
 // bounds only the first attempt, whose failure Dial returns. When the connection is
-// lost later, the calls in flight fail with [Unavailable], and the next call connects
+// lost later, and not resumed, the calls in flight fail with [Unavailable], and the next call connects
 // again: at once after a loss, and after a failed attempt not before a pause of 20
 // milliseconds to 2 seconds, growing and random. A call fails when one attempt has
 // failed while it waited.
@@ -110,6 +122,8 @@ func (d *Dialer) client() *Client {
 	if c.config.logger == nil {
 		c.config.logger = slog.Default()
 	}
+	c.resume, c.idempotent = d.Resume, d.Idempotent
+	c.repeats.Store(maxRepeats)
 	c.dialTimeout = orDefault(d.DialTimeout, 10*time.Second, time.Millisecond, 1<<62)
 	return c
 }
@@ -165,7 +179,10 @@ type Client struct {
 	config      linkConfig
 	dial        func(ctx context.Context) (io.ReadWriteCloser, error) // nil: there is one connection only
 	dialTimeout time.Duration
-	life        context.Context // ends with Close
+	resume      time.Duration               // how long a connection may be lost; zero: it is over then
+	idempotent  func(procedure string) bool // nil: none
+	repeats     atomic.Int32                // tenths of what may be made again just now
+	life        context.Context             // ends with Close
 	end         context.CancelFunc
 	live        atomic.Pointer[link] // current, for calls that need no lock
 	running     sync.WaitGroup       // goroutines
@@ -278,13 +295,23 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		}
 		return c.local.call(ctx, call)
 	}
+	for times := 0; ; times++ {
+		err := c.exchange(ctx, call)
+		if c.idempotent == nil || !c.repeat(ctx, call, err, times) {
+			return err
+		}
+	}
+}
+
+// exchange makes a call over a connection, another one if the first had been lost before.
+func (c *Client) exchange(ctx context.Context, call *Call) error {
 	for again := 0; ; again++ {
 		l := c.live.Load()
 		if l == nil {
 			var err error
 			if l, err = c.connect(ctx); err != nil {
 				if ctx.Err() != nil {
-					return contextFailure(ctx, quoted(call))
+					return unrun(contextFailure(ctx, quoted(call)))
 				}
 				return refused(call, err)
 			}
@@ -299,7 +326,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 
 // refused returns the error of a call that cannot be made because of err.
 func refused(call *Call, err error) error {
-	return &Error{Code: CodeOf(err), Message: "yonder: " + quoted(call) + ": " + trimPrefix(err), Err: err}
+	return &Error{Code: CodeOf(err), Message: "yonder: " + quoted(call) + ": " + trimPrefix(err), Err: err, unrun: true}
 }
 
 // connect returns a connection, making one if there is none.
@@ -378,7 +405,9 @@ func (c *Client) try(a *attempt, pause time.Duration) {
 
 // attachLocked makes conn the connection that calls use.
 func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
-	l := newLink(conn, c.config)
+	cfg := c.config
+	c.resumable(&cfg)
+	l := newLink(conn, cfg)
 	c.traffic.total.Add(1)
 	c.traffic.open.Add(1)
 	c.current = l

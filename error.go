@@ -40,6 +40,7 @@ type Error struct {
 	is      []error // sentinels that the error was on the other side
 	details []byte  // as they came
 	codec   Codec   // of details
+	unrun   bool    // the call has not reached the other end: see MayHaveRun
 }
 
 // Errorf returns an [Error] with a text made as fmt.Errorf makes it, %w included.

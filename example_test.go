@@ -483,6 +483,65 @@ func ExampleServer_Shutdown() {
 }
 
 // The codec that people can read. A server has it if it says so.
+// A stream goes on although its connection is lost in the middle.
+func ExampleDialer_resume() {
+	srv := yonder.Server{ResumeWindow: 30 * time.Second}
+	d := yonder.Dialer{Resume: 30 * time.Second}
+	srv.Register("count", func(n int) iter.Seq2[int, error] {
+		return func(yield func(int, error) bool) {
+			for i := 0; i < n && yield(i, nil); i++ {
+			}
+		}
+	})
+	l, err := yonder.Listen("127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go srv.Serve(l)
+	defer srv.Close()
+
+	dialed := make(chan net.Conn, 2)
+	d.NetDial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		dialed <- conn
+		return conn, err
+	}
+	client, err := d.Dial(context.Background(), l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	var count func(n int) (iter.Seq2[int, error], error)
+	client.Bind("count", &count)
+	items, err := count(100_000)
+	if err != nil {
+		log.Fatal(err)
+	}
+	sum := 0
+	for i, err := range items {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if sum += i; i == 1000 {
+			(<-dialed).Close() // as a network does
+		}
+	}
+	fmt.Println(sum)
+	// Output: 4999950000
+}
+
+// A call that has surely not reached the server may be made again, whatever it does.
+func ExampleMayHaveRun() {
+	var srv yonder.Server
+	client := serve(&srv, yonder.Dialer{})
+	client.Close()
+
+	_, err := yonder.Invoke[int](context.Background(), client, "pay", 100)
+	fmt.Println(yonder.CodeOf(err), yonder.MayHaveRun(err))
+	// Output: unavailable false
+}
+
 func ExampleCodec() {
 	srv := yonder.Server{Codecs: []yonder.Codec{yonder.JSON}}
 	srv.Register("older", func(a Account) Account { a.Age++; return a })

@@ -215,7 +215,9 @@ func TestHostileClients(t *testing.T) {
 		{"a long length", "frame length 69639", func(p *rawPeer) { p.greet(); p.write(header(69639, 12, 0, 0)) }},
 		{"a huge length", "frame length 4294967295", func(p *rawPeer) { p.greet(); p.write(header(1<<32-1, 12, 0, 0)) }},
 		{"type 0", "unknown frame type 0", func(p *rawPeer) { p.greet(); p.write(header(6, 0, 0, 0)) }},
-		{"type 15", "unknown frame type 15", func(p *rawPeer) { p.greet(); p.write(header(6, 15, 0, 0)) }},
+		{"type 17", "unknown frame type 17", func(p *rawPeer) { p.greet(); p.write(header(6, 17, 0, 0)) }},
+		{"ACK that was not agreed on", "ACK on a connection that cannot be resumed", func(p *rawPeer) { p.greet(); p.send(wire.Header{Type: wire.Ack}, 0) }},
+		{"RESUME where there is none", "RESUME before HELLO", func(p *rawPeer) { p.write(wire.Preface); p.send(wire.Header{Type: wire.Resume}, 0, 1, 0) }},
 		{"an unknown flag", "PING frame has flags", func(p *rawPeer) { p.greet(); p.write(header(14, 12, 1, 0)) }},
 		{"PING of a call", "has the id", func(p *rawPeer) { p.greet(); p.write(header(14, 12, 0, 7)) }},
 		{"a frame cut off", "unexpected EOF", func(p *rawPeer) {

@@ -38,6 +38,10 @@ type Limits struct {
 	// life, and then how long it may take to give one; it is also how long a write may make
 	// no progress. Zero means 15 seconds; less than zero, for ever.
 	KeepAlive time.Duration
+	// MaxKept is how much this end keeps of what the other has not acknowledged, in bytes, one
+	// connection that may be resumed, from 1 MiB to 1 GiB. Zero means 4 MiB. More waits to be
+	// sent; one write may go beyond it. See [Dialer.Resume].
+	MaxKept int
 }
 
 // orDefault returns v within low and high, or the default if it is zero.
@@ -60,6 +64,7 @@ func (l Limits) WithDefaults() Limits {
 		MaxNames:    orDefault(l.MaxNames, 1<<16, 1, 1<<20),
 		FirstByte:   orDefault(l.FirstByte, 10*time.Second, time.Millisecond, 1<<62),
 		KeepAlive:   orDefault(l.KeepAlive, 15*time.Second, time.Millisecond, 1<<62),
+		MaxKept:     orDefault(l.MaxKept, 4<<20, 1<<20, 1<<30),
 	}
 	if l.KeepAlive < 0 {
 		d.KeepAlive = -1

@@ -23,8 +23,10 @@ import (
 type link struct {
 	linkConfig
 	mux   *mux.Conn
-	conn  io.ReadWriteCloser
-	codec Codec // the dialing side's first; on the other side known once HELLO has come
+	conn  io.ReadWriteCloser // the first; netConn returns the one that counts
+	codec Codec              // the dialing side's first; on the other side known once HELLO has come
+
+	failures atomic.Int32 // attempts to resume it in vain, since it has last brought something
 
 	peerOnce   sync.Once
 	peerClient *Client
@@ -43,6 +45,11 @@ type linkConfig struct {
 	count       *mux.Count
 	logger      *slog.Logger
 	closed      error // what calls end with when this end closes the connection
+
+	resume   time.Duration // how long it may be lost; zero: it is over then
+	lost     func(l *link, progress bool)
+	secret   []byte // of a server: by what it is resumed
+	identity string // of a server: who may
 }
 
 func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
@@ -58,7 +65,15 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 	if cfg.compression != nil {
 		greeting.Compression = cfg.compression.Name()
 	}
+	var lost func(bool)
+	if cfg.resume > 0 {
+		greeting.Resume = uint64(max(cfg.resume/time.Millisecond, 1))
+		greeting.Session = cfg.secret
+		lost = func(progress bool) { cfg.lost(l, progress) }
+	}
 	l.mux = mux.New(conn, mux.Config{
+		MaxKept:    limits.MaxKept,
+		Lost:       lost,
 		Dialer:     cfg.dialer,
 		Read:       cfg.read,
 		Local:      greeting,
@@ -88,17 +103,25 @@ func (l *link) accept(g *wire.Greeting) error {
 	return err
 }
 
+// netConn returns what the connection goes over just now.
+func (l *link) netConn() io.ReadWriteCloser {
+	if l.resume == 0 {
+		return l.conn
+	}
+	return l.mux.NetConn()
+}
+
 // run reads the connection until it is over, and returns why.
 func (l *link) run() error {
 	err := l.mux.Run()
 	if bad, ok := errors.AsType[*mux.ProtocolError](err); ok {
-		l.logger.Warn("yonder: connection closed", "protocol", nativeProtocol, "peer", addrOf(l.conn), "reason", bad.Reason)
+		l.logger.Warn("yonder: connection closed", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", bad.Reason)
 	} else if err != nil {
 		level := slog.LevelDebug // clients come and go
 		if l.dialer {
 			level = slog.LevelInfo
 		}
-		l.logger.Log(context.Background(), level, "yonder: connection lost", "protocol", nativeProtocol, "peer", addrOf(l.conn), "reason", err)
+		l.logger.Log(context.Background(), level, "yonder: connection lost", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", err)
 	}
 	return err
 }
@@ -187,12 +210,12 @@ func (l *link) exchange(ctx context.Context, call *Call) (sent bool, err error) 
 // request makes a call, of a procedure or of a callback.
 func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return true, contextFailure(ctx, quoted(call))
+		return true, unrun(contextFailure(ctx, quoted(call)))
 	}
 	q.Body = mux.NewMessage()
 	if err := l.encodeArgs(call, q.Body); err != nil {
 		q.Body.Release()
-		return true, err
+		return true, unrun(err)
 	}
 	q.Flags |= l.pack(&q.Body)
 	q.Deadline, _ = ctx.Deadline()
@@ -210,9 +233,9 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	o, err := l.mux.Start(ctx, &q)
 	if err != nil {
 		if ctx.Err() != nil {
-			return true, contextFailure(ctx, quoted(call))
+			return true, unrun(contextFailure(ctx, quoted(call)))
 		}
-		return false, l.failure(quoted(call), err)
+		return false, unrun(l.failure(quoted(call), err))
 	}
 	if call.OneWay {
 		o.Forget()
@@ -225,7 +248,10 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 		if ctx.Err() != nil && err == ctx.Err() {
 			return true, contextFailure(ctx, quoted(call))
 		}
-		return !o.Unsent(), l.failure(quoted(call), err)
+		if o.Unsent() {
+			return false, unrun(l.failure(quoted(call), err))
+		}
+		return true, l.failure(quoted(call), err)
 	}
 	err = l.answer(call, o, nil)
 	o.Release()
@@ -474,7 +500,7 @@ func (sc *serverCall) procedure() error {
 		if err != nil {
 			return Errorf(InvalidArgument, "yonder: %q: the caller's signature cannot be read: %w", name.Name, err)
 		}
-		proc, err := sc.link.server.lookup(name.Name, nativeProtocol, sc.link.conn)
+		proc, err := sc.link.server.lookup(name.Name, nativeProtocol, sc.link.netConn())
 		if err != nil {
 			return err
 		}
@@ -699,7 +725,8 @@ func (sc *serverCall) succeed() (err error) {
 	return nil
 }
 
-// endWithBytes appends the last result if that is a large byte string, without a copy.
+// endWithBytes appends the last result if that is a large byte string, without a copy. Where it may
+// have to be sent again after a loss, it is copied: by then the program may have changed it.
 func (l *link) endWithBytes(msg *mux.Message, call *Call) bool {
 	codec, ok := l.codec.(bytesCutter)
 	if !ok || l.mux.Packs() > 0 {
@@ -711,7 +738,7 @@ func (l *link) endWithBytes(msg *mux.Message, call *Call) bool {
 	} else if call.result == nil {
 		b, _ = reflect.TypeAssert[[]byte](call.out[len(call.out)-1])
 	}
-	if len(b) <= copyStep {
+	if len(b) <= copyStep || l.resume > 0 && l.mux.Resumable() {
 		return false
 	}
 	codec.appendHead(&msg.Buffer, len(b))

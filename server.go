@@ -57,12 +57,32 @@ type Server struct {
 	// It is called by each who asks, by several at a time, and must end when ctx does. Nil: it
 	// does while it serves.
 	Ready func(ctx context.Context) error
+	// ResumeWindow is how long a connection of the native protocol may be lost before its calls
+	// are canceled, if the client asks for it: see [Dialer.Resume]. Until then handlers go on, and
+	// what they answer is kept. Zero: calls are canceled with the loss of their connection.
+	ResumeWindow time.Duration
+	// ResumeSecret makes a text that nobody can guess, by which a connection is resumed: rand.Text
+	// of crypto/rand does, which is not a dependency of this package because most programs would
+	// carry it in vain. It must be set if ResumeWindow is, or Serve fails.
+	ResumeSecret func() string
+	// ResumeIdentity says who is at the other end of a connection, a [CallInfo.Conn]: only who gets
+	// the same answer may resume it. Package tlsconn's Fingerprint does, by certificates. Nil:
+	// whoever has the secret may.
+	ResumeIdentity func(conn any) string
+	// MaxSuspended is how many lost connections are kept at a time; those that have been lost
+	// longest are given up first. Zero means 1,000.
+	MaxSuspended int
+	// MaxSuspendedBytes is how much is kept for them together, in bytes, from 1 MiB on: what
+	// clients have not acknowledged, and what handlers have answered since. Zero means 256 MiB.
+	MaxSuspendedBytes int
 
 	ready   sync.Once
 	handler Handler // the interceptors around invoke
 	errs    *errorTable
 	workers mux.Workers
 	pools   pools // of what [Handle] uses again
+
+	sessions sessions
 
 	refuses atomic.Bool // closed, for calls in the same process
 
@@ -352,6 +372,9 @@ func splitAddress(address string) (network, addr string, err error) {
 func (s *Server) Serve(l net.Listener) error {
 	s.prepare()
 	defer l.Close()
+	if err := s.resumeError(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -411,6 +434,10 @@ func (s *Server) Serve(l net.Listener) error {
 // peer closed it with no call in flight, or the server was closed.
 func (s *Server) ServeConn(conn io.ReadWriteCloser) error {
 	s.prepare()
+	if err := s.resumeError(); err != nil {
+		conn.Close()
+		return err
+	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -456,11 +483,29 @@ func (s *Server) serve(conn io.ReadWriteCloser) error {
 
 // serveNative serves a connection of the native protocol.
 func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) error {
+	var secret []byte
+	identity := ""
+	if s.ResumeWindow > 0 {
+		var r *wire.Resumption
+		var err error
+		r, first, err = readResume(conn, first, s.Limits.WithDefaults().FirstByte)
+		if err != nil {
+			conn.Close()
+			s.logger().Info("yonder: connection refused", "protocol", nativeProtocol, "peer", addrOf(conn), "reason", err)
+			return err
+		}
+		if r != nil {
+			return s.resume(o, conn, r)
+		}
+		secret, identity = s.newSecret(), s.identity(conn)
+	}
 	s.mu.Lock()
 	t := s.trafficLocked(nativeProtocol)
 	s.mu.Unlock()
 	defer t.open.Add(-1)
 	l := newLink(conn, linkConfig{
+		resume: s.ResumeWindow, secret: secret, identity: identity,
+		lost: func(l *link, _ bool) { s.suspend(l) },
 		read: first, count: &t.count, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
 		compression: s.Compression, workers: &s.workers,
@@ -477,6 +522,10 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	s.links[l] = true
 	delete(s.others, o)
 	s.mu.Unlock()
+	if secret != nil {
+		s.sessions.add(l)
+		defer s.sessions.remove(l)
+	}
 	err := l.run()
 	s.mu.Lock()
 	delete(s.links, l)
@@ -511,7 +560,8 @@ func (s *Server) untrack(o *other) {
 }
 
 // Shutdown stops accepting connections and calls, lets the calls in flight end, and
-// closes the connections. New calls get [Unavailable] at once. If ctx ends before
+// closes the connections. New calls get [Unavailable] at once. Connections that are lost and
+// wait to be resumed are closed, too. If ctx ends before
 // that, it closes what is left as Close does, and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.prepare()
@@ -557,9 +607,15 @@ func (s *Server) Close() error {
 	others := slices.Collect(maps.Keys(s.others))
 	s.stop()
 	s.mu.Unlock()
+	var told sync.WaitGroup
 	for _, l := range links {
-		l.mux.Close()
+		if l.mux.Resumable() {
+			told.Go(l.mux.Close) // it tells the other end, which may take a moment
+		} else {
+			l.mux.Close()
+		}
 	}
+	told.Wait()
 	for _, o := range others {
 		o.conn.Close()
 	}

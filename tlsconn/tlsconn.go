@@ -239,6 +239,20 @@ func State(conn any) *tls.ConnectionState {
 	return &state
 }
 
+// Fingerprint tells the ends of connections apart by the certificates that they have shown and
+// proven to have the key of, for [yonder.Server.ResumeIdentity]. It is "" without TLS and "tls:"
+// without a certificate.
+func Fingerprint(conn any) string {
+	s := State(conn)
+	switch {
+	case s == nil:
+		return ""
+	case len(s.PeerCertificates) == 0:
+		return "tls:"
+	}
+	return "tls:" + string(s.PeerCertificates[0].Raw)
+}
+
 // Identify is an [auth.Source]: who calls has the names that are in the certificate that it has shown
 // and proven to have the key of, if that comes from an authority of the server's: "uri:...",
 // "dns:...", "email:...", "ip:..." and, of its subject, "cn:...". The Detail is a

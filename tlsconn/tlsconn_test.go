@@ -564,3 +564,77 @@ func BenchmarkHandshake(b *testing.B) {
 		})
 	}
 }
+
+// A connection that was lost goes on only for who had it: with the certificate that was shown then,
+// and over TLS.
+func TestResume(t *testing.T) {
+	d, a := newDir(t), newAuthority(t)
+	for _, name := range []string{"server", "ann", "bob"} {
+		d.issue(a, name)
+	}
+	ca := d.write("ca.pem", a.pem())
+	as := func(name string) *tlsconn.Config {
+		if name == "" {
+			return &tlsconn.Config{CA: ca}
+		}
+		return &tlsconn.Config{CA: ca, Certificate: d.file(name + ".pem"), Key: d.file(name + ".key")}
+	}
+	for _, tt := range []struct {
+		first, then string
+		same        bool
+	}{{"ann", "ann", true}, {"", "", true}, {"ann", "bob", false}, {"ann", "", false}, {"", "ann", false}} {
+		t.Run(tt.first+" then "+tt.then, func(t *testing.T) {
+			srv := whoServer()
+			srv.ResumeWindow = time.Minute
+			began, release := make(chan bool, 1), make(chan bool)
+			srv.Register("wait", func(ctx context.Context) error {
+				began <- true
+				select {
+				case <-release:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			})
+			host := serve(t, srv, &tlsconn.Config{CA: ca, Optional: true, Certificate: d.file("server.pem"), Key: d.file("server.key")})
+			var mu sync.Mutex
+			var conns []net.Conn
+			dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				who := tt.first
+				if len(conns) > 0 {
+					who = tt.then
+				}
+				conn, err := as(who).NetDial(ctx, network, address)
+				conns = append(conns, conn)
+				return conn, err
+			}
+			c, err := (&yonder.Dialer{NetDial: dial, Resume: time.Minute}).Dial(t.Context(), "tls://"+host)
+			check(t, err)
+			defer c.Close()
+			who, err := yonder.Invoke[string](t.Context(), c, "who")
+			check(t, err)
+			done := make(chan error)
+			go func() { done <- c.Call(t.Context(), yonder.NewCall("wait")) }()
+			<-began
+			mu.Lock()
+			conns[0].(interface{ NetConn() net.Conn }).NetConn().Close()
+			mu.Unlock()
+			if !tt.same {
+				if err := <-done; yonder.CodeOf(err) != yonder.Unavailable || !strings.Contains(err.Error(), "nothing to resume") || !yonder.MayHaveRun(err) {
+					t.Errorf("the call: %v", err)
+				}
+				return
+			}
+			again, err := yonder.Invoke[string](t.Context(), c, "who")
+			if again != who || err != nil {
+				t.Errorf("%q is %q now, %v", who, again, err)
+			}
+			close(release)
+			if err := <-done; err != nil {
+				t.Errorf("the call: %v", err)
+			}
+		})
+	}
+}

@@ -86,6 +86,7 @@ type Outgoing struct {
 	queued  bool      // it has no slot yet
 	expires time.Time // zero: never
 	unsent  bool      // err came before the peer could hear of the call
+	takes   uint64    // the writer's count when it began
 	err     error     // why there is no response
 	arrives *assembly
 	arrived *assembly // the response's body, which who waits for it puts together
@@ -133,6 +134,7 @@ func (c *Conn) beginLocked(o *Outgoing, slot uint16, q *Request) {
 	o.id = uint32(c.gens[slot])<<16 | uint32(slot)
 	o.streams = streams{conn: c, id: o.id, caller: true}
 	o.tag = q.Tag
+	o.takes = c.w.takes
 	c.slots[slot] = o
 	c.outgoing++
 	c.load.Add(1)
@@ -540,7 +542,7 @@ func (o *Outgoing) Release() {
 	o.ReleaseBody()
 	if o.over {
 		o.Response = Response{}
-		o.state, o.replied, o.last, o.ended, o.over = awaiting, false, false, false, false
+		o.state, o.replied, o.last, o.ended, o.over, o.unsent = awaiting, false, false, false, false, false
 		o.err, o.arrives, o.arrived, o.sending, o.tag = nil, nil, nil, nil, nil
 		o.expires = time.Time{}
 		o.conn.spare.Put(o)

@@ -46,6 +46,13 @@ type Config struct {
 	Count *Count
 	// GoneAway is called, once, when the peer wants no new calls.
 	GoneAway func()
+
+	// MaxKept is how much is kept of what the peer has not acknowledged, in bytes, if
+	// Local.Resume says that the connection may be resumed: see session.go.
+	MaxKept int
+	// Lost is called, by the read loop, when a connection that may be resumed has lost its
+	// transport. progress is false if nothing has arrived over it, either way. It must not wait.
+	Lost func(progress bool)
 }
 
 // Count counts bytes.
@@ -125,9 +132,9 @@ type Conn struct {
 	r    reader
 	w    writer
 	load atomic.Int32 // calls in flight, both ways
-	// reads counts reads that brought something, for the watchdog.
-	reads atomic.Uint32
-	packs atomic.Bool // both sides know the same compression
+	// received counts what has been read, in bytes.
+	received atomic.Uint64
+	packs    atomic.Bool // both sides know the same compression
 	// maxMessage is the peer's, for who does not need mu otherwise; 0: HELLO has not come.
 	maxMessage atomic.Uint64
 	done       chan struct{} // closed when the connection is over
@@ -146,6 +153,7 @@ type Conn struct {
 	ending   error          // why it will soon be over, while the last frames are written
 	watchdog *time.Timer
 	watch    watch
+	session  session
 	expiry   *time.Timer // looks for calls that have expired; nil: none was ever to
 	expiring time.Time   // when; zero: never
 
@@ -167,16 +175,17 @@ type Conn struct {
 	parted   int         // messages that arrive in parts just now
 	woke     bool        // the read loop has woken somebody since it last read; its own
 	unsaid   int         // bytes of them taken without the peer's knowledge; of the read loop
+	said     uint64      // what had been received when an ACK was last due; of the read loop
 	streams  int         // streams that we consume, of calls of either direction
 }
 
 // watch is what the watchdog has seen when it last looked.
 type watch struct {
-	reads, writes uint32
-	taken         uint64
-	silent        int // times in a row that nothing had been read
-	stuck         int // times in a row that a write had made no progress
-	untaken       int // times in a row that the peer had taken nothing of messages in parts
+	writes      uint32
+	read, taken uint64
+	silent      int // times in a row that nothing had been read
+	stuck       int // times in a row that a write had made no progress
+	untaken     int // times in a row that the peer had taken nothing of messages in parts
 }
 
 // New returns a connection over conn. Nothing is sent or read before [Conn.Run].
@@ -192,12 +201,13 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 		count = new(Count)
 	}
 	count.Read.Add(uint64(len(cfg.Read)))
-	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.reads.Add(1); count.Read.Add(uint64(n)) }, onWait: c.beforeRead}
+	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)); count.Read.Add(uint64(n)) }, onWait: c.beforeRead}
 	if n := len(cfg.Read); n > 0 {
 		copy(c.r.space(), cfg.Read)
 		c.r.w = n
+		c.received.Store(uint64(n))
 	}
-	c.w = writer{conn: conn, raw: raw, load: &c.load, failed: c.lost, written: &count.Written}
+	c.w = writer{conn: conn, raw: raw, load: &c.load, received: &c.received, failed: c.lost, written: &count.Written}
 	c.mu.Lock()
 	c.greetLocked()
 	c.mu.Unlock()
@@ -211,6 +221,10 @@ func (c *Conn) greetLocked() {
 	c.w.buf, c.w.bufHome = getWriteBuffer()
 	c.w.buf = append(c.w.buf, wire.Preface...)
 	c.w.frameLocked(wire.Header{Type: wire.Hello}, nil, wire.AppendHello(nil, &c.cfg.Local))
+	if c.cfg.Local.Resume > 0 {
+		c.r.again = c.again
+		c.w.keep, c.w.unkept = &kept{limit: uint64(c.cfg.MaxKept)}, len(c.w.buf)
+	}
 }
 
 // Run reads the connection until it is over, and returns why: nil if it ended in
@@ -234,7 +248,7 @@ func (c *Conn) Run() error {
 			// Not io.Copy, which adds 65 KB to every program: what it can do with sockets.
 			buf := make([]byte, 4096)
 			for err = nil; err == nil; {
-				_, err = c.conn.Read(buf)
+				_, err = c.r.conn.Read(buf)
 			}
 			c.end(bad)
 		}
@@ -280,7 +294,11 @@ func (c *Conn) Packs() uint64 {
 }
 
 // NetConn returns the connection underneath.
-func (c *Conn) NetConn() io.ReadWriteCloser { return c.conn }
+func (c *Conn) NetConn() io.ReadWriteCloser {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.conn
+}
 
 // refusalLocked returns why no call can begin. While a connection drains, the calls
 // in flight may still make theirs: callbacks either way, and here what the handlers
@@ -300,7 +318,10 @@ func (c *Conn) refusalLocked(callback bool) error {
 }
 
 // Close ends the connection at once. Calls in flight end with ErrClosed.
-func (c *Conn) Close() { c.end(ErrClosed) }
+func (c *Conn) Close() {
+	c.sayGoodbye()
+	c.end(ErrClosed)
+}
 
 // Shutdown tells the peer that no new calls are taken, lets those in flight end,
 // and then closes the connection. It does not wait; [Conn.Done] tells.
@@ -311,7 +332,13 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 		return
 	}
 	c.refusing = reason
+	if c.session.lost != nil { // nobody would hear of it
+		c.mu.Unlock()
+		c.end(ErrClosed)
+		return
+	}
 	c.w.mu.Lock()
+	c.endSessionLocked()
 	c.mu.Unlock()
 	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, reason.Code, reason.Reason))
 	c.w.kickAndUnlock(noBlock)
@@ -365,6 +392,7 @@ func (c *Conn) endAfterWritesLocked(err error, linger time.Duration) {
 func (c *Conn) abort(why *ProtocolError) {
 	c.mu.Lock()
 	c.w.mu.Lock()
+	c.endSessionLocked()
 	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, wire.CodeInternal, why.Error()))
 	c.w.kickAndUnlock(handOver)
 	if why.refused && !c.cfg.Dialer {
@@ -412,6 +440,10 @@ func (c *Conn) end(err error) {
 	if c.watchdog != nil {
 		c.watchdog.Stop()
 	}
+	if c.session.timer != nil {
+		c.session.timer.Stop()
+	}
+	conn := c.conn
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
@@ -428,6 +460,14 @@ func (c *Conn) end(err error) {
 			canceled = append(canceled, in)
 		}
 	}
+	c.w.mu.Lock()
+	if c.w.err == nil {
+		c.w.err = err // so that what has not been sent never will be
+	}
+	for _, o := range lost {
+		o.unsent = c.w.unheardLocked(o)
+	}
+	c.w.mu.Unlock()
 	for _, o := range lost {
 		c.failLocked(o, err)
 		o.streams.failLocked(err)
@@ -441,7 +481,7 @@ func (c *Conn) end(err error) {
 	}
 	c.mu.Unlock()
 	c.w.close(err)
-	c.conn.Close()
+	conn.Close()
 	c.workers.leave()
 	c.later.run()
 	for _, in := range canceled {
@@ -464,9 +504,17 @@ func (c *Conn) tick() {
 		return
 	}
 	w := &c.watch
-	reads, writes := c.reads.Load(), c.w.writes.Load()
+	if c.session.lost != nil { // another timer sees to it
+		*w = watch{}
+		c.watchdog.Reset(c.cfg.KeepAlive)
+		c.mu.Unlock()
+		c.later.run()
+		return
+	}
+	conn := c.conn
+	read, writes := c.received.Load(), c.w.writes.Load()
 	wrote, busy := writes != w.writes, c.w.busy()
-	if w.silent++; reads != w.reads || wrote && busy { // it reads what has piled up, and a PING is behind that
+	if w.silent++; read != w.read || wrote && busy { // it reads what has piled up, and a PING is behind that
 		w.silent = 0
 	}
 	if w.stuck++; wrote || !busy {
@@ -476,21 +524,22 @@ func (c *Conn) tick() {
 	if w.untaken++; taken != w.taken || !held {
 		w.untaken = 0
 	}
-	w.reads, w.writes, w.taken = reads, writes, taken
+	w.read, w.writes, w.taken = read, writes, taken
 	silent, stuck, untaken := w.silent, w.stuck, w.untaken
 	c.watchdog.Reset(c.cfg.KeepAlive)
 	c.mu.Unlock()
 	c.later.run()
 	switch {
 	case silent >= 2:
-		c.end(&LostError{Err: fmt.Errorf("no sign of life from the peer for %v", c.cfg.KeepAlive)})
+		c.giveUp(conn, fmt.Errorf("no sign of life from the peer for %v", c.cfg.KeepAlive))
 	case stuck >= 2:
-		c.end(&LostError{Err: fmt.Errorf("the peer has read nothing for %v", c.cfg.KeepAlive)})
+		c.giveUp(conn, fmt.Errorf("the peer has read nothing for %v", c.cfg.KeepAlive))
 	case untaken >= 2:
-		c.end(&LostError{Err: fmt.Errorf("the peer has taken nothing of a message in parts for %v", c.cfg.KeepAlive)})
+		c.giveUp(conn, fmt.Errorf("the peer has taken nothing of a message in parts for %v", c.cfg.KeepAlive))
 	case silent == 1:
 		c.w.frame(wire.Header{Type: wire.Ping}, make([]byte, 8), noBlock)
 	}
+	c.w.ack(idleAck)
 }
 
 // Later has f called by one of the connection's goroutines: the read loop, with the next
@@ -549,6 +598,7 @@ func (c *Conn) greeted(g *wire.Greeting) error {
 		return violation("a second HELLO")
 	}
 	c.peer = g
+	c.agreeLocked(g)
 	c.maxMessage.Store(g.MaxMessage)
 	c.packs.Store(g.Compression != "" && g.Compression == c.cfg.Local.Compression)
 	close(c.hello)
@@ -591,7 +641,7 @@ func (c *Conn) windowLocked() int64 {
 
 // Addr returns the peer's address, or "" if the transport has none.
 func (c *Conn) Addr() string {
-	if nc, ok := c.conn.(net.Conn); ok && nc.RemoteAddr() != nil {
+	if nc, ok := c.NetConn().(net.Conn); ok && nc.RemoteAddr() != nil {
 		return nc.RemoteAddr().String()
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -164,6 +165,8 @@ func FuzzConn(f *testing.F) {
 		"\x02\x0a\x00\x00\x0a\x01\x01\x06\x00\x00\x03abc\x06\x01\x01\x01x",
 		// GOAWAY, PING, raw bytes.
 		"\x03\x07\x02\x07\x00\x08\x05\xff\xff\xff\xff\xff",
+		// A connection that may be resumed, with too much that is not acknowledged.
+		"\x0b\x00\x00\x01\x00\x00\x02\x03\x05\x01\x01\x00\x02\x04\x03\x07\x00\x04\x01\x20",
 		"\x03\x00\x00\x0b\x00\x01\x00\x00\x02\x00\x00",
 	} {
 		f.Add([]byte(seed))
@@ -177,13 +180,16 @@ func FuzzConn(f *testing.F) {
 }
 
 func fuzzConn(t *testing.T, p *program) {
-	setup := p.next(8)
+	setup := p.next(16)
 	near, far := net.Pipe()
 	cfg := config(perform)
 	cfg.Dialer = setup&1 != 0
 	cfg.MaxStreams = 4
 	cfg.Local.MaxCalls = 4
 	cfg.Handshake, cfg.KeepAlive = 10*time.Second, 15*time.Second
+	if setup&8 != 0 {
+		cfg.Local.Resume, cfg.Local.Session, cfg.MaxKept = 1000, testSecret, 20_000
+	}
 	c := New(near, cfg)
 	ran := make(chan error, 1)
 	go func() { ran <- c.Run() }()
@@ -203,7 +209,7 @@ func fuzzConn(t *testing.T, p *program) {
 	if setup&4 == 0 {
 		w.write([]byte(wire.Preface))
 		g := local()
-		g.MaxCalls = 3
+		g.MaxCalls, g.Resume, g.Session = 3, 1000, testSecret
 		w.send(wire.Header{Type: wire.Hello}, wire.AppendHello(nil, &g))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -390,7 +396,9 @@ func (w *fuzzPeer) step(p *program, c *Conn) {
 			body = p.take(p.next(8))
 		}
 	case 7:
-		switch p.next(4) {
+		switch p.next(5) {
+		case 4:
+			h, body = wire.Header{Type: wire.Ack}, wire.AppendAck(nil, p.number()%40_000)
 		case 0:
 			h, body = wire.Header{Type: wire.Ping}, make([]byte, 8)
 		case 1:
@@ -405,7 +413,7 @@ func (w *fuzzPeer) step(p *program, c *Conn) {
 		w.write(p.take(p.next(64)))
 		return
 	case 9: // any frame at all
-		h = wire.Header{Type: wire.Type(p.next(16)), Flags: wire.Flags(p.next(256)), ID: id}
+		h = wire.Header{Type: wire.Type(p.next(18)), Flags: wire.Flags(p.next(256)), ID: id}
 		body = p.take(p.next(64))
 	}
 	if len(body) > wire.MaxBody {
@@ -590,6 +598,83 @@ func fuzzPair(t *testing.T, p *program) {
 	for i, err := range errs {
 		if isViolation(err) {
 			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+}
+
+// FuzzResume is FuzzPair over a connection whose transports are lost where the input says: nothing
+// that is above them may show that.
+func FuzzResume(f *testing.F) {
+	for _, seed := range []string{
+		"\x00\x00\x00\x02\x00\x00", "\x20\x00\x00\x02\x03\x05\x01\x01\x04\x04\x07\x30\x05",
+		"\x05\x00\x02\x04\x05\x00\x00\x00\x02\x00\x03\x00", "\x80\x00\x00\x02\x07\x00\x04\x00\x05\x05",
+		"\xff\x01\x01\x02\x08\x00\x06\x00\x00\x00\x02\x04\x07\x02\x00",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 1024 {
+			return
+		}
+		synctest.Test(t, func(t *testing.T) { fuzzResume(t, &program{b}) })
+	})
+}
+
+func fuzzResume(t *testing.T, p *program) {
+	n := &network{rand: rand.New(rand.NewPCG(uint64(p.next(256)), 1)), most: 100 << p.next(11)}
+	cfg := config(perform)
+	cfg.MaxStreams = 20
+	cfg.Local.MaxCalls = 5
+	cfg.MaxKept = 1 << (12 + p.next(8))
+	cfg.KeepAlive = 15 * time.Second
+	client, server := resumable(t, n, cfg, cfg)
+	conns := [2]*Conn{client, server}
+	var calls sync.WaitGroup
+	var cancels []context.CancelFunc
+	for !p.over() {
+		c := conns[p.next(2)]
+		switch p.next(7) {
+		case 0, 1, 2:
+			k := p.next(4)
+			q := request(string(p.take(2 * p.next(8))))
+			if k == 3 {
+				q.Body.Write(make([]byte, 2*wire.MaxBody))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancels = append(cancels, cancel)
+			calls.Go(func() {
+				if err := converse(ctx, c, q, k%3); err != nil {
+					t.Error(err)
+				}
+			})
+		case 3:
+			if len(cancels) > 0 {
+				cancels[p.next(len(cancels))]()
+			}
+		case 4:
+			time.Sleep(time.Duration(p.next(8)) * time.Millisecond)
+		case 5:
+			synctest.Wait()
+		case 6:
+			n.cut()
+		}
+	}
+	time.Sleep(time.Second)
+	n.mu.Lock()
+	n.most = 0 // from now on none is lost
+	n.mu.Unlock()
+	n.cut()
+	time.Sleep(time.Hour)
+	for _, cancel := range cancels {
+		cancel()
+	}
+	calls.Wait()
+	time.Sleep(time.Hour)
+	synctest.Wait()
+	checkIdle(t, conns[:]...)
+	for i, c := range conns {
+		if err := c.Err(); err != nil {
+			t.Errorf("connection %d ended: %v", i, err)
 		}
 	}
 }

@@ -68,6 +68,9 @@ func (c *Conn) read() error {
 // beforeRead is called before each read.
 func (c *Conn) beforeRead() {
 	c.settleDebt()
+	if c.session.agreed {
+		c.sayReceived()
+	}
 	if c.woke && c.load.Load() <= 1 {
 		runtime.Gosched() // who has just been woken, and is alone, goes before a read that will only wait
 	}
@@ -104,6 +107,10 @@ func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 		return nil
 	case wire.GoAway:
 		return c.goAway(body)
+	case wire.Ack:
+		return c.ack(body)
+	case wire.Resume:
+		return violation("RESUME on a connection that goes on already")
 	}
 	return c.stream(h, body)
 }
@@ -436,10 +443,20 @@ func (c *Conn) goAway(body []byte) error {
 		return err
 	}
 	c.mu.Lock()
+	if code == wire.CodeCanceled && c.session.agreed { // it is about to be closed
+		c.w.mu.Lock()
+		c.endSessionLocked()
+		c.mu.Unlock()
+		c.w.kickAndUnlock(handOver)
+		return nil
+	}
 	first := c.gone == nil
 	if first {
 		c.gone = &GoAwayError{Code: code, Reason: reason}
 		c.failWaitersLocked(false)
+		c.w.mu.Lock()
+		c.endSessionLocked()
+		c.w.kickAndUnlock(handOver)
 	}
 	c.mu.Unlock()
 	if first && c.cfg.GoneAway != nil {

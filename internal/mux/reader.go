@@ -25,9 +25,12 @@ type reader struct {
 	raw  *rawConn
 	buf  *[readSize]byte // nil: none is held
 	r, w int             // buf[r:w] is unread
-	// onWait is called before each read, onRead after each that brought something, n bytes.
+	// onWait is called before each read, onRead after each that brought something, with how
+	// much. again, unless it is nil, is called after one that failed, and reports whether to go on,
+	// over another connection.
 	onWait func()
 	onRead func(n int)
+	again  func(error) bool
 }
 
 // space returns where the next bytes go. There is always some.
@@ -68,6 +71,9 @@ func (r *reader) fill(n int) error {
 		if got > 0 {
 			r.onRead(got)
 			continue // an error stays for the next read
+		}
+		if err != nil && r.again != nil && r.again(err) {
+			continue
 		}
 		if err == io.EOF && r.w > r.r {
 			return io.ErrUnexpectedEOF
@@ -118,6 +124,9 @@ func (r *reader) readFull(dst []byte) error {
 		if n > 0 {
 			r.onRead(n)
 			dst = dst[n:]
+			continue
+		}
+		if err != nil && r.again != nil && r.again(err) {
 			continue
 		}
 		if err == io.EOF {

@@ -44,7 +44,7 @@ const (
 // a frame and finds nobody writing becomes the flusher, lets the others that are
 // about to send add theirs, and writes until nothing is left.
 type writer struct {
-	conn io.Writer
+	conn io.WriteCloser
 	raw  *rawConn // nil: any write may block
 	// written counts bytes, beside other connections'.
 	written *atomic.Uint64
@@ -58,6 +58,8 @@ type writer struct {
 	// ends counts the ends of calls that are not written yet: calls that the peer
 	// must still take for being in flight.
 	ends atomic.Int32
+	// received counts what has been read.
+	received *atomic.Uint64
 
 	mu       sync.Mutex
 	buf      []byte  // frames to write
@@ -74,6 +76,17 @@ type writer struct {
 	flushing bool
 	err      error         // why nothing is written any more
 	idle     chan struct{} // made by who waits for the flusher to leave, closed then
+	takes    uint64        // how often buf has been taken to be written
+
+	// Of a connection that may be resumed: see session.go.
+	keep    *kept  // what may have to be written again; nil: nothing
+	unkept  int    // bytes that buf begins with and that have no position: the preface and HELLO
+	down    bool   // the transport is lost, and nothing is written
+	acks    bool   // the peer wants to know what has arrived
+	readAt  uint64 // what had been received when the peer's positions began
+	ackSent uint64 // the last position that the peer has been told
+	ackDue  bool   // it is to be told, whatever else is written
+	unheard int    // times that it was told since it has told us anything
 
 	// What follows belongs to the flusher.
 	out      []byte // the buffer that is being written
@@ -82,6 +95,7 @@ type writer struct {
 	rest     []byte  // what of it is not written yet
 	took     bool    // there is something still to be written
 	outEnds  int32   // ends in out
+	outKept  bool    // what is written now is kept, and so are its messages
 	batch    *batch  // parts that go after it; nil: none
 	finished []*part // parts whose last bytes are in batch
 }
@@ -295,6 +309,15 @@ func (w *writer) dropLocked(p *part) progress {
 	return complete
 }
 
+// unheardLocked reports whether a call that we make has surely not reached the peer whole:
+// something of it has not been given to the transport.
+func (w *writer) unheardLocked(o *Outgoing) bool {
+	if p := o.sending; p != nil && (slices.Contains(w.waiting, p) || slices.Contains(w.parts, p)) {
+		return true
+	}
+	return o.takes == w.takes
+}
+
 // kickAndUnlock sees to it that what has been added is written.
 func (w *writer) kickAndUnlock(mode flushMode) {
 	if w.flushing || w.err != nil || !w.pendingLocked() {
@@ -312,6 +335,14 @@ func (w *writer) kickAndUnlock(mode flushMode) {
 
 // pendingLocked reports whether there is something that may be written now.
 func (w *writer) pendingLocked() bool {
+	switch {
+	case w.down:
+		return false
+	case w.ackDue:
+		return true
+	case w.keep != nil && w.keep.full():
+		return false
+	}
 	return len(w.buf) > 0 || w.pong != nil || w.dropped > 0 ||
 		len(w.waiting) > 0 && len(w.parts) < maxParts || len(w.parts) > 0 && w.pace.room()
 }
@@ -410,8 +441,15 @@ func (w *writer) write() error {
 func (w *writer) take() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err != nil {
+	if w.err != nil || w.down {
 		w.leaveLocked()
+		return false
+	}
+	if w.acks && w.ackLocked() {
+		return true
+	}
+	if w.keep != nil && w.keep.full() {
+		w.leaveLocked() // until the peer's next ACK
 		return false
 	}
 	if w.pong != nil {
@@ -429,16 +467,52 @@ func (w *writer) take() bool {
 		putWriteBuffer(w.buf, w.bufHome)
 		w.out, w.outHome, w.buf, w.bufHome = nil, nil, nil, nil
 		w.cuts, w.outCuts = nil, nil
+		w.keepFinishedLocked()
 		w.leaveLocked()
 		return false
 	}
+	w.takes++
 	w.out, w.buf = w.buf, w.out[:0]
 	w.outCuts, w.cuts = w.cuts, w.outCuts[:0]
 	w.outHome, w.bufHome = w.bufHome, w.outHome
 	w.rest, w.took = w.out, true
 	w.outEnds, w.newEnds = w.newEnds, 0
 	w.tail.set = false
+	if w.keep != nil {
+		w.keepLocked()
+	}
 	return true
+}
+
+// keepLocked keeps what is about to be written.
+func (w *writer) keepLocked() {
+	pos := w.unkept
+	w.unkept, w.outKept = 0, true
+	for _, c := range w.outCuts {
+		w.keep.copy(w.out[pos:c.at])
+		w.keep.hold(c.msg.Bytes(), c.msg)
+		pos = c.at
+	}
+	w.keep.copy(w.out[pos:])
+	if b := w.batch; b != nil {
+		for i := range b.parts {
+			w.keep.copy(b.heads[i][:])
+			w.keep.hold(b.data[i], nil)
+		}
+	}
+	w.keepFinishedLocked()
+}
+
+// keepFinishedLocked has messages that have been written in parts released only when no part may
+// have to be written again.
+func (w *writer) keepFinishedLocked() {
+	if w.keep == nil {
+		return
+	}
+	for _, p := range w.finished {
+		w.keep.release(p.msg)
+		p.msg = nil
+	}
 }
 
 // leaveLocked ends the flusher's term.
@@ -503,12 +577,27 @@ func (w *writer) takePartsLocked() {
 // wrote settles a write that went well.
 func (w *writer) wrote() {
 	w.writes.Add(1)
+	if w.outKept {
+		w.mu.Lock()
+		if w.keep != nil {
+			w.keep.wrote()
+		}
+		w.mu.Unlock()
+	}
+	w.done()
+}
+
+// done lets go of a write that has ended.
+func (w *writer) done() {
 	w.ends.Add(-w.outEnds)
 	w.outEnds = 0
 	w.took = false
-	for _, c := range w.outCuts {
-		c.msg.Release()
+	if !w.outKept {
+		for _, c := range w.outCuts {
+			c.msg.Release()
+		}
 	}
+	w.outKept = false
 	clear(w.outCuts)
 	w.outCuts = w.outCuts[:0]
 	w.settle()
@@ -532,8 +621,20 @@ func (w *writer) finish(p *part) {
 	close(p.done)
 }
 
-// fail ends the flusher's term, and with it all writing.
+// fail ends the flusher's term, and with it all writing, or if what has been written is kept,
+// writing over this transport.
 func (w *writer) fail(err error) {
+	w.mu.Lock()
+	if w.keep != nil {
+		w.down = true
+		w.done()
+		conn := w.conn // another takes its place once the flusher has left
+		w.leaveLocked()
+		w.mu.Unlock()
+		conn.Close() // which ends the read loop's part in it
+		return
+	}
+	w.mu.Unlock()
 	w.close(err)
 	w.mu.Lock()
 	w.took = false
@@ -549,7 +650,7 @@ func (w *writer) close(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.buf, w.cuts, w.bufHome, w.pong = nil, nil, nil, nil
+	w.buf, w.cuts, w.bufHome, w.pong, w.keep = nil, nil, nil, nil, nil
 	for _, p := range w.waiting {
 		close(p.done)
 	}
@@ -578,7 +679,7 @@ func (w *writer) idleC() <-chan struct{} {
 func (w *writer) busy() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.flushing
+	return w.flushing || w.keep != nil && w.keep.full()
 }
 
 // parted returns how much the peer has taken of messages in parts, in bytes, and whether
@@ -588,3 +689,132 @@ func (w *writer) parted() (taken uint64, held bool) {
 	defer w.mu.Unlock()
 	return w.pace.taken, len(w.parts) > 0 && !w.pace.room()
 }
+
+const (
+	// ackStep is how much a side takes before it says so, whatever else there is to say, in
+	// bytes; and ackJoin what is worth saying beside something else.
+	ackStep = 256 << 10
+	ackJoin = 16 << 10
+	// idleAck is how much is worth saying to a peer with which nothing else goes on.
+	idleAck = 256
+	// maxUnheard is how often a peer that does not say what it has taken is told what has been
+	// taken of its own: so that it cannot make this side keep ever more.
+	maxUnheard = 1024
+)
+
+// ackLocked sees to it that the peer is told what has arrived, if it is time to. ACK goes with what
+// is written next; but where nothing may be because the peer has not said what it has taken, it
+// goes alone, lest both wait for each other: then ackLocked reports true, and there is a write.
+func (w *writer) ackLocked() bool {
+	received := w.received.Load() - w.readAt
+	full := w.keep != nil && w.keep.full()
+	some := !full && received-w.ackSent >= ackJoin && (len(w.buf) > 0 || len(w.parts) > 0)
+	due := w.ackDue || some
+	w.ackDue = false
+	if !due || received == w.ackSent || full && w.unheard >= maxUnheard {
+		return false
+	}
+	w.ackSent = received
+	w.unheard++
+	var body [16]byte
+	ack := wire.AppendAck(body[:0], received)
+	if !full {
+		w.frameLocked(wire.Header{Type: wire.Ack}, nil, ack)
+		return false
+	}
+	w.out = append(wire.AppendHeader(w.out[:0], wire.Header{Type: wire.Ack}, len(ack)), ack...)
+	w.keep.copy(w.out)
+	w.rest, w.took, w.outKept = w.out, true, true
+	return true
+}
+
+// ack has the peer told what has arrived if that is least bytes more than it knows of.
+func (w *writer) ack(least uint64) {
+	w.mu.Lock()
+	if w.acks && w.received.Load()-w.readAt-w.ackSent >= least {
+		w.ackDue = true
+	}
+	w.kickAndUnlock(noBlock)
+}
+
+// acked takes the peer's word for what it has taken, and goes on with what waits for that. It
+// reports false if that cannot be.
+func (w *writer) acked(position uint64) bool {
+	w.mu.Lock()
+	w.unheard = 0
+	ok := w.keep == nil || w.keep.ack(position)
+	w.kickAndUnlock(handOver)
+	return ok
+}
+
+// stop has nothing written any more, and waits until nobody writes: the transport must have been
+// closed, or the peer reads.
+func (w *writer) stop() {
+	w.mu.Lock()
+	w.down = true
+	w.mu.Unlock()
+	<-w.idleC()
+}
+
+// resume goes on over another transport: with first, and with what the peer has not received.
+// moved is whether the peer has received more than was known, and ok false if that cannot be.
+func (w *writer) resume(conn io.WriteCloser, raw *rawConn, first []byte, peerHas uint64, told uint64) (moved, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := w.keep
+	if k == nil || w.err != nil || peerHas < k.acked || peerHas > k.end {
+		return false, false
+	}
+	moved = peerHas > k.acked
+	k.written = k.end // nobody writes
+	k.ack(peerHas)
+	k.written = peerHas
+	again := k.since(peerHas)
+	w.conn, w.raw = conn, raw
+	w.ackSent, w.ackDue, w.unheard = told, false, 0
+	w.down, w.flushing = false, true
+	go w.again(first, again) // ends with the transport, or when nothing is left to write
+	return moved, true
+}
+
+// again writes what may have been lost, and then what has gathered since.
+func (w *writer) again(first []byte, lost [][]byte) {
+	b := batches.Get().(*batch)
+	b.add(w, first)
+	for _, p := range lost {
+		b.add(w, p)
+	}
+	b.write(w)
+	if b.err != nil {
+		w.fail(b.err)
+		return
+	}
+	batches.Put(b)
+	w.mu.Lock()
+	if w.keep != nil {
+		w.keep.wrote()
+	}
+	w.mu.Unlock()
+	w.flush(handOver)
+}
+
+// heldLocked returns how many bytes wait for the peer: to be acknowledged, or to be written.
+func (w *writer) heldLocked() int {
+	n := len(w.buf)
+	if w.keep != nil {
+		n += int(w.keep.end - w.keep.acked)
+	}
+	for _, c := range w.cuts {
+		n += c.msg.Len()
+	}
+	for _, list := range [][]*part{w.parts, w.waiting} {
+		for _, p := range list {
+			n += len(p.data)
+		}
+	}
+	return n
+}
+
+// forgetKeptLocked has nothing kept any more. What is kept is left to the garbage collector: it
+// may be being written.
+func (w *writer) forgetKeptLocked() { w.keep, w.unkept = nil, 0 }

@@ -28,7 +28,19 @@ type Greeting struct {
 	// none.
 	Compression string
 	Window      uint64 // initial credit of each stream that the sender consumes, in bytes, MinWindow to MaxWindow
+	// Resume is how long the sender keeps what a lost connection had, in milliseconds; zero: it
+	// does not. See SPEC.md, "Resumption".
+	Resume uint64
+	// Session is by what the dialing side resumes the connection: a secret of MinSecret to
+	// MaxSecret bytes, which the accepting side makes; nil: none.
+	Session []byte
 }
+
+// What a session's secret may have, in bytes.
+const (
+	MinSecret = 16
+	MaxSecret = 64
+)
 
 // MinMeta is the metadata, in bytes, that every peer accepts.
 const MinMeta = 4 << 10
@@ -49,6 +61,8 @@ const (
 	helloMaxMeta
 	helloWindow
 	helloCompression
+	helloResume
+	helloSession
 )
 
 // AppendHello appends the body of a HELLO frame.
@@ -63,6 +77,12 @@ func AppendHello(dst []byte, g *Greeting) []byte {
 	}
 	if g.Compression != "" {
 		dst = AppendBlob(append(dst, helloCompression), g.Compression)
+	}
+	if g.Resume > 0 {
+		dst = AppendBlob(append(dst, helloResume), binary.AppendUvarint(nil, g.Resume))
+	}
+	if len(g.Session) > 0 {
+		dst = AppendBlob(append(dst, helloSession), g.Session)
 	}
 	return dst
 }
@@ -95,6 +115,14 @@ func ParseHello(b []byte) (*Greeting, error) {
 			}
 			g.Compression = string(value)
 			continue
+		case helloSession:
+			if len(value) < MinSecret || len(value) > MaxSecret {
+				return nil, fmt.Errorf("HELLO: a session's secret of %d bytes is outside %d to %d", len(value), MinSecret, MaxSecret)
+			}
+			g.Session = append([]byte(nil), value...)
+			continue
+		case helloResume:
+			into = &g.Resume
 		case helloMaxMessage:
 			into = &g.MaxMessage
 		case helloMaxCalls:
@@ -369,3 +397,49 @@ func ParseGoAway(b []byte) (code uint8, reason string, err error) {
 	}
 	return b[0], string(b[1:min(len(b), 1025)]), nil
 }
+
+// Resumption is the body of RESUME: what goes on, and from where. See SPEC.md, "Resumption".
+type Resumption struct {
+	Session  []byte // the secret; empty in the answer
+	Attempt  uint64 // counts the attempts to resume the session, from 1; the answer repeats it
+	Received uint64 // the bytes of the session that the sender has received
+}
+
+// AppendResume appends the body of a RESUME frame.
+func AppendResume(dst []byte, r *Resumption) []byte {
+	dst = AppendBlob(dst, r.Session)
+	return binary.AppendUvarint(binary.AppendUvarint(dst, r.Attempt), r.Received)
+}
+
+// ParseResume reads the body of a RESUME frame. The secret aliases b.
+func ParseResume(b []byte) (r Resumption, err error) {
+	if r.Session, b, err = blob(b); err == nil {
+		if r.Attempt, b, err = uvarint(b); err == nil {
+			r.Received, b, err = uvarint(b)
+		}
+	}
+	switch {
+	case err != nil:
+		return r, fmt.Errorf("RESUME: %w", err)
+	case len(b) > 0:
+		return r, errors.New("RESUME: bytes after the number")
+	case len(r.Session) > MaxSecret:
+		return r, fmt.Errorf("RESUME: a secret of %d bytes is longer than %d", len(r.Session), MaxSecret)
+	}
+	return r, nil
+}
+
+// ParseAck reads the body of an ACK frame, which is a number alone.
+func ParseAck(b []byte) (received uint64, err error) {
+	received, rest, err := uvarint(b)
+	if err == nil && len(rest) > 0 {
+		err = errors.New("bytes after the number")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ACK: %w", err)
+	}
+	return received, nil
+}
+
+// AppendAck appends the body of an ACK frame.
+func AppendAck(dst []byte, received uint64) []byte { return binary.AppendUvarint(dst, received) }

@@ -28,7 +28,7 @@ func TestParseHello(t *testing.T) {
 	}{
 		{"least", codecField + callsField + windowField, func(*Greeting) {}},
 		{"any order", windowField + codecField + callsField, func(*Greeting) {}},
-		{"unknown fields are skipped", "08 03 ffffff" + codecField + "ac02 00" + callsField + windowField, func(*Greeting) {}},
+		{"unknown fields are skipped", "0a 03 ffffff" + codecField + "ac02 00" + callsField + windowField, func(*Greeting) {}},
 		{"the last of two numbers counts", "03 02 e807" + codecField + callsField + windowField, func(*Greeting) {}},
 		{"codecs keep their order", codecField + "01 04 6a736f6e" + callsField + windowField, func(g *Greeting) {
 			g.Codecs = append(g.Codecs, "json")
@@ -45,6 +45,9 @@ func TestParseHello(t *testing.T) {
 			g.MaxMessage = math.MaxUint64
 		}},
 		{"compression", codecField + callsField + windowField + "07 04 7a737464", func(g *Greeting) { g.Compression = "zstd" }},
+		{"resumption", codecField + callsField + windowField + "08 02 e807 09 10 000102030405060708090a0b0c0d0e0f", func(g *Greeting) {
+			g.Resume, g.Session = 1000, []byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			want := least
@@ -406,5 +409,26 @@ func TestNoAllocation(t *testing.T) {
 		AppendCredit(AppendRequest(AppendHeader(dst, h, 0), h.Flags, &r), 1, 1<<16)
 	}); n != 0 {
 		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+func TestParseResumeErrors(t *testing.T) {
+	for _, tt := range []struct{ name, hex, want string }{
+		{"nothing", "", "RESUME: frame ends early"},
+		{"a short secret", "02 00", "RESUME: frame ends early"},
+		{"no attempt", "00", "RESUME: frame ends early"},
+		{"no position", "00 01", "RESUME: frame ends early"},
+		{"too much", "00 01 00 00", "RESUME: bytes after the number"},
+		{"a long number", "00 01 8000", "RESUME: number is not in its shortest form"},
+		{"a secret too long", "41" + strings.Repeat("00", 65) + "01 00", "RESUME: a secret of 65 bytes is longer than 64"},
+	} {
+		if _, err := ParseResume(unhex(t, tt.hex)); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
+		}
+	}
+	for hex, want := range map[string]string{"": "ACK: frame ends early", "00 00": "ACK: bytes after the number"} {
+		if _, err := ParseAck(unhex(t, hex)); err == nil || err.Error() != want {
+			t.Errorf("ACK of %q: %v, want %s", hex, err, want)
+		}
 	}
 }

@@ -42,13 +42,16 @@ const (
 	Ping                     // are you there?
 	Pong                     // I am
 	GoAway                   // no new calls on this connection, please
-	lastType = GoAway
+	Resume                   // this connection goes on with what was lost; instead of Hello
+	Ack                      // so many bytes have arrived
+	lastType = Ack
 )
 
 var typeNames = [...]string{
 	Hello: "HELLO", Name: "NAME", Request: "REQUEST", Response: "RESPONSE",
 	Part: "PART", Cancel: "CANCEL", Item: "ITEM", Data: "DATA", Close: "CLOSE",
 	Stop: "STOP", Credit: "CREDIT", Ping: "PING", Pong: "PONG", GoAway: "GOAWAY",
+	Resume: "RESUME", Ack: "ACK",
 }
 
 // String returns the name SPEC.md gives the type.
@@ -139,7 +142,7 @@ func ParseHeader(b []byte) (h Header, n int, err error) {
 		return h, 0, fmt.Errorf("%v frame has flags %#02x that it does not use", h.Type, uint8(bad))
 	}
 	switch h.Type {
-	case Hello, Ping, Pong, GoAway:
+	case Hello, Ping, Pong, GoAway, Resume, Ack:
 		if h.ID != 0 {
 			return h, 0, fmt.Errorf("%v frame has the id %#x, but concerns the whole connection", h.Type, h.ID)
 		}

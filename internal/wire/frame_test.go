@@ -56,7 +56,7 @@ func TestParseHeaderErrors(t *testing.T) {
 		{"length beyond the largest body", "00011007 03 00 00010000", "frame length 69639 is outside 6 to 69638"},
 		{"text", hex.EncodeToString([]byte("GET / HTTP/1.1")), "frame length 1195725856 is outside 6 to 69638"},
 		{"type 0", "00000006 00 00 00000000", "unknown frame type 0"},
-		{"type beyond the last", "00000006 0f 00 00000000", "unknown frame type 15"},
+		{"type beyond the last", "00000006 11 00 00000000", "unknown frame type 17"},
 		{"type 255", "00000006 ff 00 00000000", "unknown frame type 255"},
 		{"flag of another type", "00000006 03 80 00010000", "REQUEST frame has flags 0x80 that it does not use"},
 		{"two flags of another type", "00000006 04 61 00010000", "RESPONSE frame has flags 0x60 that it does not use"},
@@ -109,7 +109,7 @@ func TestTypeString(t *testing.T) {
 			t.Errorf("type %d is called %q", uint8(typ), s)
 		}
 	}
-	for typ, want := range map[Type]string{0: "type 0", lastType + 1: "type 15", 255: "type 255"} {
+	for typ, want := range map[Type]string{0: "type 0", lastType + 1: "type 17", 255: "type 255"} {
 		if got := typ.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

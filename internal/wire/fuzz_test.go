@@ -277,6 +277,21 @@ func FuzzBodies(f *testing.F) {
 				t.Fatalf("a reason of %d bytes", len(reason))
 			}
 			encoded, b = AppendGoAway(nil, code, reason), b[:min(len(b), 1025)]
+		case Resume:
+			r, err := ParseResume(b)
+			if err != nil {
+				return
+			}
+			if len(r.Session) > MaxSecret {
+				t.Fatalf("a secret of %d bytes", len(r.Session))
+			}
+			encoded = AppendResume(nil, &r)
+		case Ack:
+			received, err := ParseAck(b)
+			if err != nil {
+				return
+			}
+			encoded = AppendAck(nil, received)
 		default:
 			return
 		}

@@ -188,6 +188,12 @@ func encode(what string) ([][]byte, error) {
 		if fields["compression"] != "" {
 			g.Compression = fromJSON[string](fields["compression"])
 		}
+		if fields["resume"] != "" {
+			g.Resume = fields.number("resume")
+		}
+		if fields["session"] != "" {
+			g.Session = fields.hex("session")
+		}
 		head = AppendHello(nil, g)
 	case Name:
 		head = AppendName(nil, fromJSON[string](fields["name"]), fromJSON[string](fields["signature"]))
@@ -245,6 +251,14 @@ func encode(what string) ([][]byte, error) {
 		head = fields.hex("opaque")
 	case GoAway:
 		head = AppendGoAway(nil, byte(fields.number("code")), fromJSON[string](fields["reason"]))
+	case Resume:
+		r := Resumption{Attempt: fields.number("attempt"), Received: fields.number("received")}
+		if fields["session"] != "" {
+			r.Session = fields.hex("session")
+		}
+		head = AppendResume(nil, &r)
+	case Ack:
+		head = AppendAck(nil, fields.number("received"))
 	}
 	header := AppendHeader(nil, h, len(head)+len(body))
 	return [][]byte{header[:4], header[4:5], header[5:6], header[6:], head, body}, nil
@@ -271,7 +285,7 @@ func describe(frame []byte) (string, error) {
 		}
 	}
 	switch h.Type {
-	case Hello, Ping, Pong, GoAway:
+	case Hello, Ping, Pong, GoAway, Resume, Ack:
 	default:
 		fmt.Fprintf(&out, " id=0x%08x", h.ID)
 	}
@@ -300,6 +314,12 @@ func describe(frame []byte) (string, error) {
 		field("window", g.Window)
 		if g.Compression != "" {
 			field("compression", toJSON(g.Compression))
+		}
+		if g.Resume > 0 {
+			field("resume", g.Resume)
+		}
+		if len(g.Session) > 0 {
+			field("session", hex.EncodeToString(g.Session))
 		}
 	case Name:
 		name, signature, err := ParseName(b)
@@ -413,6 +433,22 @@ func describe(frame []byte) (string, error) {
 		}
 		field("code", code)
 		field("reason", toJSON(reason))
+	case Resume:
+		r, err := ParseResume(b)
+		if err != nil {
+			return "", err
+		}
+		if len(r.Session) > 0 {
+			field("session", hex.EncodeToString(r.Session))
+		}
+		field("attempt", r.Attempt)
+		field("received", r.Received)
+	case Ack:
+		received, err := ParseAck(b)
+		if err != nil {
+			return "", err
+		}
+		field("received", received)
 	}
 	return out.String(), nil
 }
@@ -480,7 +516,7 @@ func checkSequence(t *testing.T, steps []step) {
 				}
 			}
 			continue
-		case Ping, Pong, GoAway:
+		case Ping, Pong, GoAway, Resume, Ack:
 			continue
 		case Credit:
 			if channel, _, err := ParseCredit(b); err == nil && channel == 0 {
