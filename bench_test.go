@@ -101,7 +101,10 @@ func benchCallers(b *testing.B, measure bool) {
 // messages of 1 MiB, both ways.
 func BenchmarkResume(b *testing.B) {
 	for name, window := range map[string]time.Duration{"off": 0, "on": time.Minute} {
-		srv := &yonder.Server{ResumeWindow: window}
+		srv := new(yonder.Server)
+		if window > 0 {
+			srv.Resume = resumable(window)
+		}
 		yonder.Handle(srv, "echo", func(ctx context.Context, m sample) (sample, error) { return m, nil })
 		yonder.Handle(srv, "bytes", func(ctx context.Context, m []byte) ([]byte, error) { return m, nil })
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -50,7 +50,7 @@ type Dialer struct {
 	// Measure has calls counted and timed, for [Client.Stats]; see [Server.Measure].
 	Measure bool
 	// Resume is how long a connection that [Dialer.Dial] has made may be lost without its calls
-	// failing, if the server has a [Server.ResumeWindow]; the shorter one counts. The client dials
+	// failing, if the server has a [Server.Resume]; the shorter window counts. The client dials
 	// again, at once and then with pauses, and both ends send what the other has not got: calls,
 	// streams, readers and callbacks go on, and none runs twice. New calls wait. Zero: calls in
 	// flight fail with a lost connection. See [MayHaveRun].

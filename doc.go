@@ -47,7 +47,7 @@
 // A client may be used by many goroutines at once; their calls share a connection, and
 // none waits for another. When the connection is lost, the calls in flight fail with
 // [Unavailable], and the next call connects again; with [Dialer.Resume] and
-// [Server.ResumeWindow] they go on where they were. A [Dialer] has a client's
+// [Server.Resume] they go on where they were. A [Dialer] has a client's
 // configuration.
 //
 // # Functions

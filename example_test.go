@@ -482,10 +482,9 @@ func ExampleServer_Shutdown() {
 	// unavailable
 }
 
-// The codec that people can read. A server has it if it says so.
 // A stream goes on although its connection is lost in the middle.
 func ExampleDialer_resume() {
-	srv := yonder.Server{ResumeWindow: 30 * time.Second}
+	srv := yonder.Server{Resume: &yonder.Resumption{Window: 30 * time.Second, Secret: rand.Text}} // crypto/rand
 	d := yonder.Dialer{Resume: 30 * time.Second}
 	srv.Register("count", func(n int) iter.Seq2[int, error] {
 		return func(yield func(int, error) bool) {

@@ -123,8 +123,8 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// maxHello is the largest that a program with a server and a client may be, in bytes: 4.25 MiB.
-const maxHello = 17 << 18
+// maxHello is the largest that a program with a server and a client may be, in bytes: 4 MiB.
+const maxHello = 4 << 20
 
 func TestSize(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "hello")

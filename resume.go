@@ -116,12 +116,41 @@ func (c *Client) resumable(cfg *linkConfig) {
 	}
 }
 
-// sessions are the connections of a server that may be resumed.
-type sessions struct {
+// A Resumption has a server keep connections of the native protocol that are lost, if their
+// clients ask for it: see [Dialer.Resume]. Handlers go on, and what they answer is kept. It is
+// for one server, and its fields must not be changed once that serves.
+type Resumption struct {
+	// Window is how long a connection may be lost before its calls are canceled. Zero means 30
+	// seconds.
+	Window time.Duration
+	// Secret makes a text that nobody can guess, by which a connection is resumed: rand.Text of
+	// crypto/rand does. It must be set, or Serve fails.
+	Secret func() string
+	// Identity says who is at the other end of a connection, a [CallInfo.Conn]: only who gets the
+	// same answer may resume it. Package tlsconn's Fingerprint does, by certificates. Nil: whoever
+	// has the secret may.
+	Identity func(conn any) string
+	// MaxConns is how many lost connections are kept at a time; those that have been lost longest
+	// are given up first. Zero means 1,000.
+	MaxConns int
+	// MaxBytes is how much is kept for them together, in bytes, from 1 MiB on: what clients have
+	// not acknowledged, and what handlers have answered since. Zero means 256 MiB.
+	MaxBytes int
+
 	mu      sync.Mutex
 	links   map[string]*link // by the first half of the secret
 	lost    []*link          // those that wait for the other end; the longest first
 	janitor *time.Timer      // looks after those
+}
+
+// A Resumer is a *[Resumption]. It is an interface because programs that have none should not
+// carry what belongs to it.
+type Resumer interface {
+	check() error
+	begin(s *Server, o *other, conn io.ReadWriteCloser, first []byte) (rest []byte, resumed bool, err error)
+	configure(cfg *linkConfig, conn any)
+	add(l *link)
+	remove(l *link)
 }
 
 // keyOf returns the half of a secret that finds the connection. The other half is compared in
@@ -129,31 +158,28 @@ type sessions struct {
 func keyOf(secret []byte) string { return string(secret[:len(secret)/2]) }
 
 // add remembers a connection.
-func (s *sessions) add(l *link) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.links == nil {
-		s.links = make(map[string]*link)
+func (r *Resumption) add(l *link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.links == nil {
+		r.links = make(map[string]*link)
 	}
-	s.links[keyOf(l.secret)] = l
+	r.links[keyOf(l.secret)] = l
 }
 
 // remove forgets a connection that is over.
-func (s *sessions) remove(l *link) {
-	if l.secret == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.links, keyOf(l.secret))
-	s.lost = slices.DeleteFunc(s.lost, func(other *link) bool { return other == l })
+func (r *Resumption) remove(l *link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.links, keyOf(l.secret))
+	r.lost = slices.DeleteFunc(r.lost, func(other *link) bool { return other == l })
 }
 
 // find returns the connection of a secret, or nil.
-func (s *sessions) find(secret []byte) *link {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.links[keyOf(secret)]
+func (r *Resumption) find(secret []byte) *link {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.links[keyOf(secret)]
 	if l == nil || subtle.ConstantTimeCompare(l.secret, secret) == 0 {
 		return nil
 	}
@@ -162,24 +188,23 @@ func (s *sessions) find(secret []byte) *link {
 
 // suspend counts a connection that waits for the other end. If there are too many, or too much is
 // kept for them, those that have waited longest are given up.
-func (s *Server) suspend(l *link) {
-	s.sessions.mu.Lock()
-	if !slices.Contains(s.sessions.lost, l) {
-		s.sessions.lost = append(s.sessions.lost, l)
+func (r *Resumption) suspend(l *link) {
+	r.mu.Lock()
+	if !slices.Contains(r.lost, l) {
+		r.lost = append(r.lost, l)
 	}
-	s.sessions.mu.Unlock()
-	s.trimSessions()
+	r.mu.Unlock()
+	r.trim()
 }
 
-// trimSessions gives up what is too much, now and then as long as some wait.
-func (s *Server) trimSessions() {
-	most, memory := orDefault(s.MaxSuspended, 1000, 1, 1<<30), orDefault(s.MaxSuspendedBytes, 256<<20, 1<<20, math.MaxInt)
-	ss := &s.sessions
-	ss.mu.Lock()
+// trim gives up what is too much, now and then as long as some wait.
+func (r *Resumption) trim() {
+	most, memory := orDefault(r.MaxConns, 1000, 1, 1<<30), orDefault(r.MaxBytes, 256<<20, 1<<20, math.MaxInt)
+	r.mu.Lock()
 	var excess []*link
 	waiting, held := 0, 0
-	for i := len(ss.lost) - 1; i >= 0; i-- { // the youngest first
-		l := ss.lost[i]
+	for i := len(r.lost) - 1; i >= 0; i-- { // the youngest first
+		l := r.lost[i]
 		waits, n := l.mux.Suspended()
 		if waits && (waiting == most || held+n > memory) {
 			excess = append(excess, l)
@@ -188,16 +213,16 @@ func (s *Server) trimSessions() {
 			waiting, held = waiting+1, held+n
 			continue
 		}
-		ss.lost = slices.Delete(ss.lost, i, i+1)
+		r.lost = slices.Delete(r.lost, i, i+1)
 	}
-	if len(ss.lost) > 0 { // what handlers answer is kept, too
-		if ss.janitor == nil {
-			ss.janitor = time.AfterFunc(time.Second, s.trimSessions)
+	if len(r.lost) > 0 { // what handlers answer is kept, too
+		if r.janitor == nil {
+			r.janitor = time.AfterFunc(time.Second, r.trim)
 		} else {
-			ss.janitor.Reset(time.Second)
+			r.janitor.Reset(time.Second)
 		}
 	}
-	ss.mu.Unlock()
+	r.mu.Unlock()
 	for _, l := range excess {
 		l.mux.GiveUp(errors.New("too much is kept for lost connections"))
 	}
@@ -246,13 +271,35 @@ func readResume(conn io.ReadWriteCloser, first []byte, timeout time.Duration) (r
 // maxResume is the largest body that RESUME can have, in bytes.
 const maxResume = 1 + wire.MaxSecret + 10 + 10
 
-// resume has the connection that r names go on over conn, and returns when it does no more.
-func (s *Server) resume(o *other, conn io.ReadWriteCloser, r *wire.Resumption) error {
+// begin reads how a connection begins. If it resumes another one, begin returns when that does
+// not go on over it any more, and otherwise what it has read.
+func (r *Resumption) begin(s *Server, o *other, conn io.ReadWriteCloser, first []byte) (rest []byte, resumed bool, err error) {
+	asked, rest, err := readResume(conn, first, s.Limits.WithDefaults().FirstByte)
+	if err != nil {
+		conn.Close()
+		s.logger().Info("yonder: connection refused", "protocol", nativeProtocol, "peer", addrOf(conn), "reason", err)
+		return nil, false, err
+	}
+	if asked == nil {
+		return rest, false, nil
+	}
+	return nil, true, r.resume(s, o, conn, asked)
+}
+
+// configure has a connection be one that can be resumed.
+func (r *Resumption) configure(cfg *linkConfig, conn any) {
+	cfg.resume = orDefault(r.Window, 30*time.Second, time.Millisecond, 1<<62)
+	cfg.secret, cfg.identity = []byte(r.Secret()+r.Secret()), r.identity(conn) // to find it, and to prove that it is meant
+	cfg.lost = func(l *link, _ bool) { r.suspend(l) }
+}
+
+// resume has the connection that is asked for go on over conn, and returns when it does no more.
+func (r *Resumption) resume(s *Server, o *other, conn io.ReadWriteCloser, asked *wire.Resumption) error {
 	var done <-chan struct{}
 	err := error(mux.ErrRefused)
-	l := s.sessions.find(r.Session)
-	if l != nil && l.identity == s.identity(conn) {
-		done, err = l.mux.Accept(conn, r)
+	l := r.find(asked.Session)
+	if l != nil && l.identity == r.identity(conn) {
+		done, err = l.mux.Accept(conn, asked)
 	}
 	if err != nil && !errors.Is(err, mux.ErrRefused) { // another attempt may do
 		conn.Close()
@@ -276,28 +323,21 @@ func (s *Server) resume(o *other, conn io.ReadWriteCloser, r *wire.Resumption) e
 	return nil
 }
 
-// newSecret returns what a connection is resumed by: one text to find it, and one to prove that
-// it is meant.
-func (s *Server) newSecret() []byte { return []byte(s.ResumeSecret() + s.ResumeSecret()) }
-
-// resumeError says what is wrong with the fields for resumption, or nil.
-func (s *Server) resumeError() error {
-	if s.ResumeWindow <= 0 {
-		return nil
+// check says what is wrong with the fields, or nil.
+func (r *Resumption) check() error {
+	if r.Secret == nil {
+		return errors.New("yonder: a Resumption needs a Secret; set it to rand.Text of crypto/rand")
 	}
-	if s.ResumeSecret == nil {
-		return errors.New("yonder: a Server with a ResumeWindow needs a ResumeSecret; set it to rand.Text of crypto/rand")
-	}
-	if n := len(s.ResumeSecret()); n < wire.MinSecret || 2*n > wire.MaxSecret {
-		return fmt.Errorf("yonder: ResumeSecret returns %d bytes; rand.Text of crypto/rand returns as many as are wanted", n)
+	if n := len(r.Secret()); n < wire.MinSecret || 2*n > wire.MaxSecret {
+		return fmt.Errorf("yonder: the Secret of a Resumption returns %d bytes; rand.Text of crypto/rand returns as many as are wanted", n)
 	}
 	return nil
 }
 
 // identity returns who is at the other end, as far as the program wants to know.
-func (s *Server) identity(conn any) string {
-	if s.ResumeIdentity == nil {
+func (r *Resumption) identity(conn any) string {
+	if r.Identity == nil {
 		return ""
 	}
-	return s.ResumeIdentity(conn)
+	return r.Identity(conn)
 }

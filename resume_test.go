@@ -2,6 +2,7 @@ package yonder_test
 
 import (
 	"context"
+	crand "crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,6 +41,30 @@ type lossy struct {
 	rand *rand.Rand
 	wg   sync.WaitGroup
 	open map[net.Conn]bool
+}
+
+// resumable has a server keep lost connections.
+func resumable(window time.Duration) *yonder.Resumption {
+	return &yonder.Resumption{Window: window, Secret: crand.Text}
+}
+
+// A Resumption without a secret, or with one that can be guessed, is an error of Serve.
+func TestResumptionSecret(t *testing.T) {
+	for name, secret := range map[string]func() string{"needs a Secret": nil, "returns 3 bytes": func() string { return "abc" }} {
+		srv := yonder.Server{Resume: &yonder.Resumption{Secret: secret}}
+		near, far := net.Pipe()
+		defer far.Close()
+		if err := srv.ServeConn(near); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := srv.Serve(l); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 func newLossy(t *testing.T, to string, seed uint64) *lossy {
@@ -196,7 +222,7 @@ func TestResume(t *testing.T) {
 	}
 	t.Logf("-seed %d", seed)
 	done := ledger{runs: make(map[int64]int)}
-	srv := &yonder.Server{Logger: logger(t), ResumeWindow: time.Minute, Limits: yonder.Limits{KeepAlive: 40 * time.Millisecond}}
+	srv := &yonder.Server{Logger: logger(t), Resume: resumable(time.Minute), Limits: yonder.Limits{KeepAlive: 40 * time.Millisecond}}
 	srv.Register("echo", func(ctx context.Context, id int64, b []byte) (int64, []byte, error) {
 		done.run(id)
 		return id, b, nil
@@ -416,7 +442,7 @@ func serveOn(t *testing.T, srv *yonder.Server) (address string) {
 func TestResumeElsewhere(t *testing.T) {
 	noLeak(t)
 	srv, began, _, ended := patient(t)
-	srv.ResumeWindow = time.Minute
+	srv.Resume = resumable(time.Minute)
 	f := &flaky{address: serveOn(t, srv)}
 	c, err := (&yonder.Dialer{NetDial: f.dial, Resume: time.Minute, Logger: logger(t)}).Dial(t.Context(), "x:1")
 	if err != nil {
@@ -438,7 +464,7 @@ func TestResumeElsewhere(t *testing.T) {
 		second <- err
 	}()
 	other, _, _, _ := patient(t)
-	other.ResumeWindow = time.Minute
+	other.Resume = resumable(time.Minute)
 	f.set(serveOn(t, other), false)
 	got := <-call
 	if yonder.CodeOf(got.err) != yonder.Unavailable || !errors.Is(got.err, yonder.ErrConnectionLost) || !yonder.MayHaveRun(got.err) {
@@ -494,7 +520,7 @@ func TestMayHaveRun(t *testing.T) {
 func TestResumeBounds(t *testing.T) {
 	noLeak(t)
 	srv, began, release, ended := patient(t)
-	srv.ResumeWindow, srv.MaxSuspended, srv.Logger = time.Minute, 2, logger(t)
+	srv.Resume, srv.Logger = &yonder.Resumption{Window: time.Minute, Secret: crand.Text, MaxConns: 2}, logger(t)
 	address := serveOn(t, srv)
 	var calls []<-chan outcome
 	for i := range 4 {
@@ -536,7 +562,7 @@ func TestResumeHostile(t *testing.T) {
 	noLeak(t)
 	log := newWatchedLog()
 	srv := hostileServer(t, log, yonder.Limits{})
-	srv.ResumeWindow, srv.MaxSuspended = time.Hour, 20
+	srv.Resume = &yonder.Resumption{Window: time.Hour, Secret: crand.Text, MaxConns: 20}
 	f := &flaky{address: serveOn(t, srv)}
 	c, err := (&yonder.Dialer{NetDial: f.dial, Resume: time.Hour, Logger: logger(t)}).Dial(t.Context(), "x:1")
 	if err != nil {
@@ -651,7 +677,7 @@ func TestResumeHostile(t *testing.T) {
 func TestResumeDeadline(t *testing.T) {
 	noLeak(t)
 	srv, began, _, ended := patient(t)
-	srv.ResumeWindow = time.Minute
+	srv.Resume = resumable(time.Minute)
 	f := &flaky{address: serveOn(t, srv)}
 	c, err := (&yonder.Dialer{NetDial: f.dial, Resume: time.Minute, Logger: logger(t)}).Dial(t.Context(), "x:1")
 	if err != nil {
@@ -746,7 +772,7 @@ func TestResumeModes(t *testing.T) {
 		m.cannot(t, inProcess, "there is no connection to lose")
 		m.cannot(t, overPipe, "nobody can dial a pipe")
 		var srv yonder.Server
-		srv.ResumeWindow = time.Minute
+		srv.Resume = resumable(time.Minute)
 		var mu sync.Mutex
 		seen := make(map[any]bool)
 		srv.Register("cut", func(ctx context.Context, n int) (int, error) {

@@ -57,32 +57,15 @@ type Server struct {
 	// It is called by each who asks, by several at a time, and must end when ctx does. Nil: it
 	// does while it serves.
 	Ready func(ctx context.Context) error
-	// ResumeWindow is how long a connection of the native protocol may be lost before its calls
-	// are canceled, if the client asks for it: see [Dialer.Resume]. Until then handlers go on, and
-	// what they answer is kept. Zero: calls are canceled with the loss of their connection.
-	ResumeWindow time.Duration
-	// ResumeSecret makes a text that nobody can guess, by which a connection is resumed: rand.Text
-	// of crypto/rand does, which is not a dependency of this package because most programs would
-	// carry it in vain. It must be set if ResumeWindow is, or Serve fails.
-	ResumeSecret func() string
-	// ResumeIdentity says who is at the other end of a connection, a [CallInfo.Conn]: only who gets
-	// the same answer may resume it. Package tlsconn's Fingerprint does, by certificates. Nil:
-	// whoever has the secret may.
-	ResumeIdentity func(conn any) string
-	// MaxSuspended is how many lost connections are kept at a time; those that have been lost
-	// longest are given up first. Zero means 1,000.
-	MaxSuspended int
-	// MaxSuspendedBytes is how much is kept for them together, in bytes, from 1 MiB on: what
-	// clients have not acknowledged, and what handlers have answered since. Zero means 256 MiB.
-	MaxSuspendedBytes int
+	// Resume keeps connections of the native protocol that are lost, so that clients can go on
+	// where they were: a *[Resumption]. Nil: calls are canceled with the loss of their connection.
+	Resume Resumer
 
 	ready   sync.Once
 	handler Handler // the interceptors around invoke
 	errs    *errorTable
 	workers mux.Workers
 	pools   pools // of what [Handle] uses again
-
-	sessions sessions
 
 	refuses atomic.Bool // closed, for calls in the same process
 
@@ -372,8 +355,10 @@ func splitAddress(address string) (network, addr string, err error) {
 func (s *Server) Serve(l net.Listener) error {
 	s.prepare()
 	defer l.Close()
-	if err := s.resumeError(); err != nil {
-		return err
+	if s.Resume != nil {
+		if err := s.Resume.check(); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	if s.closed {
@@ -434,9 +419,11 @@ func (s *Server) Serve(l net.Listener) error {
 // peer closed it with no call in flight, or the server was closed.
 func (s *Server) ServeConn(conn io.ReadWriteCloser) error {
 	s.prepare()
-	if err := s.resumeError(); err != nil {
-		conn.Close()
-		return err
+	if s.Resume != nil {
+		if err := s.Resume.check(); err != nil {
+			conn.Close()
+			return err
+		}
 	}
 	s.mu.Lock()
 	if s.closed {
@@ -483,33 +470,26 @@ func (s *Server) serve(conn io.ReadWriteCloser) error {
 
 // serveNative serves a connection of the native protocol.
 func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) error {
-	var secret []byte
-	identity := ""
-	if s.ResumeWindow > 0 {
-		var r *wire.Resumption
-		var err error
-		r, first, err = readResume(conn, first, s.Limits.WithDefaults().FirstByte)
-		if err != nil {
-			conn.Close()
-			s.logger().Info("yonder: connection refused", "protocol", nativeProtocol, "peer", addrOf(conn), "reason", err)
+	if s.Resume != nil {
+		rest, resumed, err := s.Resume.begin(s, o, conn, first)
+		if err != nil || resumed {
 			return err
 		}
-		if r != nil {
-			return s.resume(o, conn, r)
-		}
-		secret, identity = s.newSecret(), s.identity(conn)
+		first = rest
 	}
 	s.mu.Lock()
 	t := s.trafficLocked(nativeProtocol)
 	s.mu.Unlock()
 	defer t.open.Add(-1)
-	l := newLink(conn, linkConfig{
-		resume: s.ResumeWindow, secret: secret, identity: identity,
-		lost: func(l *link, _ bool) { s.suspend(l) },
+	cfg := linkConfig{
 		read: first, count: &t.count, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
 		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
 		compression: s.Compression, workers: &s.workers,
-	})
+	}
+	if s.Resume != nil {
+		s.Resume.configure(&cfg, conn)
+	}
+	l := newLink(conn, cfg)
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -522,9 +502,9 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	s.links[l] = true
 	delete(s.others, o)
 	s.mu.Unlock()
-	if secret != nil {
-		s.sessions.add(l)
-		defer s.sessions.remove(l)
+	if s.Resume != nil {
+		s.Resume.add(l)
+		defer s.Resume.remove(l)
 	}
 	err := l.run()
 	s.mu.Lock()

@@ -585,7 +585,7 @@ func TestResume(t *testing.T) {
 	}{{"ann", "ann", true}, {"", "", true}, {"ann", "bob", false}, {"ann", "", false}, {"", "ann", false}} {
 		t.Run(tt.first+" then "+tt.then, func(t *testing.T) {
 			srv := whoServer()
-			srv.ResumeWindow = time.Minute
+			srv.Resume = &yonder.Resumption{Window: time.Minute, Secret: rand.Text, Identity: tlsconn.Fingerprint}
 			began, release := make(chan bool, 1), make(chan bool)
 			srv.Register("wait", func(ctx context.Context) error {
 				began <- true
