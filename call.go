@@ -123,6 +123,32 @@ func (c *Call) Into(results ...any) *Call {
 	return c
 }
 
+// Clone returns a copy of a call of the caller's side that has places of its own for the results,
+// for interceptors that make a call more than once, or several times at once. Only a call whose
+// arguments are values can be made more than once: see [Call.Plain].
+func (c *Call) Clone() *Call {
+	clone := &Call{
+		Procedure: c.Procedure, Metadata: c.Metadata, OneWay: c.OneWay,
+		plan: c.plan, ref: c.ref, carried: c.carried, args: c.args, indirect: c.indirect,
+	}
+	if c.into != nil {
+		clone.into = make([]any, len(c.into))
+		for i, p := range c.into {
+			clone.into[i] = reflect.New(reflect.TypeOf(p).Elem()).Interface()
+		}
+	}
+	return clone
+}
+
+// Take gives c the results and the Reply of another call, which is a [Call.Clone] of it.
+func (c *Call) Take(from *Call) {
+	c.Reply = from.Reply
+	c.ends, from.ends = append(c.ends, from.ends...), nil
+	for i, p := range c.into {
+		reflect.ValueOf(p).Elem().Set(reflect.ValueOf(from.into[i]).Elem())
+	}
+}
+
 // Names of protocols that are this package's own.
 const (
 	nativeProtocol = "yonder"

@@ -674,6 +674,13 @@ func (sc *serverCall) succeed() (err error) {
 			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(call), i+1, err)
 		}
 	}
+	if plan.Plain && (l.server == nil || len(l.server.Interceptors) == 0) {
+		// Nobody looks at them any more, and a peer that does not read keeps the call here.
+		call.in, call.out = nil, nil
+		if call.used != nil {
+			call.used.clear()
+		}
+	}
 	flags := l.pack(&msg)
 	if call.measured() {
 		call.proc.tally.response.Add(uint64(msg.Len()))

@@ -27,9 +27,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/pattern"
 )
 
 // An Identity is who calls, as far as it is proven.
@@ -157,31 +157,13 @@ func (r Rules) Allow(id *Identity, procedure string) bool {
 }
 
 func (r *Rule) fits(id *Identity, procedure string) bool {
-	if !slices.ContainsFunc(r.Procedures, func(p string) bool { return matches(p, procedure) }) {
+	if !pattern.Any(r.Procedures, procedure) {
 		return false
 	}
 	if r.From == nil {
 		return true
 	}
 	return id != nil && slices.ContainsFunc(r.From, func(p string) bool {
-		return slices.ContainsFunc(id.Names, func(name string) bool { return matches(p, name) })
+		return slices.ContainsFunc(id.Names, func(name string) bool { return pattern.Matches(p, name) })
 	})
-}
-
-// matches reports whether text is what a pattern says. It takes time in proportion to the product
-// of their lengths, at most.
-func matches(pattern, text string) bool {
-	before, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return text == pattern
-	}
-	text, ok := strings.CutPrefix(text, before)
-	for ok {
-		var part string
-		if part, rest, star = strings.Cut(rest, "*"); !star {
-			return strings.HasSuffix(text, part)
-		}
-		_, text, ok = strings.Cut(text, part)
-	}
-	return false
 }

@@ -546,6 +546,8 @@ func (c *conn) over(a *activeCall) {
 
 func (c *conn) reply(m yonder.Metadata) yonder.Metadata { return m }
 
+func (c *conn) failed(error) {}
+
 // note implements [caller], for those that are not in a batch.
 func (c *conn) note(size int, f func(ctx context.Context)) { f(c.ctx) }
 
