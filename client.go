@@ -526,6 +526,9 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 			if c.Timeout > 0 && !streams {
 				t := &lazyContext{deadline: time.Now().Add(c.Timeout)}
 				defer t.end(context.Canceled)
+				if c.intercepted { // what an interceptor leaves behind ends with this function, not when time is up
+					t.derive()
+				}
 				ctx = t
 			}
 		}

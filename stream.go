@@ -37,13 +37,16 @@ type typedStream interface {
 type streamed func(place func() reflect.Value, yield func(elem reflect.Value) bool) error
 
 func (s *Stream[T]) each(yield func(elem reflect.Value) bool) error {
-	cell := new(T)
+	cell, zero := new(T), *new(T)
 	place := reflect.ValueOf(cell).Elem()
 	for elem, err := range *s {
 		if err != nil {
 			return err
 		}
-		if *cell = elem; !yield(place) {
+		*cell = elem
+		more := yield(place)
+		*cell = zero // the next one may be long in coming
+		if !more {
 			break
 		}
 	}
@@ -55,8 +58,9 @@ func (s *Stream[T]) set(run streamed) {
 		cell, zero := new(T), *new(T)
 		place := reflect.ValueOf(cell).Elem()
 		broke := false
-		err := run(func() reflect.Value { *cell = zero; return place }, func(elem reflect.Value) bool {
+		err := run(func() reflect.Value { return place }, func(elem reflect.Value) bool {
 			v, _ := reflect.TypeAssert[T](elem)
+			*cell = zero // likewise
 			broke = broke || !yield(v, nil)
 			return !broke
 		})
