@@ -143,6 +143,7 @@ func (c *Call) Clone() *Call {
 // Take gives c the results and the Reply of another call, which is a [Call.Clone] of it.
 func (c *Call) Take(from *Call) {
 	c.Reply = from.Reply
+	c.ends, from.ends = append(c.ends, from.ends...), nil
 	for i, p := range c.into {
 		reflect.ValueOf(p).Elem().Set(reflect.ValueOf(from.into[i]).Elem())
 	}

@@ -11,15 +11,25 @@ import (
 	"github.com/yonder-rpc/yonder/internal/fn"
 )
 
-// OnEnd has f called, once, when the call is over: when the last of the streams and readers among
-// its results has been read, left or lost, with the first error that ended one, and if there are
-// none, when all interceptors have returned, with the error that they return. It is for
-// interceptors, after the next handler has returned nil; other calls are over then.
+// OnEnd has f called, once, when the call is over: at once, with nil, if there are no streams and
+// readers among its results, and otherwise when the last of them has been read, left or lost, with
+// the first error that ended one. It is for interceptors, after the next handler has returned nil;
+// with an error the call is over then.
 //
 // f is called on whatever goroutine sees the end, and must not wait for anything. At the caller's
 // end it must not refer to the call: a stream that nobody has any more ends by that, and f would
 // have it.
-func (c *Call) OnEnd(f func(err error)) { c.ends = append(c.ends, f) }
+func (c *Call) OnEnd(f func(err error)) {
+	plan := c.plan
+	if c.proc != nil {
+		plan = c.proc.plan
+	}
+	if c.OneWay || plan == nil || plan.Plain || !hasStreams(plan.Results) {
+		f(nil)
+		return
+	}
+	c.ends = append(c.ends, f)
+}
 
 // callEnd is the end of a call that goes on in its streams. It refers to nothing of theirs.
 type callEnd struct {

@@ -757,6 +757,33 @@ func Example_authentication() {
 	// unauthenticated yonder: call "admin.stop": it needs valid credentials
 }
 
+// A server runs as many calls as it can, has some wait, and sends the others away at once.
+func Example_overload() {
+	gate := &overload.Gate{
+		Running: 64,  // calls at a time
+		PerConn: 16,  // of one connection
+		Queue:   256, // wait for their turn, for half a second at most
+		Procedures: []overload.Limit{
+			{Procedures: []string{"report.*"}, Running: 1},
+		},
+	}
+	srv := yonder.Server{Interceptors: []yonder.Interceptor{gate.Intercept}}
+	begun, done := make(chan bool), make(chan bool)
+	srv.Register("report.year", func() { close(begun); <-done })
+	srv.Register("report.day", func() {})
+	client := serve(&srv, yonder.Dialer{Timeout: 50 * time.Millisecond})
+	defer client.Close()
+
+	go client.Call(context.Background(), yonder.NewCall("report.year"))
+	<-begun
+	defer close(done)
+	err := client.Call(context.Background(), yonder.NewCall("report.day"))
+	if after, ok := yonder.RetryAfter(err); ok {
+		fmt.Println(yonder.CodeOf(err), after > 0)
+	}
+	// Output: resource_exhausted true
+}
+
 // What an operator wants to know of a server.
 func Example_watching() {
 	cacheIsWarm := func(ctx context.Context) error { return nil }
@@ -902,31 +929,4 @@ func inCertificates() (back func()) {
 		os.Chdir(home)
 		os.RemoveAll(dir)
 	}
-}
-
-// A server runs as many calls as it can, has some wait, and sends the others away at once.
-func Example_overload() {
-	gate := &overload.Gate{
-		Running: 64,  // calls at a time
-		PerConn: 16,  // of one connection
-		Queue:   256, // wait for their turn, for half a second at most
-		Procedures: []overload.Limit{
-			{Procedures: []string{"report.*"}, Running: 1},
-		},
-	}
-	srv := yonder.Server{Interceptors: []yonder.Interceptor{gate.Intercept}}
-	begun, done := make(chan bool), make(chan bool)
-	srv.Register("report.year", func() { close(begun); <-done })
-	srv.Register("report.day", func() {})
-	client := serve(&srv, yonder.Dialer{Timeout: 50 * time.Millisecond})
-	defer client.Close()
-
-	go client.Call(context.Background(), yonder.NewCall("report.year"))
-	<-begun
-	defer close(done)
-	err := client.Call(context.Background(), yonder.NewCall("report.day"))
-	if after, ok := yonder.RetryAfter(err); ok {
-		fmt.Println(yonder.CodeOf(err), after > 0)
-	}
-	// Output: resource_exhausted true
 }

@@ -244,28 +244,39 @@ func (tr *trace) ends(name string) yonder.Interceptor {
 	}
 }
 
-// OnEnd is over once, when the last interceptor has returned, of calls that have no streams.
+// A call without streams is over when its handler has returned; and what watches an attempt
+// watches the call that takes its results.
 func TestOnEnd(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
 		tr := new(trace)
-		failing := func(next yonder.Handler) yonder.Handler {
+		srv := yonder.Server{Interceptors: []yonder.Interceptor{tr.interceptor("server"), tr.ends("server")}}
+		srv.Register("one", func() int { return 1 })
+		srv.Register("count", func(n int) iter.Seq2[int, error] { return countTo(n, nil) })
+		again := func(next yonder.Handler) yonder.Handler {
 			return func(ctx context.Context, call *yonder.Call) error {
-				if err := next(ctx, call); err != nil || call.Procedure == "one" {
-					return err
-				}
-				return yonder.Errorf(yonder.Aborted, "after all")
+				clone := call.Clone()
+				err := next(ctx, clone)
+				call.Take(clone)
+				return err
 			}
 		}
-		srv := yonder.Server{Interceptors: []yonder.Interceptor{failing, tr.ends("server")}}
-		srv.Register("one", func() int { return 1 })
-		srv.Register("other", func() int { return 1 })
-		c := m.intercepted(t, &srv, tr.ends("client"))
-		for _, name := range []string{"one", "other"} {
-			yonder.Invoke[int](t.Context(), c, name)
-		}
-		want := []string{"server one <nil>", "client one <nil>", "server other after all"}
+		c := m.intercepted(t, &srv, again, tr.ends("client"))
+		yonder.Invoke[int](t.Context(), c, "one")
+		want := []string{"> server one", "server one <nil>", "< server one <nil>", "client one <nil>"}
 		if diff := cmp.Diff(want, tr.take()); diff != "" {
 			t.Error(diff)
+		}
+		m.needs(t, streams)
+		seq, err := yonder.Invoke[iter.Seq2[int, error]](t.Context(), c, "count", 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range seq {
+		}
+		var lines []string
+		until(t, "both ends", func() bool { lines = append(lines, tr.take()...); return len(lines) == 4 })
+		if text := strings.Join(lines, "\n"); !strings.Contains(text, "server count <nil>") || !strings.Contains(text, "client count <nil>") {
+			t.Error(text)
 		}
 	})
 }
