@@ -261,9 +261,6 @@ func readResume(conn io.ReadWriteCloser, first []byte, timeout time.Duration) (r
 	if err := fill(head + n); err != nil {
 		return nil, nil, err
 	}
-	if len(first) > head+n {
-		return nil, nil, errors.New("more than RESUME before the answer")
-	}
 	resumption, err := wire.ParseResume(first[head:])
 	return &resumption, nil, err
 }

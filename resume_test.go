@@ -606,7 +606,7 @@ func TestResumeHostile(t *testing.T) {
 	if n := runtime.NumGoroutine() - before; n > 30 {
 		t.Errorf("%d sessions that were left have %d goroutines", sessions, n)
 	}
-	resume := func(secret []byte, attempt, received uint64, more ...byte) (wire.Type, string) {
+	resume := func(secret []byte, attempt, received uint64) (wire.Type, string) {
 		conn, err := net.Dial("tcp", f.address)
 		if err != nil {
 			t.Fatal(err)
@@ -614,7 +614,7 @@ func TestResumeHostile(t *testing.T) {
 		defer conn.Close()
 		p := &rawPeer{t: t, conn: conn}
 		b := wire.AppendResume(nil, &wire.Resumption{Session: secret, Attempt: attempt, Received: received})
-		p.write(wire.Preface, string(append(wire.AppendHeader(nil, wire.Header{Type: wire.Resume}, len(b)), b...)), string(more))
+		p.write(wire.Preface, string(append(wire.AppendHeader(nil, wire.Header{Type: wire.Resume}, len(b)), b...)))
 		head := make([]byte, len(wire.Preface)+wire.HeaderSize)
 		if _, err := io.ReadFull(conn, head); err != nil {
 			return 0, err.Error()
@@ -644,9 +644,6 @@ func TestResumeHostile(t *testing.T) {
 		t.Errorf("more than was sent: %v", typ)
 	} else {
 		answers = append(answers, body)
-	}
-	if typ, _ := resume(last, 2, 0, 1, 2, 3); typ == wire.Resume {
-		t.Error("bytes before the answer are taken")
 	}
 	if typ, _ := resume(last, 3, 0); typ != wire.Resume {
 		t.Errorf("the right secret is answered with %v", typ)
