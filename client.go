@@ -55,12 +55,6 @@ type Dialer struct {
 	// streams, readers and callbacks go on, and none runs twice. New calls wait. Zero: calls in
 	// flight fail with a lost connection. See [MayHaveRun].
 	Resume time.Duration
-	// Idempotent says which procedures may run twice: a call of one that has failed because its
-	// connection was lost is made again, up to three times, after a pause of 10 milliseconds and
-	// more, as long as its context has not ended. All calls of a client share a budget: ten
-	// of these, and one more for every ten calls that succeed. Calls with streams, readers or
-	// functions, and notifications, are not made again. Nil: no procedure may.
-	Idempotent func(procedure string) bool
 }
 
 // Dial connects to a server: see [Dialer.Dial].
@@ -122,8 +116,7 @@ func (d *Dialer) client() *Client {
 	if c.config.logger == nil {
 		c.config.logger = slog.Default()
 	}
-	c.resume, c.idempotent = d.Resume, d.Idempotent
-	c.repeats.Store(maxRepeats)
+	c.resume = d.Resume
 	c.dialTimeout = orDefault(d.DialTimeout, 10*time.Second, time.Millisecond, 1<<62)
 	return c
 }
@@ -179,10 +172,8 @@ type Client struct {
 	config      linkConfig
 	dial        func(ctx context.Context) (io.ReadWriteCloser, error) // nil: there is one connection only
 	dialTimeout time.Duration
-	resume      time.Duration               // how long a connection may be lost; zero: it is over then
-	idempotent  func(procedure string) bool // nil: none
-	repeats     atomic.Int32                // tenths of what may be made again just now
-	life        context.Context             // ends with Close
+	resume      time.Duration   // how long a connection may be lost; zero: it is over then
+	life        context.Context // ends with Close
 	end         context.CancelFunc
 	live        atomic.Pointer[link] // current, for calls that need no lock
 	running     sync.WaitGroup       // goroutines
@@ -295,16 +286,6 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		}
 		return c.local.call(ctx, call)
 	}
-	for times := 0; ; times++ {
-		err := c.exchange(ctx, call)
-		if c.idempotent == nil || !c.repeat(ctx, call, err, times) {
-			return err
-		}
-	}
-}
-
-// exchange makes a call over a connection, another one if the first had been lost before.
-func (c *Client) exchange(ctx context.Context, call *Call) error {
 	for again := 0; ; again++ {
 		l := c.live.Load()
 		if l == nil {
