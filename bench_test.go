@@ -23,8 +23,8 @@ var aSample = sample{1 << 40, "sixteen letters.", []string{"red", "green"}, 0.25
 
 // benchClient returns a client over TCP of a server that has echo, by Handle, and
 // bound, by Register.
-func benchClient(b *testing.B) (tcp, local *yonder.Client) {
-	var srv yonder.Server
+func benchClient(b *testing.B, measure bool) (tcp, local *yonder.Client) {
+	srv := yonder.Server{Measure: measure}
 	echo := func(ctx context.Context, m sample) (sample, error) { return m, nil }
 	yonder.Handle(&srv, "echo", echo)
 	srv.Register("bound", echo)
@@ -34,17 +34,23 @@ func benchClient(b *testing.B) (tcp, local *yonder.Client) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
-	c, err := yonder.Dial(b.Context(), l.Addr().String())
+	d := yonder.Dialer{Measure: measure}
+	c, err := d.Dial(b.Context(), l.Addr().String())
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { c.Close(); srv.Close(); <-served })
-	return c, yonder.Local(&srv)
+	return c, d.Local(&srv)
 }
 
 // BenchmarkCall is one caller; its allocations are both sides' together.
 func BenchmarkCall(b *testing.B) {
-	tcp, local := benchClient(b)
+	benchCall(b, false)
+	b.Run("measured", func(b *testing.B) { benchCall(b, true) })
+}
+
+func benchCall(b *testing.B, measure bool) {
+	tcp, local := benchClient(b, measure)
 	for name, c := range map[string]*yonder.Client{"tcp": tcp, "local": local} {
 		remote := yonder.Remote[sample, sample](c, "echo")
 		var bound func(context.Context, sample) (sample, error)
@@ -65,7 +71,12 @@ func BenchmarkCall(b *testing.B) {
 
 // BenchmarkCallers is 256 callers on one connection.
 func BenchmarkCallers(b *testing.B) {
-	c, _ := benchClient(b)
+	benchCallers(b, false)
+	b.Run("measured", func(b *testing.B) { benchCallers(b, true) })
+}
+
+func benchCallers(b *testing.B, measure bool) {
+	c, _ := benchClient(b, measure)
 	remote := yonder.Remote[sample, sample](c, "echo")
 	var bound func(context.Context, sample) (sample, error)
 	c.Bind("bound", &bound)

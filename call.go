@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
@@ -65,6 +66,10 @@ type Call struct {
 	conn     any    // that it came over, by another protocol
 
 	context *localContext // of the handler, in the same process; nil: it is in another
+
+	began time.Duration // since epoch; 0: it is not measured
+	ends  []func(error) // of OnEnd
+	end   *callEnd      // of a call whose streams the connection sees to; nil: there are none
 }
 
 // argSource is where the arguments of a call come from on the callee's side, if they
@@ -116,6 +121,31 @@ func (c *Call) Into(results ...any) *Call {
 	}
 	c.into = results
 	return c
+}
+
+// Clone returns a copy of a call of the caller's side that has places of its own for the results,
+// for interceptors that make a call more than once, or several times at once. Only a call whose
+// arguments are values can be made more than once: see [Call.Plain].
+func (c *Call) Clone() *Call {
+	clone := &Call{
+		Procedure: c.Procedure, Metadata: c.Metadata, OneWay: c.OneWay,
+		plan: c.plan, ref: c.ref, carried: c.carried, args: c.args, indirect: c.indirect,
+	}
+	if c.into != nil {
+		clone.into = make([]any, len(c.into))
+		for i, p := range c.into {
+			clone.into[i] = reflect.New(reflect.TypeOf(p).Elem()).Interface()
+		}
+	}
+	return clone
+}
+
+// Take gives c the results and the Reply of another call, which is a [Call.Clone] of it.
+func (c *Call) Take(from *Call) {
+	c.Reply = from.Reply
+	for i, p := range c.into {
+		reflect.ValueOf(p).Elem().Set(reflect.ValueOf(from.into[i]).Elem())
+	}
 }
 
 // Names of protocols that are this package's own.
@@ -231,4 +261,5 @@ func (c *Call) plainArgs() error {
 type ref struct {
 	mux.Ref
 	resolved atomic.Pointer[resolution] // in the same process: what it is
+	tally    *tally                     // nil: its calls are not measured
 }

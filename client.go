@@ -53,12 +53,8 @@ type Dialer struct {
 	// streams, readers and callbacks go on, and none runs twice. New calls wait. Zero: calls in
 	// flight fail with a lost connection. See [MayHaveRun].
 	Resume time.Duration
-	// Idempotent says which procedures may run twice: a call of one that has failed because its
-	// connection was lost is made again, up to three times, after a pause of 10 milliseconds and
-	// more, as long as its context has not ended. All calls of a client share a budget: ten
-	// of these, and one more for every ten calls that succeed. Calls with streams, readers or
-	// functions, and notifications, are not made again. Nil: no procedure may.
-	Idempotent func(procedure string) bool
+	// Measure has calls counted and timed, for [Client.Stats]; see [Server.Measure].
+	Measure bool
 }
 
 // Dial connects to a server: see [Dialer.Dial].
@@ -105,12 +101,11 @@ func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
 }
 
 func (d *Dialer) client() *Client {
-	c := newClient(d.Interceptors)
-	c.Timeout = d.Timeout
+	c := newClient(d)
 	c.config = linkConfig{
 		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR}, client: c,
 		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
-		compression: d.Compression, workers: new(mux.Workers),
+		compression: d.Compression, workers: new(mux.Workers), count: &c.traffic.count,
 	}
 	if d.Codec != nil {
 		c.config.codecs[0] = d.Codec // which is used
@@ -121,23 +116,25 @@ func (d *Dialer) client() *Client {
 	if c.config.logger == nil {
 		c.config.logger = slog.Default()
 	}
-	c.resume, c.idempotent = d.Resume, d.Idempotent
-	c.repeats.Store(maxRepeats)
+	c.resume = d.Resume
 	c.dialTimeout = orDefault(d.DialTimeout, 10*time.Second, time.Millisecond, 1<<62)
 	return c
 }
 
-func newClient(interceptors []Interceptor) *Client {
-	c := &Client{refs: make(map[refKey]*ref), links: make(map[*link]bool)}
-	c.handler = chain(interceptors, c.send)
-	c.intercepted = len(interceptors) > 0
+func newClient(d *Dialer) *Client {
+	c := &Client{refs: make(map[refKey]*ref), links: make(map[*link]bool), Timeout: d.Timeout}
+	c.handler = chain(d.Interceptors, c.send)
+	c.intercepted = len(d.Interceptors) > 0
+	if d.Measure {
+		c.calls = new(tallies)
+	}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
 }
 
 // newPeer returns the client that calls the other end of an accepted connection.
 func newPeer(l *link) *Client {
-	c := newClient(nil)
+	c := newClient(new(Dialer))
 	c.borrowed = true
 	c.only = l
 	c.current = l
@@ -155,8 +152,7 @@ func Local(s *Server) *Client { return new(Dialer).Local(s) }
 // calls in flight end by themselves, whoever closes or shuts down the client or s. Of the
 // Dialer's fields Timeout and Interceptors count.
 func (d *Dialer) Local(s *Server) *Client {
-	c := newClient(d.Interceptors)
-	c.Timeout = d.Timeout
+	c := newClient(d)
 	c.local = &localServer{s}
 	return c
 }
@@ -176,15 +172,15 @@ type Client struct {
 	config      linkConfig
 	dial        func(ctx context.Context) (io.ReadWriteCloser, error) // nil: there is one connection only
 	dialTimeout time.Duration
-	resume      time.Duration               // how long a connection may be lost; zero: it is over then
-	idempotent  func(procedure string) bool // nil: none
-	repeats     atomic.Int32                // tenths of what may be made again just now
-	life        context.Context             // ends with Close
+	resume      time.Duration   // how long a connection may be lost; zero: it is over then
+	life        context.Context // ends with Close
 	end         context.CancelFunc
 	live        atomic.Pointer[link] // current, for calls that need no lock
 	running     sync.WaitGroup       // goroutines
 	spare       sync.Pool            // of *funcCall, those of bound functions
-	pools       pools                // of what [Remote] uses again
+	calls       *tallies             // nil: they are not measured
+	traffic     traffic
+	pools       pools // of what [Remote] uses again
 
 	only *link // if dial is nil: the connection
 
@@ -210,8 +206,14 @@ type attempt struct {
 // Call makes a call: it is the [Handler] that bound functions use.
 func (c *Client) Call(ctx context.Context, call *Call) error {
 	call.carry(ctx)
+	if c.calls != nil {
+		return c.measured(ctx, call)
+	}
 	err := c.handler(ctx, call)
 	call.deliver(ctx)
+	if call.ends != nil {
+		call.returned(ctx, err)
+	}
 	return err
 }
 
@@ -284,16 +286,6 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		}
 		return c.local.call(ctx, call)
 	}
-	for times := 0; ; times++ {
-		err := c.exchange(ctx, call)
-		if c.idempotent == nil || !c.repeat(ctx, call, err, times) {
-			return err
-		}
-	}
-}
-
-// exchange makes a call over a connection, another one if the first had been lost before.
-func (c *Client) exchange(ctx context.Context, call *Call) error {
 	for again := 0; ; again++ {
 		l := c.live.Load()
 		if l == nil {
@@ -397,11 +389,14 @@ func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
 	cfg := c.config
 	c.resumable(&cfg)
 	l := newLink(conn, cfg)
+	c.traffic.total.Add(1)
+	c.traffic.open.Add(1)
 	c.current = l
 	c.links[l] = true
 	c.live.Store(l)
 	c.running.Go(func() { // ends with the connection
 		l.run()
+		c.traffic.open.Add(-1)
 		c.mu.Lock()
 		delete(c.links, l)
 		c.mu.Unlock()
@@ -461,6 +456,9 @@ func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
 		return nil, Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs)
 	}
 	r := &ref{Ref: mux.Ref{Index: uint32(len(c.refs)), Name: name, Signature: key.signature}}
+	if c.calls != nil {
+		r.tally = c.calls.of(name)
+	}
 	c.refs[key] = r
 	return r, nil
 }
@@ -538,12 +536,15 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 			if c.Timeout > 0 && !streams {
 				t := &lazyContext{deadline: time.Now().Add(c.Timeout)}
 				defer t.end(context.Canceled)
+				if c.intercepted { // what an interceptor leaves behind ends with this function, not when time is up
+					t.derive()
+				}
 				ctx = t
 			}
 		}
 		if res := c.direct(ctx, r); res != nil && res.takes(plan) {
 			var results []reflect.Value
-			err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+			err := c.local.do(ctx, r, res.proc, func(ctx context.Context) (err error) {
 				results, err = res.proc.plan.Call(res.proc.fv, ctx, args)
 				return err
 			})
@@ -637,6 +638,9 @@ func (c *Client) Procedures(ctx context.Context) ([]ProcedureInfo, error) {
 	return Invoke[[]ProcedureInfo](ctx, c, proceduresName)
 }
 
+// Health asks whether the other end wants calls: see [Server.Health].
+func (c *Client) Health(ctx context.Context) error { return c.Call(ctx, NewCall(healthName)) }
+
 // Notify calls a procedure without waiting for it: it returns when the call is on its
 // way. Nobody hears whether it succeeds.
 func (c *Client) Notify(ctx context.Context, name string, args ...any) error {
@@ -677,7 +681,7 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 		if res := c.direct(ctx, r); res != nil {
 			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
 				var resp Resp
-				err := c.local.do(ctx, res.proc, func(ctx context.Context) (err error) {
+				err := c.local.do(ctx, r, res.proc, func(ctx context.Context) (err error) {
 					resp, err = f(ctx, req)
 					return err
 				})

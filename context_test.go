@@ -638,6 +638,48 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
+// TestTimeoutLeft is a regression: what an interceptor had left behind when it returned went on
+// until the Timeout, and the handler heard of nothing.
+func TestTimeoutLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		heard := make(chan error, 1)
+		srv.Register("wait", func(ctx context.Context) {
+			<-ctx.Done()
+			heard <- ctx.Err()
+		})
+		left := make(chan error, 1)
+		d := &yonder.Dialer{Timeout: time.Hour, Interceptors: []yonder.Interceptor{func(next yonder.Handler) yonder.Handler {
+			return func(ctx context.Context, call *yonder.Call) error {
+				go func() { left <- next(ctx, call) }()
+				time.Sleep(time.Second)
+				return errors.New("it takes too long")
+			}
+		}}}
+		var c *yonder.Client
+		if m == inProcess {
+			c = d.Local(&srv)
+		} else {
+			c = m.dialer(t, &srv, d)
+		}
+		var wait func() error
+		c.Bind("wait", &wait)
+		start := time.Now()
+		if err := wait(); textOf(err) != "it takes too long" {
+			t.Error(err)
+		}
+		if err := <-left; yonder.CodeOf(err) != yonder.Canceled {
+			t.Errorf("the call that was left: %v", err)
+		}
+		if err := <-heard; err != context.Canceled {
+			t.Errorf("the handler: %v", err)
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("all ended after %v, want 1s", took)
+		}
+	})
+}
+
 func TestMetadata(t *testing.T) {
 	runAll(t, func(t *testing.T, m mode) {
 		m.needs(t, metadata)

@@ -154,6 +154,14 @@
 //		}
 //	}
 //
+// # Watching
+//
+// [Server.Stats] and [Client.Stats] say what has been done: connections and bytes, and calls by
+// procedure if Measure is set. [AccessLog] is an interceptor that logs calls. [Server.Health] says
+// whether calls are wanted, as the procedure "yonder.health" does, which every server has. Package
+// web has both over HTTP, and yonderotel, a module of its own, OpenTelemetry. An interceptor that
+// must know when the streams of a call have ended has [Call.OnEnd].
+//
 // # The end
 //
 // [Server.Shutdown] takes no more calls, lets those in flight end, and closes the

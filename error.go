@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"time"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/wire"
@@ -114,6 +115,44 @@ func DetailsAs[T any](err error) (T, bool) {
 	}
 	_, err = codec.Decode(details, &v)
 	return v, err == nil
+}
+
+// RetryInfo is the Details of an [Error] of a call that has had no effect, since whoever was to run
+// it is too busy: it may be made again, whatever it does, but not before some time has passed. Such
+// an error's code is [ResourceExhausted], as a rule. Over HTTP, JSON-RPC says it by the header
+// Retry-After, too. See SPEC.md, "Errors".
+type RetryInfo struct {
+	// AfterMS is the time, in milliseconds. Zero: at once.
+	AfterMS int64 `json:"retryAfterMs"`
+}
+
+// RetryLater returns the error of a call that has had no effect and may be made again after some
+// time: a [ResourceExhausted] whose Details are a [RetryInfo].
+func RetryLater(after time.Duration, message string) error {
+	ms := int64((max(after, 0) + time.Millisecond - 1) / time.Millisecond)
+	return &Error{Code: ResourceExhausted, Message: message, Details: RetryInfo{AfterMS: ms}}
+}
+
+// RetryAfter returns how long to wait before a call is made again that ended with err, and whether
+// err has a [RetryInfo], which is to say that the call has had no effect. Who waits adds something
+// at random, so that not all come back at once.
+func RetryAfter(err error) (time.Duration, bool) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Details == nil && len(e.details) == 0 {
+		return 0, false
+	}
+	info, ok := e.Details.(RetryInfo)
+	if !ok {
+		v, fits := DetailsAs[struct { // to tell zero from nothing
+			AfterMS *int64 `json:"retryAfterMs"`
+		}](e)
+		if !fits || v.AfterMS == nil {
+			return 0, false
+		}
+		info.AfterMS = *v.AfterMS
+	}
+	const most = int64(1<<63-1) / int64(time.Millisecond)
+	return time.Duration(min(max(info.AfterMS, 0), most)) * time.Millisecond, true
 }
 
 // Errors that a bound function's error can be told by, with errors.Is, and that are

@@ -12,11 +12,13 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"expvar"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
 	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -29,6 +31,7 @@ import (
 	"github.com/yonder-rpc/yonder/auth"
 	"github.com/yonder-rpc/yonder/jsonrpc"
 	"github.com/yonder-rpc/yonder/net/rpc"
+	"github.com/yonder-rpc/yonder/overload"
 	"github.com/yonder-rpc/yonder/session"
 	"github.com/yonder-rpc/yonder/tlsconn"
 	"github.com/yonder-rpc/yonder/web"
@@ -755,6 +758,91 @@ func Example_authentication() {
 	// unauthenticated yonder: call "admin.stop": it needs valid credentials
 }
 
+// What an operator wants to know of a server.
+func Example_watching() {
+	cacheIsWarm := func(ctx context.Context) error { return nil }
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == "took" || a.Key == "peer" {
+			return slog.Attr{} // they differ from run to run
+		}
+		return a
+	}}))
+
+	srv := yonder.Server{
+		Measure:      true,        // count and time calls
+		Ready:        cacheIsWarm, // an error says why there should be no calls
+		Interceptors: []yonder.Interceptor{yonder.AccessLog(logger)},
+	}
+	srv.Register("greet", func(name string) (string, error) {
+		if name == "" {
+			return "", yonder.Errorf(yonder.InvalidArgument, "nobody to greet")
+		}
+		return "hello, " + name, nil
+	})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+	ctx := context.Background()
+	yonder.Invoke[string](ctx, client, "greet", "ann")
+	yonder.Invoke[string](ctx, client, "greet", "")
+
+	admin := http.NewServeMux() // where only operators are
+	admin.Handle("/debug/yonder", web.Debug(&srv))
+	admin.Handle("/debug/vars", expvar.Handler())
+	if expvar.Get("yonder") == nil { // else this runs again
+		expvar.Publish("yonder", expvar.Func(func() any { return srv.Stats() }))
+	}
+
+	stats := srv.Stats()
+	calls := stats.Calls["greet"]
+	fmt.Println(calls.Finished, calls.InFlight, calls.Errors, calls.Latency.Quantile(0.99) < 1)
+	fmt.Println(stats.Connections["yonder"].Open)
+
+	err := client.Health(ctx)
+	fmt.Println(err)
+	// Output:
+	// level=INFO msg="yonder: call served" procedure=greet protocol=yonder code=ok
+	// level=INFO msg="yonder: call served" procedure=greet protocol=yonder code=invalid_argument error="nobody to greet"
+	// 2 0 map[invalid_argument:1] true
+	// 1
+	// level=INFO msg="yonder: call served" procedure=yonder.health protocol=yonder code=ok
+	// <nil>
+}
+
+// An interceptor that is to know how a call ended, its streams included.
+func ExampleCall_OnEnd() {
+	timed := func(next yonder.Handler) yonder.Handler {
+		return func(ctx context.Context, call *yonder.Call) error {
+			name := call.Procedure // f must not refer to the call
+			err := next(ctx, call)
+			if err != nil {
+				fmt.Println(name, "failed:", err)
+			} else {
+				call.OnEnd(func(err error) { fmt.Println(name, "ended:", err) })
+			}
+			return err
+		}
+	}
+	var srv yonder.Server
+	srv.Register("count", func(n int) iter.Seq2[int, error] {
+		return func(yield func(int, error) bool) {
+			for i := 0; i < n && yield(i, nil); i++ {
+			}
+		}
+	})
+	d := yonder.Dialer{Interceptors: []yonder.Interceptor{timed}}
+	numbers, err := yonder.Invoke[iter.Seq2[int, error]](context.Background(), d.Local(&srv), "count", 2)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for n, err := range numbers {
+		fmt.Println(n, err)
+	}
+	// Output:
+	// 0 <nil>
+	// 1 <nil>
+	// count ended: <nil>
+}
+
 // Certificates of both ends, in files that are read again when they change.
 func Example_tls() {
 	defer inCertificates()()
@@ -815,4 +903,31 @@ func inCertificates() (back func()) {
 		os.Chdir(home)
 		os.RemoveAll(dir)
 	}
+}
+
+// A server runs as many calls as it can, has some wait, and sends the others away at once.
+func Example_overload() {
+	gate := &overload.Gate{
+		Running: 64,  // calls at a time
+		PerConn: 16,  // of one connection
+		Queue:   256, // wait for their turn, for half a second at most
+		Procedures: []overload.Limit{
+			{Procedures: []string{"report.*"}, Running: 1},
+		},
+	}
+	srv := yonder.Server{Interceptors: []yonder.Interceptor{gate.Intercept}}
+	begun, done := make(chan bool), make(chan bool)
+	srv.Register("report.year", func() { close(begun); <-done })
+	srv.Register("report.day", func() {})
+	client := serve(&srv, yonder.Dialer{Timeout: 50 * time.Millisecond})
+	defer client.Close()
+
+	go client.Call(context.Background(), yonder.NewCall("report.year"))
+	<-begun
+	defer close(done)
+	err := client.Call(context.Background(), yonder.NewCall("report.day"))
+	if after, ok := yonder.RetryAfter(err); ok {
+		fmt.Println(yonder.CodeOf(err), after > 0)
+	}
+	// Output: resource_exhausted true
 }

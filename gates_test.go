@@ -92,6 +92,7 @@ func TestDependencies(t *testing.T) {
 		{"internal/fn", nil, []string{"net", "log/slog", "github.com/fxamacker/cbor/v2"}},
 		{"internal/layers", nil, []string{"log/slog", "crypto/x509", "encoding/json"}},
 		{"internal/cborjson", nil, []string{"net", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
+		{"internal/pattern", nil, []string{"net", "context", "log/slog", "regexp"}},
 		{"internal/plain", nil, []string{"net", "context", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 		{"internal/mux", []string{"internal/wire"}, []string{"log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 	} {
@@ -108,7 +109,7 @@ func TestDependencies(t *testing.T) {
 			}
 		}
 	}
-	for _, light := range []struct{ pkg, cannot string }{{"auth", "crypto/tls"}, {"auth", "crypto/x509"}, {"tlsconn", "net/http"}} {
+	for _, light := range []struct{ pkg, cannot string }{{"auth", "crypto/tls"}, {"auth", "crypto/x509"}, {"tlsconn", "net/http"}, {"overload", "net/http"}, {"overload", "crypto/tls"}} {
 		if slices.Contains(deps(t, module+"/"+light.pkg), light.cannot) {
 			t.Errorf("%s depends on %s, which who uses it for something else need not pay for", light.pkg, light.cannot)
 		}

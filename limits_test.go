@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -554,4 +557,73 @@ func TestWindow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A result whose answer waits to be written, for a peer does not read, is not kept beside what it
+// is encoded to.
+func TestUnreadResult(t *testing.T) {
+	srv := &yonder.Server{Limits: yonder.Limits{KeepAlive: -1}, Logger: logger(t)}
+	const size = 300 << 10 // more than a frame
+	made := make(chan [2]weak.Pointer[byte], 1)
+	make2 := func(arg []byte) []string {
+		parts := []string{strings.Repeat("x", size)}
+		made <- [2]weak.Pointer[byte]{weak.Make(unsafe.StringData(parts[0])), weak.Make(&arg[0])}
+		return parts
+	}
+	srv.Register("bound", make2)
+	yonder.Handle(srv, "generic", func(_ context.Context, arg []byte) ([]string, error) { return make2(arg), nil })
+	srv.Register("now", func() {})
+	for _, name := range []string{"bound", "generic"} {
+		near, far := net.Pipe()
+		served := make(chan error, 1)
+		go func() { served <- srv.ServeConn(far) }()
+		var unread atomic.Bool
+		conn := &unreadConn{Conn: near, unread: &unread, closed: make(chan struct{})}
+		c := (&yonder.Dialer{Limits: yonder.Limits{KeepAlive: -1}}).NewClient(conn)
+		if err := c.Call(t.Context(), yonder.NewCall("now")); err != nil {
+			t.Fatal(err)
+		}
+		unread.Store(true)
+		ctx, cancel := context.WithCancel(t.Context())
+		returned := make(chan error, 1)
+		go func() {
+			_, err := yonder.Invoke[[]string](ctx, c, name, make([]byte, 100<<10))
+			returned <- err
+		}()
+		kept := <-made
+		for i, what := range []string{"result", "argument"} {
+			for start := time.Now(); kept[i].Value() != nil; runtime.GC() {
+				if time.Since(start) > 10*time.Second {
+					t.Errorf("%s: the %s is still there", name, what)
+					break
+				}
+			}
+		}
+		cancel()
+		<-returned
+		c.Close()
+		<-served
+	}
+}
+
+// unreadConn is a connection that its owner does not read any more when it says so.
+type unreadConn struct {
+	net.Conn
+	unread *atomic.Bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (u *unreadConn) Read(b []byte) (int, error) {
+	n, err := u.Conn.Read(b)
+	if u.unread.Load() {
+		<-u.closed
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (u *unreadConn) Close() error {
+	u.once.Do(func() { close(u.closed) })
+	return u.Conn.Close()
 }

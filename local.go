@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
@@ -52,7 +53,7 @@ func (l *localServer) call(ctx context.Context, call *Call) error {
 		return err
 	}
 	if ctx.Done() == nil && !call.OneWay {
-		own := *call // what the server's interceptors do to the call is not the caller's
+		own := call.apartFrom() // what the server's interceptors do to the call is not the caller's
 		err := l.serve(ctx, &own, res)
 		call.Reply = own.Reply
 		if err != nil {
@@ -61,7 +62,7 @@ func (l *localServer) call(ctx context.Context, call *Call) error {
 		return call.settle(&own)
 	}
 	if call.OneWay {
-		own := *call
+		own := call.apartFrom()
 		go l.serveOneWay(ctx, &own, res) // ends with the handler
 		return nil
 	}
@@ -104,13 +105,23 @@ func sameTypes(a, b []fn.Slot) bool {
 
 // do has f call a procedure that direct has returned, and makes of its panics and errors what
 // [Server.Call] does. There is no [Call] unless the handler asks its context for it.
-func (l *localServer) do(ctx context.Context, p *procedure, f func(ctx context.Context) error) (err error) {
+func (l *localServer) do(ctx context.Context, r *ref, p *procedure, f func(ctx context.Context) error) (err error) {
+	var called, began time.Duration
+	if r.tally != nil {
+		called = r.tally.start()
+	}
+	if l.server.Measure {
+		began = p.tally.start()
+	}
 	own := newLocalContext(ctx, l.server, nil)
 	own.proc = p
 	done := false
 	defer func() {
 		if !done { // either a panic, or runtime.Goexit
 			err = panicked(l.server.logger(), p.Name, recover())
+		}
+		if began != 0 {
+			p.tally.finish(began, err)
 		}
 		own.release()
 		if reply, ok := ctx.Value(replyKey{}).(*Metadata); ok {
@@ -119,6 +130,9 @@ func (l *localServer) do(ctx context.Context, p *procedure, f func(ctx context.C
 		if err != nil {
 			l.server.prepare()
 			err = own.localError(err)
+		}
+		if called != 0 {
+			r.tally.finish(called, err)
 		}
 	}()
 	err = f(own)
@@ -129,7 +143,7 @@ func (l *localServer) do(ctx context.Context, p *procedure, f func(ctx context.C
 // apart has serve do a call of its own in the place of this one, on a goroutine of its
 // own: a caller that gives up returns at once.
 func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
-	own := *c
+	own := c.apartFrom()
 	done := make(chan error)
 	go func() { // ends with the handler
 		var err error
@@ -158,6 +172,13 @@ func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
 		return inTime(ctx, c, err)
 	}
 	return c.settle(&own)
+}
+
+// apartFrom returns the call as its callee has it: who watches the caller's watches that alone.
+func (c *Call) apartFrom() Call {
+	own := *c
+	own.began, own.ends, own.end = 0, nil, nil
+	return own
 }
 
 // serveOneWay has the server do a call that its caller does not wait for.

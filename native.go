@@ -42,6 +42,7 @@ type linkConfig struct {
 	client      *Client     // what calls the peer; nil: one is made on demand
 	compression Compression // nil: none
 	workers     *mux.Workers
+	count       *mux.Count
 	logger      *slog.Logger
 	closed      error // what calls end with when this end closes the connection
 
@@ -82,6 +83,7 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 		Handshake:  limits.FirstByte,
 		KeepAlive:  limits.KeepAlive,
 		Workers:    cfg.workers,
+		Count:      cfg.count,
 	})
 	return l
 }
@@ -113,9 +115,13 @@ func (l *link) netConn() io.ReadWriteCloser {
 func (l *link) run() error {
 	err := l.mux.Run()
 	if bad, ok := errors.AsType[*mux.ProtocolError](err); ok {
-		l.logger.Warn("yonder: connection closed", "peer", addrOf(l.netConn()), "reason", bad.Reason)
+		l.logger.Warn("yonder: connection closed", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", bad.Reason)
 	} else if err != nil {
-		l.logger.Debug("yonder: connection lost", "peer", addrOf(l.netConn()), "reason", err)
+		level := slog.LevelDebug // clients come and go
+		if l.dialer {
+			level = slog.LevelInfo
+		}
+		l.logger.Log(context.Background(), level, "yonder: connection lost", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", err)
 	}
 	return err
 }
@@ -473,6 +479,9 @@ func (l *link) Serve(in *mux.Incoming) {
 	if err != nil {
 		sc.fail(err)
 	}
+	if sc.call.end != nil {
+		sc.call.end.over(err)
+	}
 }
 
 // procedure runs the procedure that is called.
@@ -496,18 +505,29 @@ func (sc *serverCall) procedure() error {
 			return err
 		}
 		if res, err = proc.resolve(sig); err != nil {
-			return err
+			return sc.refuse(proc, err)
 		}
 		name.Resolved.Store(res)
 	}
 	if err := res.refusal(sc.call.OneWay); err != nil {
-		return err
+		return sc.refuse(res.proc, err)
 	}
 	if sc.in.Flags&wire.Check != 0 {
 		return nil
 	}
 	sc.call.proc, sc.call.resolved, sc.call.source = res.proc, res, sc
+	if sc.link.server.Measure {
+		res.proc.tally.request.Add(uint64(len(sc.in.Body)))
+	}
 	return sc.link.server.Call(sc.ctx, &sc.call)
+}
+
+// refuse counts a call that does not fit the procedure, and returns why.
+func (sc *serverCall) refuse(p *procedure, err error) error {
+	if sc.in.Flags&wire.Check == 0 && sc.link.server.Measure {
+		p.tally.refuse(CodeOf(err))
+	}
+	return err
 }
 
 // callback runs a function among the arguments of a call that this end has made.
@@ -525,8 +545,9 @@ func (sc *serverCall) callback() error {
 	sc.call.proc = &procedure{plan: call.slots[arg].Func, fv: f}
 	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
 	sc.call.source = sc
-	if sc.link.server != nil {
-		return sc.link.server.Call(sc.ctx, &sc.call)
+	if s := sc.link.server; s != nil {
+		sc.call.proc.tally = &s.callbacks
+		return s.Call(sc.ctx, &sc.call)
 	}
 	return sc.call.proc.guarded(sc.ctx, &sc.call, sc.link.logger)
 }
@@ -679,14 +700,27 @@ func (sc *serverCall) succeed() (err error) {
 			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(call), i+1, err)
 		}
 	}
-	if err := sc.in.Reply(l.pack(&msg), call.Reply, msg, len(streams) == 0); err != nil {
+	if plan.Plain && (l.server == nil || len(l.server.Interceptors) == 0) {
+		// Nobody looks at them any more, and a peer that does not read keeps the call here.
+		call.in, call.out = nil, nil
+		if call.used != nil {
+			call.used.clear()
+		}
+	}
+	flags := l.pack(&msg)
+	if call.measured() {
+		call.proc.tally.response.Add(uint64(msg.Len()))
+	}
+	if err := sc.in.Reply(flags, call.Reply, msg, len(streams) == 0); err != nil {
 		if _, ok := err.(*mux.TooLargeError); ok {
 			return err
 		}
 		return nil // the connection is over
 	}
 	if len(streams) > 0 {
-		sc.produceAll(streams)
+		if err := sc.produceAll(streams); sc.call.end != nil {
+			sc.call.end.err = err
+		}
 	}
 	return nil
 }
@@ -712,26 +746,29 @@ func (l *link) endWithBytes(msg *mux.Message, call *Call) bool {
 	return true
 }
 
-// produceAll sends the streams among the results; the last to end ends the call.
-func (sc *serverCall) produceAll(streams []outStream) {
+// produceAll sends the streams among the results; the last to end ends the call. It returns the
+// first error that ended one.
+func (sc *serverCall) produceAll(streams []outStream) (first error) {
 	stop := context.AfterFunc(sc.ctx, func() {
 		for _, s := range streams {
 			s.to.Stop(context.Cause(sc.ctx))
 		}
 	})
 	defer stop()
-	var mu sync.Mutex // guards left, and keeps the order: nothing may follow what ends the call
+	var mu sync.Mutex // guards left and first, and keeps the order: nothing may follow what ends the call
 	left := len(streams)
 	one := func(s outStream) {
-		record := sc.link.produce(sc.call.Procedure, s)
+		record, err := sc.link.produce(sc.call.Procedure, s)
 		if record == nil && sc.ctx.Err() != nil && s.to.Err() != mux.ErrStopped {
 			// Cut short: the consumer must not take it for complete.
-			err := contextFailure(sc.ctx, streamOf(sc.call.Procedure))
+			err = contextFailure(sc.ctx, streamOf(sc.call.Procedure))
 			record = sc.link.closing(sc.call.Procedure, err)
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		left--
+		if left--; first == nil {
+			first = err
+		}
 		sc.in.CloseStream(s.to, record, left == 0)
 	}
 	var others sync.WaitGroup
@@ -740,4 +777,5 @@ func (sc *serverCall) produceAll(streams []outStream) {
 	}
 	one(streams[0])
 	others.Wait()
+	return first
 }

@@ -66,6 +66,8 @@ type procedure struct {
 	run func(ctx context.Context, call *Call) error
 
 	seen atomic.Pointer[Target] // what protocols see; nil: none has asked
+
+	tally *tally // nil: of a function among the arguments in the same process
 }
 
 // newProcedure checks p. It panics if it is unsuitable.
@@ -87,7 +89,7 @@ func newProcedure(p Procedure) *procedure {
 	if p.Params != nil && len(p.Params) != len(plan.Args) {
 		fail("Params has %d names for %d parameters (the context has none)", len(p.Params), len(plan.Args))
 	}
-	return &procedure{Procedure: p, plan: plan, fv: fv}
+	return &procedure{Procedure: p, plan: plan, fv: fv, tally: new(tally)}
 }
 
 // exposed reports whether the procedure exists for calls over a protocol and a connection.

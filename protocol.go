@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/yonder-rpc/yonder/internal/mux"
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
@@ -104,6 +105,7 @@ func (s *Server) judge(first []byte) (Protocol, Verdict) {
 type prefixConn struct {
 	net.Conn
 	prefix []byte
+	count  *mux.Count // of its protocol's bytes
 }
 
 func (c *prefixConn) Read(b []byte) (int, error) {
@@ -112,7 +114,15 @@ func (c *prefixConn) Read(b []byte) (int, error) {
 		c.prefix = c.prefix[n:]
 		return n, nil
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	c.count.Read.Add(uint64(max(n, 0)))
+	return n, err
+}
+
+func (c *prefixConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.count.Written.Add(uint64(max(n, 0)))
+	return n, err
 }
 
 // NetConn returns the connection underneath, as that of package crypto/tls does.

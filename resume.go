@@ -38,37 +38,6 @@ func unrun(err error) error {
 	return err
 }
 
-// maxRepeats is the budget for calls that are made again, in tenths of one.
-const maxRepeats = 100
-
-// repeat reports, after a pause, whether a call that has come to err is to be made again. times is
-// how often it has been.
-func (c *Client) repeat(ctx context.Context, call *Call, err error, times int) bool {
-	if err == nil {
-		if n := c.repeats.Load(); n < maxRepeats {
-			c.repeats.CompareAndSwap(n, n+1)
-		}
-		return false
-	}
-	lost := errors.Is(err, ErrConnectionLost) || times > 0 && CodeOf(err) == Unavailable // nor is there another yet
-	if !lost || IsRemote(err) || times == 3 || c.dial == nil || call.OneWay || !call.plan.Plain || !c.idempotent(call.Procedure) {
-		return false
-	}
-	if c.repeats.Add(-10) < 0 {
-		c.repeats.Add(10)
-		return false
-	}
-	t := time.NewTimer(backoff(times + 1))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-	case <-c.life.Done():
-	}
-	return false
-}
-
 // again has a client's connection, which has been lost, go on over another.
 func (c *Client) again(l *link, failures int) {
 	ctx, cancel := context.WithCancel(c.life)

@@ -682,64 +682,6 @@ func TestResumeDeadline(t *testing.T) {
 	}
 }
 
-// Procedures that may run twice are called again after a loss, others are not, and nobody for ever.
-func TestIdempotent(t *testing.T) {
-	noLeak(t)
-	var runs atomic.Int64
-	f := new(flaky)
-	var srv yonder.Server
-	run := func(ctx context.Context, losses int) (int64, error) {
-		n := runs.Add(1)
-		if n <= int64(losses) {
-			f.cut(false)
-			<-ctx.Done()
-			return 0, ctx.Err()
-		}
-		return n, nil
-	}
-	srv.Register("get", run)
-	srv.Register("pay", run)
-	srv.Register("fail", func() error {
-		runs.Add(1)
-		return yonder.Errorf(yonder.Unavailable, "not now")
-	})
-	f.address = serveOn(t, &srv)
-	d := yonder.Dialer{NetDial: f.dial, Logger: logger(t), Idempotent: func(name string) bool { return name != "pay" }}
-	c, err := d.Dial(t.Context(), "x:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for _, tt := range []struct {
-		name   string
-		losses int
-		runs   int64
-		lost   bool
-	}{{"get", 0, 1, false}, {"get", 1, 2, false}, {"get", 3, 4, false}, {"get", 9, 4, true}, {"pay", 1, 1, true}} {
-		runs.Store(0)
-		n, err := yonder.Invoke[int64](t.Context(), c, tt.name, tt.losses)
-		if errors.Is(err, yonder.ErrConnectionLost) != tt.lost || runs.Load() != tt.runs || !tt.lost && n != tt.runs {
-			t.Errorf("%s, lost %d times: %d, %v, %d runs", tt.name, tt.losses, n, err, runs.Load())
-		}
-	}
-	runs.Store(0)
-	if err := c.Call(t.Context(), yonder.NewCall("fail")); !yonder.IsRemote(err) || runs.Load() != 1 {
-		t.Errorf("the server's own word: %v, %d runs", err, runs.Load())
-	}
-	// The budget ends: seven have been made again above.
-	runs.Store(0)
-	if _, err := yonder.Invoke[int64](t.Context(), c, "get", 100); err == nil || runs.Load() != 4 {
-		t.Errorf("with the last of the budget: %v, %d runs", err, runs.Load())
-	}
-	runs.Store(0)
-	if _, err := yonder.Invoke[int64](t.Context(), c, "get", 100); err == nil || runs.Load() != 1 {
-		t.Errorf("without: %v, %d runs", err, runs.Load())
-	}
-	if _, err := yonder.Invoke[int64](t.Context(), c, "get", 0); err != nil {
-		t.Errorf("a call that is not lost: %v", err)
-	}
-}
-
 // Whatever a connection runs over can be lost: here its own handler ends it, twice, and answers.
 func TestResumeModes(t *testing.T) {
 	run(t, func(t *testing.T, m mode) {

@@ -37,13 +37,16 @@ type typedStream interface {
 type streamed func(place func() reflect.Value, yield func(elem reflect.Value) bool) error
 
 func (s *Stream[T]) each(yield func(elem reflect.Value) bool) error {
-	cell := new(T)
+	cell, zero := new(T), *new(T)
 	place := reflect.ValueOf(cell).Elem()
 	for elem, err := range *s {
 		if err != nil {
 			return err
 		}
-		if *cell = elem; !yield(place) {
+		*cell = elem
+		more := yield(place)
+		*cell = zero // the next one may be long in coming
+		if !more {
 			break
 		}
 	}
@@ -55,8 +58,9 @@ func (s *Stream[T]) set(run streamed) {
 		cell, zero := new(T), *new(T)
 		place := reflect.ValueOf(cell).Elem()
 		broke := false
-		err := run(func() reflect.Value { *cell = zero; return place }, func(elem reflect.Value) bool {
+		err := run(func() reflect.Value { return place }, func(elem reflect.Value) bool {
 			v, _ := reflect.TypeAssert[T](elem)
+			*cell = zero // likewise
 			broke = broke || !yield(v, nil)
 			return !broke
 		})
@@ -100,9 +104,9 @@ type outStream struct {
 var readerChunks = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // produce sends what a stream yields until it ends, or its consumer does. It returns
-// the record of the error that ended it, or nil.
-func (l *link) produce(procedure string, s outStream) (record []byte) {
-	var err, failed error
+// the error that ended it, and its record, or nil.
+func (l *link) produce(procedure string, s outStream) (record []byte, err error) {
+	var failed error
 	defer func() {
 		if r := recover(); r != nil {
 			// An iterator that goes on after yield has said no panics, too: what made it say no
@@ -113,11 +117,13 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 		}
 		if err != nil && s.to.Err() == nil {
 			record = l.closing(procedure, err)
+		} else {
+			err = nil // the consumer has left, or the connection is lost
 		}
 	}()
 	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
 		err = copyReader(s)
-		return nil
+		return nil, err
 	}
 	msg := mux.NewMessage()
 	defer msg.Release()
@@ -138,7 +144,7 @@ func (l *link) produce(procedure string, s outStream) (record []byte) {
 	if err == nil {
 		err = failed
 	}
-	return nil
+	return nil, err
 }
 
 // planOf returns how elements of a type go without a look at each one's type; nil: they do not.
@@ -375,7 +381,7 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 			if !o.Announced() {
 				return
 			}
-			record := l.produce(name, s)
+			record, _ := l.produce(name, s)
 			o.CloseStream(s.to, record)
 		}()
 	}

@@ -19,6 +19,7 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -1137,6 +1138,67 @@ func (w *watchedReader) Read(b []byte) (int, error) {
 		w.do()
 	}
 	return n, err
+}
+
+// Neither end of a stream keeps a value that has gone through it.
+func TestStreamsKeepNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, m mode) {
+		collected := func(p weak.Pointer[byte]) bool {
+			for range 5 {
+				if runtime.GC(); p.Value() == nil {
+					return true
+				}
+			}
+			return false
+		}
+		consumed := make(chan weak.Pointer[byte], 1)
+		gives := func(yield func([]byte, error) bool) {
+			b := make([]byte, 1<<20)
+			produced := weak.Make(&b[0])
+			if !yield(b, nil) {
+				return
+			}
+			received := <-consumed
+			synctest.Wait() // until the consumer waits for the next one
+			if !collected(produced) {
+				t.Error("the producing end keeps a value")
+			}
+			if !collected(received) {
+				t.Error("the consuming end keeps a value")
+			}
+			yield([]byte{1}, nil)
+		}
+		var srv yonder.Server
+		srv.Register("typed", func() yonder.Stream[[]byte] { return gives })
+		srv.Register("plain", func() iter.Seq2[[]byte, error] { return gives })
+		c := m.client(t, &srv)
+		for _, name := range []string{"typed", "plain"} {
+			typed, err := yonder.Invoke[yonder.Stream[[]byte]](t.Context(), c, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for b, err := range typed {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(b) > 1 {
+					consumed <- weak.Make(&b[0])
+				}
+			}
+			plain, err := yonder.Invoke[iter.Seq2[[]byte, error]](t.Context(), c, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for b, err := range plain {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(b) > 1 {
+					consumed <- weak.Make(&b[0])
+				}
+			}
+		}
+	})
 }
 
 // Streams among the results that end at the same time end one after the other, the last of them

@@ -124,8 +124,7 @@ type Transport interface {
 // NewClientOver returns a client whose calls t makes. It owns t from then on. Of the
 // Dialer's fields Timeout and Interceptors count; the others are t's business.
 func (d *Dialer) NewClientOver(t Transport) *Client {
-	c := newClient(d.Interceptors)
-	c.Timeout = d.Timeout
+	c := newClient(d)
 	c.transport = t
 	return c
 }
@@ -144,9 +143,15 @@ func (c *Call) ArgTypes() []reflect.Type {
 // parameter, for a [Transport].
 func (c *Call) Variadic() bool { return c.plan.Variadic }
 
-// Plain reports whether all arguments and results of a call are values, for a [Transport]:
-// whether none is a stream, a reader or a function.
-func (c *Call) Plain() bool { return c.plan.Plain }
+// Plain reports whether all arguments and results of a call are values: whether none is a
+// stream, a reader or a function. On the caller's side, a call that cannot be made, since its
+// arguments cannot cross a connection, is not.
+func (c *Call) Plain() bool {
+	if c.proc != nil {
+		return c.proc.plan.Plain
+	}
+	return c.describe() == nil && c.plan.Plain
+}
 
 // Places returns pointers to where the results of a call go, for a [Transport].
 func (c *Call) Places() []any { return c.into }

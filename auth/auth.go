@@ -27,9 +27,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/pattern"
 )
 
 // An Identity is who calls, as far as it is proven.
@@ -127,7 +127,8 @@ type Rule struct {
 // is refused, with [yonder.PermissionDenied], or [yonder.Unauthenticated] if nobody knows who
 // makes it. They must not be changed once they are used.
 //
-// The list of a server's procedures is a procedure, too: "yonder.procedures". The name of a
+// The list of a server's procedures is a procedure, too: "yonder.procedures"; and so is whether it
+// is ready: "yonder.health", which a rule may allow to everybody, after [Identify]. The name of a
 // function among the arguments is that of the procedure, "#" and its number.
 type Rules []Rule
 
@@ -156,31 +157,13 @@ func (r Rules) Allow(id *Identity, procedure string) bool {
 }
 
 func (r *Rule) fits(id *Identity, procedure string) bool {
-	if !slices.ContainsFunc(r.Procedures, func(p string) bool { return matches(p, procedure) }) {
+	if !pattern.Any(r.Procedures, procedure) {
 		return false
 	}
 	if r.From == nil {
 		return true
 	}
 	return id != nil && slices.ContainsFunc(r.From, func(p string) bool {
-		return slices.ContainsFunc(id.Names, func(name string) bool { return matches(p, name) })
+		return slices.ContainsFunc(id.Names, func(name string) bool { return pattern.Matches(p, name) })
 	})
-}
-
-// matches reports whether text is what a pattern says. It takes time in proportion to the product
-// of their lengths, at most.
-func matches(pattern, text string) bool {
-	before, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return text == pattern
-	}
-	text, ok := strings.CutPrefix(text, before)
-	for ok {
-		var part string
-		if part, rest, star = strings.Cut(rest, "*"); !star {
-			return strings.HasSuffix(text, part)
-		}
-		_, text, ok = strings.Cut(text, part)
-	}
-	return false
 }

@@ -259,10 +259,18 @@ func (c *conn) complain(err error) {
 	case err == errStuck:
 		c.refuse(ServerError-int(yonder.ResourceExhausted), err.Error())
 	default:
-		c.logger().Debug("yonder: connection lost", "protocol", protocolName, "reason", err)
+		c.logger().Debug("yonder: connection lost", "protocol", protocolName, "peer", c.peer(), "reason", err)
 		return
 	}
-	c.logger().Info("yonder: connection closed", "protocol", protocolName, "reason", err)
+	c.logger().Warn("yonder: connection closed", "protocol", protocolName, "peer", c.peer(), "reason", err)
+}
+
+// peer returns what a log says of the other end.
+func (c *conn) peer() string {
+	if nc, ok := c.service.conn.(net.Conn); ok && nc.RemoteAddr() != nil {
+		return nc.RemoteAddr().String()
+	}
+	return "stream"
 }
 
 func (c *conn) refuse(code int, message string) {
@@ -537,6 +545,8 @@ func (c *conn) over(a *activeCall) {
 }
 
 func (c *conn) reply(m yonder.Metadata) yonder.Metadata { return m }
+
+func (c *conn) failed(error) {}
 
 // note implements [caller], for those that are not in a batch.
 func (c *conn) note(size int, f func(ctx context.Context)) { f(c.ctx) }

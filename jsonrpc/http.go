@@ -515,6 +515,19 @@ func (c *httpCaller) reply(m yonder.Metadata) yonder.Metadata {
 	})
 }
 
+// failed implements [caller]: when to call again is in a header, in whole seconds. RFC 9110,
+// section 10.2.3.
+func (c *httpCaller) failed(err error) {
+	if c.slots != nil {
+		return
+	}
+	// By way of its record, for an error's own methods may panic, or go round in circles.
+	err = new(yonder.Dialer).DecodeError(c.srv.EncodeError(err, yonder.JSON), yonder.JSON)
+	if after, ok := yonder.RetryAfter(err); ok {
+		c.w.Header().Set("Retry-After", strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10))
+	}
+}
+
 // splitMeta hands the metadata that a header can carry to set, and returns the rest.
 func splitMeta(m yonder.Metadata, set func(name, value string)) (rest yonder.Metadata) {
 	for key, value := range m {

@@ -9,8 +9,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/yonder-rpc/yonder"
 )
@@ -189,11 +191,10 @@ func (p *poster) answer(call *yonder.Call, response *http.Response, text []byte)
 	}
 	if err != nil || message[0] != '{' {
 		text = bytes.TrimSpace(text)
-		code := codeOfStatus(response.StatusCode)
 		if response.StatusCode < 300 {
 			return nil, yonder.Errorf(yonder.Internal, "yonder: call %q: the answer is no JSON-RPC: %.100q", call.Procedure, text)
 		}
-		return nil, yonder.Errorf(code, "yonder: call %q: HTTP status %s: %.200s", call.Procedure, response.Status, text)
+		return nil, statusError(response, fmt.Sprintf("yonder: call %q: HTTP status %s: %.200s", call.Procedure, response.Status, text))
 	}
 	a := &answer{envelope: open(message)}
 	if a.twice != "" {
@@ -208,9 +209,26 @@ func (p *poster) answer(call *yonder.Call, response *http.Response, text []byte)
 		}
 	}
 	if response.StatusCode >= 300 && a.result == nil && a.error == nil {
-		return nil, yonder.Errorf(codeOfStatus(response.StatusCode), "yonder: call %q: HTTP status %s", call.Procedure, response.Status)
+		return nil, statusError(response, fmt.Sprintf("yonder: call %q: HTTP status %s", call.Procedure, response.Status))
 	}
 	return a, nil
+}
+
+// statusError returns what an HTTP status says of a call. Too many requests say that nothing has been
+// done, and when to try again, RFC 6585, section 4; 503 Service Unavailable says only the latter.
+func statusError(response *http.Response, message string) error {
+	e := &yonder.Error{Code: codeOfStatus(response.StatusCode), Message: message}
+	if response.StatusCode != http.StatusTooManyRequests {
+		return e
+	}
+	// RFC 9110, section 10.2.3: seconds, or a date.
+	text := response.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		e.Details = yonder.RetryInfo{AfterMS: 1000 * int64(seconds)}
+	} else if date, err := http.ParseTime(text); err == nil {
+		e.Details = yonder.RetryInfo{AfterMS: max(time.Until(date).Milliseconds(), 0)}
+	}
+	return e
 }
 
 // codeOfStatus returns what an HTTP status says of a call.

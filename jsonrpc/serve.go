@@ -69,6 +69,8 @@ type caller interface {
 	control(r *request) (result any, ok bool, err error)
 	// reply takes the metadata of an answer, and returns what of it the answer must hold.
 	reply(m yonder.Metadata) yonder.Metadata
+	// failed is told the error that an answer is to be.
+	failed(err error)
 	// note has a notification of so many bytes served, by f, without waiting for it.
 	note(size int, f func(ctx context.Context))
 }
@@ -237,6 +239,9 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 		if err == nil {
 			err = yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the metadata of the answer is larger than %d bytes", r.method, s.limits.MaxMetadata)
 		}
+	}
+	if err != nil && c != nil {
+		c.failed(err)
 	}
 	switch {
 	case err != nil && r.legacy:

@@ -81,6 +81,7 @@ func (protocol) ServeConn(ctx context.Context, s *yonder.Server, conn net.Conn) 
 		return nil
 	}
 	cancel(fmt.Errorf("%w: %w", yonder.ErrConnectionLost, err))
+	c.logger().Debug("yonder: connection lost", "protocol", "session", "peer", conn.RemoteAddr().String(), "reason", err)
 	return err
 }
 

@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -91,4 +92,27 @@ func ExampleDialer() {
 	_, err := d.Dial(context.Background(), "wss://127.0.0.1:1/yonder")
 	fmt.Println(yonder.CodeOf(err))
 	// Output: unavailable
+}
+
+// The page for operators is on an address of its own, which only they can reach.
+func ExampleDebug() {
+	srv := &yonder.Server{Measure: true}
+	srv.Register("greet", func(name string) string { return "hello, " + name })
+	defer srv.Close()
+	mux := http.NewServeMux()
+	mux.Handle("/debug/yonder", web.Debug(srv))
+	site := httptest.NewServer(mux)
+	defer site.Close()
+
+	yonder.Invoke[string](context.Background(), yonder.Local(srv), "greet", "ann")
+	resp, err := http.Get(site.URL + "/debug/yonder?format=json")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var view struct{ Stats yonder.Stats }
+	err = json.NewDecoder(resp.Body).Decode(&view)
+	fmt.Println(view.Stats.Calls["greet"].Finished, err)
+	http.DefaultClient.CloseIdleConnections()
+	// Output: 1 <nil>
 }

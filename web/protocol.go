@@ -297,6 +297,16 @@ func (b *patientBody) Read(p []byte) (int, error) {
 type logWriter struct{ logger *slog.Logger }
 
 func (w logWriter) Write(b []byte) (int, error) {
-	w.logger.Warn("yonder: " + strings.TrimSpace(string(b)))
+	text := strings.TrimSpace(string(b))
+	level := slog.LevelWarn
+	if strings.HasPrefix(text, "http: panic serving") {
+		level = slog.LevelError
+	}
+	text, stack, _ := strings.Cut(text, "\n")
+	if stack == "" {
+		w.logger.Log(context.Background(), level, "yonder: "+text, "protocol", "http")
+	} else {
+		w.logger.Log(context.Background(), level, "yonder: "+text, "protocol", "http", "stack", stack)
+	}
 	return len(b), nil
 }

@@ -10,6 +10,9 @@
 //	/jsonrpc    JSON-RPC, by POST and over WebSockets, of package jsonrpc
 //	/_goRPC_    CONNECT, after which the connection is the server's, as package net/rpc's DialHTTP wants it
 //	/healthz    200 while the server takes calls, then 503
+//	/readyz     200 while the program wants some, too, by [yonder.Server.Ready]; the reason why not
+//
+// [Debug] is a page for operators, which a program mounts where they are.
 //
 // # Strangers
 //
@@ -28,6 +31,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -67,7 +71,20 @@ func Handler(srv *yonder.Server) http.Handler { return new(Config).Handler(srv) 
 // Handler is the function of the same name, configured.
 func (c *Config) Handler(srv *yonder.Server) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) { health(w, srv) })
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
+		if srv.Serving() {
+			answer(w, nil)
+		} else {
+			answer(w, errDraining)
+		}
+	})
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
+		err := srv.Health(r.Context())
+		if !srv.Serving() {
+			err = errDraining
+		}
+		answer(w, err)
+	})
 	mux.HandleFunc("/yonder", func(w http.ResponseWriter, r *http.Request) { serveWebSocket(w, r, srv) })
 	mux.HandleFunc("/_goRPC_", func(w http.ResponseWriter, r *http.Request) { serveConnect(w, r, srv) })
 	serveJSON := c.JSONRPC
@@ -115,12 +132,16 @@ func (c *Config) isOwn(host string) bool {
 		slices.ContainsFunc(c.Hosts, func(h string) bool { return h == "*" || strings.EqualFold(h, name) })
 }
 
-func health(w http.ResponseWriter, srv *yonder.Server) {
+var errDraining = errors.New("shutting down")
+
+// answer answers who asks how the server is.
+func answer(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	if !srv.Serving() {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		io.WriteString(w, "shutting down\n")
+		io.WriteString(w, strings.TrimPrefix(err.Error(), "yonder: ")+"\n")
 		return
 	}
 	io.WriteString(w, "ok\n")

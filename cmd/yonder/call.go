@@ -142,7 +142,14 @@ type localError struct{ error }
 func (e localError) Unwrap() error { return e.error }
 
 func (c *caller) call(ctx context.Context, address, name string, words []string) error {
-	client, procs, err := connect(ctx, address, c.codec, &c.security)
+	var client *yonder.Client
+	var err error
+	procs := builtins()
+	if slices.ContainsFunc(procs, func(p yonder.ProcedureInfo) bool { return p.Name == name }) {
+		client, err = dial(ctx, address, c.codec, &c.security)
+	} else {
+		client, procs, err = connect(ctx, address, c.codec, &c.security)
+	}
 	if err != nil {
 		return err
 	}

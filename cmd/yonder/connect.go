@@ -16,6 +16,38 @@ import (
 
 // connect connects to a server and asks it what it has.
 func connect(ctx context.Context, address string, codec yonder.Codec, s *security) (*yonder.Client, []yonder.ProcedureInfo, error) {
+	client, err := dial(ctx, address, codec, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	procs, err := client.Procedures(ctx)
+	if err != nil {
+		client.Close()
+		return nil, nil, explain(ctx, address, err)
+	}
+	return client, procs, nil
+}
+
+// builtins are the procedures that servers have without listing them.
+func builtins() []yonder.ProcedureInfo {
+	var srv yonder.Server
+	srv.Add(yonder.Procedure{
+		Name: "health", Func: func() error { return nil },
+		Doc: "yonder.health returns nothing if the server wants calls, and an error that says why not otherwise.",
+	})
+	srv.Add(yonder.Procedure{
+		Name: "procedures", Func: func() []yonder.ProcedureInfo { return nil },
+		Doc: "yonder.procedures lists the procedures that are registered.",
+	})
+	list := srv.Procedures()
+	for i := range list {
+		list[i].Name = "yonder." + list[i].Name
+	}
+	return list
+}
+
+// dial connects to a server.
+func dial(ctx context.Context, address string, codec yonder.Codec, s *security) (*yonder.Client, error) {
 	const forms = "use host:port, such as 127.0.0.1:1234, tls://host:port or unix:///path"
 	scheme, host, ok := strings.Cut(address, "://")
 	if !ok {
@@ -24,24 +56,19 @@ func connect(ctx context.Context, address string, codec yonder.Codec, s *securit
 	_, port, err := net.SplitHostPort(host)
 	switch {
 	case scheme == "unix" && host == "", (scheme == "tcp" || scheme == "tls") && (err != nil || port == ""):
-		return nil, nil, usageError{fmt.Sprintf("%q is not an address: %s", address, forms), ""}
+		return nil, usageError{fmt.Sprintf("%q is not an address: %s", address, forms), ""}
 	case scheme != "tcp" && scheme != "tls" && scheme != "unix":
-		return nil, nil, usageError{fmt.Sprintf("address %q: unknown scheme %q; %s", address, scheme, forms), ""}
+		return nil, usageError{fmt.Sprintf("address %q: unknown scheme %q; %s", address, scheme, forms), ""}
 	}
 	d, err := s.dialer(codec)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	client, err := d.Dial(ctx, address)
 	if err != nil {
-		return nil, nil, explain(ctx, address, err)
+		return nil, explain(ctx, address, err)
 	}
-	procs, err := client.Procedures(ctx)
-	if err != nil {
-		client.Close()
-		return nil, nil, explain(ctx, address, err)
-	}
-	return client, procs, nil
+	return client, nil
 }
 
 // explain says what to do about an error of connect.

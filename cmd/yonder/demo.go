@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,11 +81,15 @@ func demo(ctx context.Context, stdout, stderr io.Writer, o demoOptions) error {
 			return err
 		}
 	}
+	pages := http.NewServeMux()
+	overHTTP := web.Config{Other: pages}
 	srv := yonder.Server{
 		Codecs:    []yonder.Codec{yonder.JSON},
 		Logger:    slog.New(slog.NewTextHandler(stderr, nil)),
-		Protocols: []yonder.Protocol{rpc.Protocol, jsonrpc.Protocol, session.Protocol, web.Protocol},
+		Protocols: []yonder.Protocol{rpc.Protocol, jsonrpc.Protocol, session.Protocol, overHTTP.Protocol()},
+		Measure:   true,
 	}
+	pages.Handle("/debug/yonder", overHTTP.Debug(&srv))
 	for _, p := range demoProcedures() {
 		srv.Add(p)
 	}
@@ -207,6 +212,10 @@ Read a stream as it comes, send one, be called back:
   yonder call ADDR countdown 3 500ms
   echo hello | yonder call ADDR sha256 -
   yonder call ADDR walk .
+
+Ask whether the server is ready:
+
+  yonder call ADDR yonder.health
 `
 	return strings.ReplaceAll(strings.ReplaceAll(text, "yonder ", yonder+" "), "ADDR", addr)
 }
@@ -234,6 +243,12 @@ The session protocol, by package session or the program it comes from:
 	var query func(int) (User, error)
 	session.NewClient(conn).Call("queryUser", &query)
 	user, err := query(1)
+
+Health, and what the server does, live:
+
+	curl http://ADDR/healthz
+	curl http://ADDR/readyz
+	open http://ADDR/debug/yonder in a browser
 `
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -257,6 +272,12 @@ Go's net/rpc, over a *tls.Conn:
 
 	conn, err := tls.Dial("tcp", "ADDR", config)
 	err = rpc.NewClient(conn).Call("HelloService.Hello", "world", &reply)
+
+Health, and what the server does, live:
+
+	curl CURL https://ADDR/healthz
+	curl CURL https://ADDR/readyz
+	open https://ADDR/debug/yonder in a browser
 `
 	curl, openssl := "--insecure --pinnedpubkey "+pin, ""
 	if file != "" {

@@ -44,13 +44,17 @@ func TestOthersTLS(t *testing.T) {
 				continue
 			}
 			answer, err := exec.CommandContext(ctx, "sh", "-c", command).Output()
-			if !strings.Contains(string(answer), `"result":"Hello, `) || err != nil {
+			want := `"result":"Hello, `
+			if strings.HasSuffix(command, "z") { // /healthz, /readyz
+				want = "ok\n"
+			}
+			if !strings.Contains(string(answer), want) || err != nil {
 				t.Errorf("%s\n%s%v", command, answer, err)
 			}
 		}
 		go io.Copy(io.Discard, out) // ends when out is closed
 		stop()
-		if err := <-ended; err != nil || commands != 2 {
+		if err := <-ended; err != nil || commands != 4 {
 			t.Errorf("%d commands, %v", commands, err)
 		}
 		out.Close()
@@ -107,6 +111,20 @@ func TestOthers(t *testing.T) {
 	resp.Body.Close()
 	if got := strings.TrimSpace(string(body)); got != `{"id":0,"result":"Hello, world","error":null}` || err != nil {
 		t.Errorf("JSON-RPC over HTTP: %q, %v", got, err)
+	}
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ok\n", "/debug/yonder": "<h1>yonder ", "/debug/yonder?format=json": `"HelloService.Hello":{"started":2,`} {
+		if !strings.Contains(shown, "http://"+addr+strings.TrimSuffix(path, "?format=json")) {
+			t.Errorf("the demo does not say where %s is", path)
+		}
+		resp, err := http.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if !strings.Contains(string(body), want) || err != nil {
+			t.Errorf("%s: %s, %v", path, body, err)
+		}
 	}
 	if q := quoted("websocat"); !strings.Contains(q, `"method":"subtract"`) {
 		t.Error(q)

@@ -16,7 +16,7 @@ import (
 )
 
 func lsCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, all bool
 	var timeout time.Duration
 	var secure security
 	cmd := &cobra.Command{
@@ -41,6 +41,9 @@ of the structs in them.`,
 				return err
 			}
 			defer client.Close()
+			if all {
+				procs = append(procs, builtins()...)
+			}
 			if asJSON {
 				enc := json.NewEncoder(cmd.OutOrStdout())
 				enc.SetEscapeHTML(false)
@@ -51,6 +54,7 @@ of the structs in them.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "list yonder's own procedures, such as yonder.health, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array, with the signatures in the form of SPEC.md too")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "give up after this `duration`")
 	secure.flags(cmd.Flags())

@@ -45,6 +45,7 @@ const (
 	deadlines                      // a call's deadline is its context's
 	timeouts                       // a call's deadline is target.timeout
 	builds                         // a hello program
+	works                          // a worker
 )
 
 func (e *entrant) runs(w *workload) bool {
@@ -95,17 +96,19 @@ const everything = concurrent | scales | payloads | bulk | transfers | streams |
 
 func allEntrants() []entrant {
 	return []entrant{
-		{name: "yonder-bound", can: everything, serve: serveYonder, dial: dialBound, hello: "./examples/hello",
+		{name: "yonder-bound", can: everything | works, serve: serveYonder, dial: dialBound, hello: "./examples/hello",
 			about: "`Register` and `Bind`: any function; for streams, `iter.Seq2`"},
 		{name: "yonder-generic", can: everything &^ builds, serve: serveYonder, dial: dialGeneric,
 			about: "`Handle` and `Remote`: one argument, one result, no reflection in the call; for streams, `Stream`"},
 		{name: "yonder-timeout", can: concurrent | timeouts, serve: serveYonder, dial: dialTimeout,
 			about: "`Bind` of functions without a context; their deadline is the client's `Timeout`"},
+		{name: "yonder-gate", can: works, serve: serveGate, dial: dialBound,
+			about: "`overload.Gate`: a call a CPU runs at a time, 8 a CPU wait, for 25 ms at most"},
 		{name: "raw", can: scales | payloads | bulk, serve: serveRaw, dial: dialRaw,
 			about: "a bare TCP connection: 4 bytes of length, opaque bytes, one call at a time; the limit of latency"},
 		{name: "raw-mux", can: concurrent | scales | payloads | bulk, serve: serveMux, dial: dialMux,
 			about: "a bare multiplexer: an id and a length, opaque bytes, writes gathered, a goroutine a request; the limit of throughput"},
-		{name: "net/rpc", peer: true, can: everything &^ (streams | deadlines), serve: serveNetRPC, dial: dialNetRPC, hello: "./internal/bench/hello/netrpc",
+		{name: "net/rpc", peer: true, can: everything&^(streams|deadlines) | works, serve: serveNetRPC, dial: dialNetRPC, hello: "./internal/bench/hello/netrpc",
 			about: "the standard library's, gob"},
 		{name: "grpc", peer: true, can: everything, serve: serveGRPC, dial: dialGRPC, hello: "./internal/bench/hello/grpc",
 			about: "generated code"},

@@ -56,6 +56,8 @@ func allGoals() []goal {
 			}), size})
 	}
 	return append(goals,
+		goal{"overload, 3 times what can be done: calls done in time, of what can be", overloadShare, 0, alone(overloadName(3), "yonder-gate", goodput), percent},
+		goal{"overload, 3 times what can be done: p99 of calls done", 0, float64(workDeadline / 2), alone(overloadName(3), "yonder-gate", p99), nanos},
 		goal{"mixed, 16 callers: generic beside a transfer to without, p99", 0, 5, between("mixed/16", "mixed/16/alone", generic, p99), hundredths},
 		goal{"mixed, 16 callers: bound beside a transfer to without, p99", 0, 5, between("mixed/16", "mixed/16/alone", bound, p99), hundredths},
 		goal{"small, 256 callers: generic, allocations of both sides", 0, 14, alone("small/256", generic, allocs), tenths},

@@ -20,7 +20,7 @@ type plot struct {
 
 // plots draws what has been measured.
 func (r *report) plots() (all []plot) {
-	for _, p := range []plot{r.throughputPlot(), r.latencyPlot(), r.cpuPlot()} {
+	for _, p := range []plot{r.throughputPlot(), r.latencyPlot(), r.cpuPlot(), r.overloadPlot()} {
 		if p.svg != "" {
 			all = append(all, p)
 		}
@@ -100,6 +100,7 @@ func (d *drawing) done() string {
 // A series is an entrant's points.
 type series struct {
 	name   string
+	note   string // behind the name; empty: the last point's y
 	colour int
 	points []point
 }
@@ -117,8 +118,8 @@ func inPlots(name string) bool {
 
 // colours gives each entrant that is drawn a colour, the same in every plot.
 func (r *report) colours() map[string]int {
-	all := map[string]int{"yonder-generic": 0, "yonder-bound": 1, "yonder-jsonrpc": 2, "raw": 3, "raw-mux": 4}
-	own := len(all)
+	all := map[string]int{"yonder-generic": 0, "yonder-gate": 0, "yonder-bound": 1, "yonder-jsonrpc": 2, "raw": 3, "raw-mux": 4}
+	const own = 5
 	next := own
 	for _, e := range r.Entrants {
 		if _, ok := all[e.Name]; !ok && inPlots(e.Name) {
@@ -149,25 +150,44 @@ func (r *report) seriesOf(workloads []string, x []float64, y metric) (all []seri
 
 // lines draws series over a logarithmic y; x are places from 0 to 1 with a text each.
 func lines(title, note string, all []series, x []float64, xTexts []string, format func(float64) string) string {
-	if len(all) == 0 {
-		return ""
-	}
-	const height = 480
-	d := newDrawing(height, title, note)
-	low, high := math.Inf(1), 0.0
+	low, high := extent(all)
+	low, high = low/1.15, high*1.15
+	place := func(y float64) float64 { return math.Log(y/low) / math.Log(high/low) }
+	return curves(title, note, all, x, xTexts, format, place, ticks(low, high))
+}
+
+// linear is lines over a y that begins at 0 and goes to 1 at least.
+func linear(title, note string, all []series, x []float64, xTexts []string, format func(float64) string) string {
+	_, high := extent(all)
+	high = max(high, 1) * 1.1
+	return curves(title, note, all, x, xTexts, format, func(y float64) float64 { return y / high }, []float64{0, 0.2, 0.4, 0.6, 0.8, 1})
+}
+
+// extent returns the lowest and the highest y.
+func extent(all []series) (low, high float64) {
+	low = math.Inf(1)
 	for _, s := range all {
 		for _, p := range s.points {
 			low, high = min(low, p.y), max(high, p.y)
 		}
 	}
-	low, high = low/1.15, high*1.15
+	return low, high
+}
+
+// curves draws series; place says where a y is, from 0 to 1.
+func curves(title, note string, all []series, x []float64, xTexts []string, format func(float64) string, place func(y float64) float64, ticks []float64) string {
+	if len(all) == 0 {
+		return ""
+	}
+	const height = 480
+	d := newDrawing(height, title, note)
 	right := float64(plotWidth - labelRoom)
 	bottom := float64(height - plotBottom)
 	px := func(x float64) float64 { return plotLeft + 12 + x*(right-plotLeft-24) }
 	py := func(y float64) float64 {
-		return bottom - math.Log(y/low)/math.Log(high/low)*(bottom-plotTop)
+		return bottom - place(y)*(bottom-plotTop)
 	}
-	for _, v := range ticks(low, high) {
+	for _, v := range ticks {
 		d.line("grid", plotLeft, py(v), right, py(v))
 		d.text(plotLeft-8, py(v)+4, "tick", "end", format(v))
 	}
@@ -215,7 +235,7 @@ func lines(title, note string, all []series, x []float64, xTexts []string, forma
 		}
 		p := last(s)
 		fmt.Fprintf(d, `<polyline class="line s%d light" stroke-dasharray="1 3" points="%.1f,%.1f %.1f,%.1f"/>`+"\n", s.colour, px(p.x)+4, py(p.y), right+6, at[i])
-		d.text(right+10, at[i]+4, class, "start", s.name+"  "+format(p.y))
+		d.text(right+10, at[i]+4, class, "start", s.name+"  "+cmp.Or(s.note, format(p.y)))
 	}
 	return d.done()
 }

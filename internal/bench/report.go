@@ -62,6 +62,15 @@ var columns = map[string][]column{
 		median1("first call, p50", p50), median1("first call, p99", p99),
 		median1("time to open", func(s *sample) float64 { return float64(s.Elapsed) }),
 	},
+	overloadKind.name: {
+		median1("sustained/s", func(s *sample) float64 { return s.Load.Sustained }, count),
+		median1("offered/s", func(s *sample) float64 { return float64(s.Load.Offered) / s.Elapsed.Seconds() }, count),
+		perSecond("in time/s"),
+		median1("of the sustained", goodput, percent), median1("p50", p50), median1("p99", p99),
+		median1("sent away", func(s *sample) float64 { return float64(s.Load.Shed) / float64(max(1, s.Load.Offered)) }, percent),
+		median1("late", func(s *sample) float64 { return float64(s.Load.Late) / float64(max(1, s.Load.Offered)) }, percent),
+		both("memory", size, func(_ *sample, u *usage) float64 { return float64(u.Peak) }),
+	},
 	buildKind.name: {
 		median1("size", func(s *sample) float64 { return float64(s.Build.Size) }, func(v float64) string { return digits(v/1e6) + " MB" }),
 		median1("built from nothing", func(s *sample) float64 { return float64(s.Build.Cold) }),

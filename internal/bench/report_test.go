@@ -50,6 +50,8 @@ func madeUp() *report {
 					s.Transferred = 1 << 30
 				case w.kind == idleKind:
 					s.Idle = &occupied{Heap: 4096 * float64(k+1), Stack: 2048, RSS: 9000, Goroutines: 1}
+				case w.kind == overloadKind:
+					s.Load = &loaded{Sustained: float64(calls) / 2, Offered: 2 * calls, Shed: calls / 2, Late: calls / 2}
 				case w.kind == buildKind:
 					s.Build = &built{Size: int64(4_000_000 * (k + 1)), Cold: 30 * time.Second, Warm: time.Second}
 				}
@@ -90,7 +92,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("%s differs when it is made from results.json: %v", entry.Name(), err)
 		}
 	}
-	if want := []string{"README.md", "cpu.svg", "latency.svg", "results.json", "throughput.svg"}; !slices.Equal(names, want) {
+	if want := []string{"README.md", "cpu.svg", "latency.svg", "overload.svg", "results.json", "throughput.svg"}; !slices.Equal(names, want) {
 		t.Errorf("files %q, want %q", names, want)
 	}
 	got, err := os.ReadFile(filepath.Join(first, "README.md"))
@@ -114,8 +116,8 @@ func TestReport(t *testing.T) {
 
 func TestPlots(t *testing.T) {
 	plots := madeUp().plots()
-	if len(plots) != 3 {
-		t.Errorf("%d plots, want 3", len(plots))
+	if len(plots) != 4 {
+		t.Errorf("%d plots, want 4", len(plots))
 	}
 	for _, p := range plots {
 		d := xml.NewDecoder(strings.NewReader(p.svg))
@@ -133,7 +135,11 @@ func TestPlots(t *testing.T) {
 				texts[first] = true
 			}
 		}
-		for _, name := range []string{p.title, "yonder-generic", "raw-mux", "grpc", "capnp"} {
+		entrants := []string{"yonder-generic", "raw-mux", "grpc", "capnp"}
+		if p.file == "overload.svg" {
+			entrants = []string{"yonder-gate", "yonder-bound", "net/rpc"}
+		}
+		for _, name := range append(entrants, p.title) {
 			if !texts[name] {
 				t.Errorf("%s does not name %q", p.file, name)
 			}

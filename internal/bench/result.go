@@ -63,6 +63,7 @@ type sample struct {
 	Transferred int64     `json:",omitempty"`
 	Idle        *occupied `json:",omitempty"`
 	Build       *built    `json:",omitempty"`
+	Load        *loaded   `json:",omitempty"`
 }
 
 type latency struct{ P50, P90, P99, P999, Max time.Duration }

@@ -35,6 +35,7 @@ type workload struct {
 	items       int           // of a stream
 	idle        int           // connections
 	rest        time.Duration // that they are left alone before they are called again
+	factor      float64       // times as many calls as the server can do
 }
 
 // A kind is a way of measuring.
@@ -114,6 +115,9 @@ func allWorkloads(s sizes) []workload {
 		workload{name: "mixed/paced", kind: mixedKind, every: time.Millisecond, serves: s.transfer, transfer: s.transfer, needs: transfers, title: "Small struct, a call every millisecond, " + beside},
 		workload{name: "dial", kind: dialKind, needs: scales, title: "From dialing to the first answer"},
 		workload{name: "idle", kind: idleKind, idle: s.idle, rest: s.rest, rounds: 1, needs: scales, title: fmt.Sprintf("%s idle connections", count(float64(s.idle)))},
+	)
+	all = append(all, overloadWorkloads()...)
+	all = append(all,
 		workload{name: "build", kind: buildKind, rounds: 1, needs: builds, title: "A hello program"},
 	)
 	for i, w := range all {

@@ -23,6 +23,7 @@ func yonderServer(procedures int) *yonder.Server {
 		s.Register(smallName("bound", i), small)
 		yonder.Handle(s, smallName("generic", i), small)
 	}
+	s.Register("work", toil)
 	s.Register("bound.bytes", bytes)
 	s.Register("bound.blob", blob)
 	s.Register("bound.up", countItems)

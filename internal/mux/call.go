@@ -488,11 +488,12 @@ func (c *Conn) expire() {
 		}
 	}
 	if c.err == nil {
-		for _, o := range c.slots {
-			look(o)
-		}
+		// Those that wait first: one may begin at a slot that has been looked at.
 		for _, t := range slices.Clone(c.waiters) {
 			look(t.o)
+		}
+		for _, o := range c.slots {
+			look(o)
 		}
 	}
 	c.mu.Unlock()

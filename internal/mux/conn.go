@@ -42,6 +42,8 @@ type Config struct {
 	KeepAlive time.Duration
 	// Workers serve the calls. Nil: the connection has its own.
 	Workers *Workers
+	// Count is what the bytes of the connection are added to, beside others'. Nil: nobody counts.
+	Count *Count
 	// GoneAway is called, once, when the peer wants no new calls.
 	GoneAway func()
 
@@ -52,6 +54,9 @@ type Config struct {
 	// transport. progress is false if nothing has arrived over it, either way. It must not wait.
 	Lost func(progress bool)
 }
+
+// Count counts bytes.
+type Count struct{ Read, Written atomic.Uint64 }
 
 // A Handler takes the calls that the peer makes.
 type Handler interface {
@@ -191,13 +196,18 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 	}
 	c.workers.join()
 	raw := newRawConn(conn)
-	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)) }, onWait: c.beforeRead}
+	count := cfg.Count
+	if count == nil {
+		count = new(Count)
+	}
+	count.Read.Add(uint64(len(cfg.Read)))
+	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)); count.Read.Add(uint64(n)) }, onWait: c.beforeRead}
 	if n := len(cfg.Read); n > 0 {
 		copy(c.r.space(), cfg.Read)
 		c.r.w = n
 		c.received.Store(uint64(n))
 	}
-	c.w = writer{conn: conn, raw: raw, load: &c.load, received: &c.received, failed: c.lost}
+	c.w = writer{conn: conn, raw: raw, load: &c.load, received: &c.received, failed: c.lost, written: &count.Written}
 	c.mu.Lock()
 	c.greetLocked()
 	c.mu.Unlock()

@@ -826,6 +826,45 @@ func TestAbandonUnheard(t *testing.T) {
 	})
 }
 
+// TestExpireLater is a regression: a queued call that began because another one expired was
+// not looked at any more, and outlived its own deadline.
+func TestExpireLater(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := against(t, config(nobody), true, false)
+		synctest.Wait()
+		begin := func(body string, limit time.Duration) *Outgoing {
+			q := request(body)
+			q.Queue, q.Expire, q.Deadline = true, limit > 0, time.Now().Add(limit)
+			o, err := c.Start(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return o
+		}
+		large := strings.Repeat("x", 3*wire.MaxBody)
+		for range maxParts { // the preface is stuck, and so are these
+			begin(large, 0)
+		}
+		var unheard []*Outgoing
+		for range int(local().MaxCalls) - maxParts {
+			unheard = append(unheard, begin(large, time.Second))
+		}
+		queued := begin("", 2*time.Second)
+		var err error
+		go func() { err = queued.Wait(context.Background()) }()
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if err != context.DeadlineExceeded {
+			t.Errorf("a second after its deadline the queued call has ended with %v", err)
+		}
+		for _, o := range unheard {
+			if err := o.Wait(t.Context()); err != context.DeadlineExceeded {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // TestLost: how a connection ended is what its calls are told.
 func TestLost(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -46,6 +46,8 @@ const (
 type writer struct {
 	conn io.WriteCloser
 	raw  *rawConn // nil: any write may block
+	// written counts bytes, beside other connections'.
+	written *atomic.Uint64
 	// load is the number of calls in flight on the connection. With one, the
 	// flusher waits for nobody.
 	load *atomic.Int32
@@ -134,7 +136,9 @@ func (b *batch) write(w *writer) {
 		return
 	}
 	vec := b.vec // which WriteTo uses up
-	_, b.err = vec.WriteTo(w.conn)
+	n := int64(0)
+	n, b.err = vec.WriteTo(w.conn)
+	w.written.Add(uint64(n))
 	w.writes.Add(1)
 	clear(b.vec)
 	b.vec, b.size = b.vec[:0], 0
@@ -367,6 +371,7 @@ func (w *writer) flush(mode flushMode) {
 			if w.batch == nil && len(w.outCuts) == 0 && round < maxRounds {
 				var n int
 				n, err = w.raw.tryWrite(w.rest)
+				w.written.Add(uint64(n))
 				w.rest = w.rest[n:]
 			}
 			if err == nil && (len(w.rest) > 0 || w.batch != nil) {
@@ -395,7 +400,9 @@ func (w *writer) write() error {
 	if w.batch == nil && len(w.outCuts) == 0 {
 		for len(w.rest) > 0 {
 			n := min(len(w.rest), maxWrite)
-			if _, err := w.conn.Write(w.rest[:n]); err != nil {
+			n, err := w.conn.Write(w.rest[:n])
+			w.written.Add(uint64(n))
+			if err != nil {
 				return err
 			}
 			w.rest = w.rest[n:]
