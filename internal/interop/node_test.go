@@ -115,7 +115,7 @@ func TestNodeClients(t *testing.T) {
 		p.wantNotes(t, "vscode noted")
 		p.wantNoNote(t)
 		s.proceed()
-		s.want("cancelled -32001", "vscode-jsonrpc")
+		s.want("cancelled -32800", "vscode-jsonrpc")
 		p.over(t)
 	})
 }
