@@ -114,6 +114,15 @@ func (l *link) netConn() io.ReadWriteCloser {
 // run reads the connection until it is over, and returns why.
 func (l *link) run() error {
 	err := l.mux.Run()
+	l.logEnd(err)
+	return err
+}
+
+// logEnd says how the connection ended. Like other functions on the way to the read loop's wait,
+// it is not inlined: what it needs of the stack would be an idle connection's for good.
+//
+//go:noinline
+func (l *link) logEnd(err error) {
 	if bad, ok := errors.AsType[*mux.ProtocolError](err); ok {
 		l.logger.Warn("yonder: connection closed", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", bad.Reason)
 	} else if err != nil {
@@ -123,7 +132,6 @@ func (l *link) run() error {
 		}
 		l.logger.Log(context.Background(), level, "yonder: connection lost", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", err)
 	}
-	return err
 }
 
 // peer returns the client that calls the other end over this very connection.

@@ -446,17 +446,31 @@ func (s *Server) serve(conn io.ReadWriteCloser) error {
 	}
 	defer s.untrack(o)
 	p, first, err := s.detect(conn)
-	if err != nil {
-		conn.Close()
-		if !errors.Is(err, io.EOF) {
-			s.refused.Add(1)
-			s.logger().Info("yonder: connection refused", "peer", addrOf(conn), "reason", err)
-		}
+	switch {
+	case err != nil:
+		s.refuse(conn, err)
 		return err
-	}
-	if p == nil {
+	case p == nil:
 		return s.serveNative(o, conn, first)
 	}
+	return s.serveOther(o, conn, p, first)
+}
+
+// refuse closes a connection that no protocol has claimed.
+//
+//go:noinline
+func (s *Server) refuse(conn io.ReadWriteCloser, err error) {
+	conn.Close()
+	if !errors.Is(err, io.EOF) {
+		s.refused.Add(1)
+		s.logger().Info("yonder: connection refused", "peer", addrOf(conn), "reason", err)
+	}
+}
+
+// serveOther serves a connection of another protocol.
+//
+//go:noinline
+func (s *Server) serveOther(o *other, conn io.ReadWriteCloser, p Protocol, first []byte) error {
 	defer conn.Close()
 	s.mu.Lock()
 	o.undecided = false
@@ -481,15 +495,7 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	t := s.trafficLocked(nativeProtocol)
 	s.mu.Unlock()
 	defer t.open.Add(-1)
-	cfg := linkConfig{
-		read: first, count: &t.count, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
-		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
-		compression: s.Compression, workers: &s.workers,
-	}
-	if s.Resume != nil {
-		s.Resume.configure(&cfg, conn)
-	}
-	l := newLink(conn, cfg)
+	l := s.newLink(conn, first, t)
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -511,6 +517,22 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	delete(s.links, l)
 	s.mu.Unlock()
 	return err
+}
+
+// newLink returns a connection of the server's. It is not inlined because what it needs of the
+// stack would stay for as long as the connection is served.
+//
+//go:noinline
+func (s *Server) newLink(conn io.ReadWriteCloser, first []byte, t *traffic) *link {
+	cfg := linkConfig{
+		read: first, count: &t.count, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
+		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
+		compression: s.Compression, workers: &s.workers,
+	}
+	if s.Resume != nil {
+		s.Resume.configure(&cfg, conn)
+	}
+	return newLink(conn, cfg)
 }
 
 // other is a connection that Close must close.
