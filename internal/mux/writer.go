@@ -531,7 +531,7 @@ func (w *writer) leaveLocked() {
 // forgetPartsLocked lets go of the messages that will never be complete.
 func (w *writer) forgetPartsLocked() {
 	for _, p := range w.parts {
-		close(p.done)
+		w.forget(p)
 	}
 	w.parts = nil
 }
@@ -614,10 +614,15 @@ func (w *writer) settle() {
 
 // finish lets go of one message.
 func (w *writer) finish(p *part) {
+	p.msg.Release()
+	w.forget(p)
+}
+
+// forget is finish where the message may still be being written: the garbage collector has it.
+func (w *writer) forget(p *part) {
 	if ends(p.header) {
 		w.ends.Add(-1)
 	}
-	p.msg.Release()
 	close(p.done)
 }
 
@@ -637,7 +642,8 @@ func (w *writer) fail(err error) {
 	w.mu.Unlock()
 	w.close(err)
 	w.mu.Lock()
-	w.took = false
+	w.ends.Add(-w.outEnds)
+	w.outEnds, w.took = 0, false
 	w.leaveLocked()
 	w.mu.Unlock()
 	w.failed(err)
@@ -651,8 +657,10 @@ func (w *writer) close(err error) {
 		w.err = err
 	}
 	w.buf, w.cuts, w.bufHome, w.pong, w.keep = nil, nil, nil, nil, nil
+	w.ends.Add(-w.newEnds)
+	w.newEnds = 0
 	for _, p := range w.waiting {
-		close(p.done)
+		w.forget(p)
 	}
 	w.waiting = nil
 	if !w.flushing { // they wait for the peer's word; else the flusher sees to them
