@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/yonder-rpc/yonder/internal/mux"
@@ -106,6 +107,8 @@ type Resumption struct {
 	// not acknowledged, and what handlers have answered since. Zero means 256 MiB.
 	MaxBytes int
 
+	evicted, refused atomic.Uint64
+
 	mu      sync.Mutex
 	links   map[string]*link // by the first half of the secret
 	lost    []*link          // those that wait for the other end; the longest first
@@ -120,6 +123,7 @@ type Resumer interface {
 	configure(cfg *linkConfig, conn any)
 	add(l *link)
 	remove(l *link)
+	tell(s *ResumptionStats)
 }
 
 // keyOf returns the half of a secret that finds the connection. The other half is compared in
@@ -174,7 +178,7 @@ func (r *Resumption) trim() {
 	waiting, held := 0, 0
 	for i := len(r.lost) - 1; i >= 0; i-- { // the youngest first
 		l := r.lost[i]
-		waits, n := l.mux.Suspended()
+		_, waits, n := l.mux.Session()
 		if waits && (waiting == most || held+n > memory) {
 			excess = append(excess, l)
 		}
@@ -193,8 +197,15 @@ func (r *Resumption) trim() {
 	}
 	r.mu.Unlock()
 	for _, l := range excess {
-		l.mux.GiveUp(errors.New("too much is kept for lost connections"))
+		if l.mux.GiveUp(errors.New("too much is kept for lost connections")) {
+			r.evicted.Add(1)
+		}
 	}
+}
+
+// tell adds what only it knows.
+func (r *Resumption) tell(s *ResumptionStats) {
+	s.Evicted, s.Refused = r.evicted.Load(), r.refused.Load()
 }
 
 // readResume reads what a new connection begins with, of which first is there already, until it
@@ -272,6 +283,7 @@ func (r *Resumption) resume(s *Server, o *other, conn io.ReadWriteCloser, asked 
 		return err
 	}
 	if err != nil {
+		r.refused.Add(1)
 		s.logger().Info("yonder: resumption refused", "peer", addrOf(conn))
 		refuse := wire.AppendGoAway(nil, wire.CodeUnavailable, "there is nothing to resume")
 		b := wire.AppendHeader([]byte(wire.Preface), wire.Header{Type: wire.GoAway}, len(refuse))

@@ -737,3 +737,63 @@ func TestResumeModes(t *testing.T) {
 		}
 	})
 }
+
+// Both ends know how many connections may be resumed, are lost, went on, and were given up.
+func TestStatsOfResumption(t *testing.T) {
+	noLeak(t)
+	srv, began, release, _ := patient(t)
+	srv.Resume = &yonder.Resumption{Window: time.Minute, Secret: crand.Text, MaxConns: 1}
+	address := serveOn(t, srv)
+	client := func(window time.Duration) (*yonder.Client, *flaky) {
+		t.Helper()
+		f := &flaky{address: address}
+		c, err := (&yonder.Dialer{NetDial: f.dial, Resume: window, Logger: logger(t)}).Dial(t.Context(), "x:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if n, err := yonder.Invoke[int](t.Context(), c, "echo", 1); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		return c, f
+	}
+	want := func(what string, stats func() yonder.Stats, want yonder.ResumptionStats) {
+		t.Helper()
+		until(t, what, func() bool {
+			have := stats().Resumption
+			if have.Open > 0 { // for a while
+				have.KeptBytes = 0
+			}
+			return have == want
+		})
+	}
+	if s := new(yonder.Server).Stats().Resumption; s != (yonder.ResumptionStats{}) {
+		t.Errorf("of none: %+v", s)
+	}
+	c, f := client(time.Minute)
+	want("open at the client", c.Stats, yonder.ResumptionStats{Open: 1})
+	want("open at the server", srv.Stats, yonder.ResumptionStats{Open: 1})
+	call := waiting(t.Context(), c, began, 1)
+	f.cut(true)
+	want("lost at the client", c.Stats, yonder.ResumptionStats{Open: 1, Suspended: 1})
+	want("lost at the server", srv.Stats, yonder.ResumptionStats{Open: 1, Suspended: 1})
+	release <- true
+	until(t, "the answer is kept", func() bool { return srv.Stats().Resumption.KeptBytes > 0 })
+	f.set(address, false)
+	if got := <-call; got.err != nil {
+		t.Error(got.err)
+	}
+	want("resumed at the client", c.Stats, yonder.ResumptionStats{Open: 1, Resumed: 1})
+	want("resumed at the server", srv.Stats, yonder.ResumptionStats{Open: 1, Resumed: 1})
+
+	// One is given up since there is no room, and its client is refused.
+	f.cut(true)
+	want("lost again", srv.Stats, yonder.ResumptionStats{Open: 1, Suspended: 1, Resumed: 1})
+	second, g := client(5 * time.Millisecond)
+	g.cut(true)
+	want("one is evicted", srv.Stats, yonder.ResumptionStats{Resumed: 1, Evicted: 1, Expired: 1})
+	want("the other one has expired", second.Stats, yonder.ResumptionStats{Expired: 1})
+	f.set(address, false)
+	want("refused at the client", c.Stats, yonder.ResumptionStats{Resumed: 1, Refused: 1})
+	want("refused at the server", srv.Stats, yonder.ResumptionStats{Resumed: 1, Evicted: 1, Expired: 1, Refused: 1})
+}

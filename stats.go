@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,8 @@ type Stats struct {
 	Connections map[string]ConnectionStats `json:"connections"`
 	// Refused are connections that spoke no protocol of the server's, or not in time.
 	Refused uint64 `json:"refused"`
+	// Resumption is of connections that may be resumed.
+	Resumption ResumptionStats `json:"resumption"`
 }
 
 // CallStats are the calls of one procedure. A call is counted where interceptors see it, so those
@@ -65,6 +68,38 @@ type ConnectionStats struct {
 	// put around it, such as TLS.
 	BytesRead    uint64 `json:"bytes_read"`
 	BytesWritten uint64 `json:"bytes_written"`
+}
+
+// ResumptionStats are the connections of yonder's own protocol that go on when what they run over
+// is lost: see [Dialer.Resume].
+type ResumptionStats struct {
+	// Open is how many may be resumed, and Suspended how many of them are lost just now.
+	Open      int64 `json:"open"`
+	Suspended int64 `json:"suspended"`
+	// Resumed is how often one has gone on.
+	Resumed uint64 `json:"resumed"`
+	// Expired are those that were given up because nobody resumed them in time, and Evicted those that a
+	// server gave up because of [Resumption.MaxConns] or MaxBytes.
+	Expired uint64 `json:"expired"`
+	Evicted uint64 `json:"evicted"`
+	// Refused is at a server how often somebody wanted to resume what is not there, or not theirs; and
+	// at a client how many connections it had to give up because of that.
+	Refused uint64 `json:"refused"`
+	// KeptBytes is what is held now for the other ends: sent and not acknowledged, or not yet sent.
+	KeptBytes int64 `json:"kept_bytes"`
+}
+
+// add counts what is open.
+func (s *ResumptionStats) add(links []*link) {
+	for _, l := range links {
+		if resumable, waits, held := l.mux.Session(); resumable {
+			s.Open++
+			s.KeptBytes += int64(held)
+			if waits {
+				s.Suspended++
+			}
+		}
+	}
 }
 
 // A Histogram says how long calls took.
@@ -209,6 +244,12 @@ func (t *traffic) stats() ConnectionStats {
 	}
 }
 
+// resumption is what the connections have counted of it.
+func (t *traffic) resumption() ResumptionStats {
+	c := &t.count
+	return ResumptionStats{Resumed: c.Resumed.Load(), Expired: c.Expired.Load(), Refused: c.Refused.Load()}
+}
+
 // trafficLocked counts a connection that begins.
 func (s *Server) trafficLocked(protocol string) *traffic {
 	t := s.traffic[protocol]
@@ -229,6 +270,9 @@ func (s *Server) trafficLocked(protocol string) *traffic {
 func (s *Server) Stats() Stats {
 	s.prepare()
 	stats := Stats{Connections: make(map[string]ConnectionStats), Refused: s.refused.Load()}
+	if s.Resume != nil {
+		stats.Resumption = s.resumption()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for protocol, t := range s.traffic {
@@ -246,6 +290,20 @@ func (s *Server) Stats() Stats {
 	for name, p := range s.procs {
 		stats.Calls[name] = p.tally.stats()
 	}
+	return stats
+}
+
+// resumption returns what there is of connections that may be resumed.
+func (s *Server) resumption() ResumptionStats {
+	var stats ResumptionStats
+	s.mu.Lock()
+	if t := s.traffic[nativeProtocol]; t != nil {
+		stats = t.resumption()
+	}
+	links := slices.Collect(maps.Keys(s.links))
+	s.mu.Unlock()
+	stats.add(links)
+	s.Resume.tell(&stats)
 	return stats
 }
 
@@ -322,6 +380,13 @@ func (c *Client) Stats() Stats {
 	stats := Stats{Connections: make(map[string]ConnectionStats)}
 	if total := c.traffic.total.Load(); total > 0 {
 		stats.Connections[nativeProtocol] = c.traffic.stats()
+	}
+	if c.resume > 0 {
+		stats.Resumption = c.traffic.resumption()
+		c.mu.Lock()
+		links := slices.Collect(maps.Keys(c.links))
+		c.mu.Unlock()
+		stats.Resumption.add(links)
 	}
 	if c.calls == nil {
 		return stats

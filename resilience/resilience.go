@@ -16,7 +16,8 @@
 // # What is made again
 //
 // A call that has had no effect may be made again whatever it does: the server says so
-// ([yonder.RetryAfter]), as package overload has it say, and so does a [Breaker]. Everything else
+// ([yonder.RetryAfter]), as package overload has it say, and so does a [Breaker]; and one that has
+// not reached the server has had none either ([yonder.MayHaveRun]). Everything else
 // only if running it twice is as good as once, which is [yonder.Procedure.Idempotent]: the server
 // is asked for its list of procedures once a call has succeeded or that is wanted, and again after a
 // minute, unless patterns say it here. Calls

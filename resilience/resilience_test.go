@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,6 +84,79 @@ func TestRetryDown(t *testing.T) {
 		}
 		if n, err := yonder.Invoke[int](t.Context(), c, "put"); yonder.CodeOf(err) != yonder.Unavailable || calls.Load() != 2 {
 			t.Errorf("%d, %v, %d calls", n, err, calls.Load())
+		}
+	})
+}
+
+// A call that surely has not run is made again whatever it does; one that may have run only if that
+// does no harm. Here the connections are lost, and the server is away for a while.
+func TestRetryUnrun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs, notes atomic.Int32
+		var srv yonder.Server
+		entered := make(chan bool, 1)
+		srv.Register("put", func() int { return int(runs.Add(1)) })
+		srv.Register("note", func() { notes.Add(1) })
+		srv.Register("hang", func(ctx context.Context) error {
+			runs.Add(1)
+			entered <- true
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		var conn net.Conn // the last one
+		away := 0         // so many attempts to connect fail
+		d := yonder.Dialer{
+			Interceptors: []yonder.Interceptor{(&resilience.Retry{Attempts: 4}).Intercept},
+			NetDial: func(context.Context, string, string) (net.Conn, error) {
+				if away > 0 {
+					away--
+					return nil, errors.New("nobody is there")
+				}
+				var far net.Conn
+				conn, far = net.Pipe()
+				go srv.ServeConn(far) // ends with the connection
+				return conn, nil
+			},
+		}
+		c, err := d.Dial(t.Context(), "x:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer srv.Close()
+		defer c.Close()
+		lose := func(then int) {
+			away = then
+			conn.Close()
+			synctest.Wait()
+		}
+		lose(3)
+		if n, err := yonder.Invoke[int](t.Context(), c, "put"); n != 1 || err != nil {
+			t.Errorf("after three attempts to connect: %d, %v", n, err)
+		}
+		lose(4)
+		if _, err := yonder.Invoke[int](t.Context(), c, "put"); yonder.CodeOf(err) != yonder.Unavailable || yonder.MayHaveRun(err) || runs.Load() != 1 || away != 0 {
+			t.Errorf("as many as there are: %v, %d runs, %d attempts left", err, runs.Load(), away)
+		}
+		away = 2
+		if err := c.Notify(t.Context(), "note"); err != nil {
+			t.Errorf("one-way: %v", err)
+		}
+		synctest.Wait()
+		if notes.Load() != 1 {
+			t.Errorf("a one-way call ran %d times", notes.Load())
+		}
+		runs.Store(0)
+		failed := make(chan error)
+		go func() { failed <- c.Call(t.Context(), yonder.NewCall("hang")) }()
+		<-entered
+		lose(0)
+		if err := <-failed; yonder.CodeOf(err) != yonder.Unavailable || !yonder.MayHaveRun(err) || runs.Load() != 1 {
+			t.Errorf("a call whose handler had begun ran %d times: %v", runs.Load(), err)
+		}
+		c.Close()
+		begun := time.Now()
+		if _, err := yonder.Invoke[int](t.Context(), c, "put"); !errors.Is(err, yonder.ErrClientClosed) || time.Since(begun) > 0 {
+			t.Errorf("closed: after %v, %v", time.Since(begun), err)
 		}
 	})
 }

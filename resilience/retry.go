@@ -15,11 +15,12 @@ import (
 )
 
 // Retry makes calls again that have failed in a way that may pass: those that have had no effect,
-// after the time that the server has said, and those of idempotent procedures that ended with
-// [yonder.Unavailable], or [yonder.DeadlineExceeded] of an attempt, after a pause that grows. The
-// context's end ends it, and a pause that would be longer than what is left of the context is not
-// begun: the caller hears of the last failure at once. Its fields must not be changed once
-// [Retry.Intercept] is used.
+// after the time that the server has said; and after a pause that grows those that ended with
+// [yonder.Unavailable], or [yonder.DeadlineExceeded] of an attempt, if they surely have not run
+// ([yonder.MayHaveRun]), whatever they do, or else if the procedure is idempotent. The context's
+// end ends it, and a pause that would be longer than what is left of the context is not begun: the
+// caller hears of the last failure at once. Its fields must not be changed once [Retry.Intercept]
+// is used.
 type Retry struct {
 	// Attempts is how many there are, with the first. Zero means 3.
 	Attempts int
@@ -79,7 +80,7 @@ func (r *Retry) Intercept(next yonder.Handler) yonder.Handler {
 			return p
 		}).Build()
 	return func(ctx context.Context, call *yonder.Call) error {
-		if call.OneWay || !call.Plain() {
+		if !call.Plain() {
 			return next(ctx, call)
 		}
 		c := &retried{ctx: ctx, call: call, next: next, known: known}
@@ -129,7 +130,13 @@ func (c *retried) mayPass() bool {
 	}
 	switch yonder.CodeOf(c.last) {
 	case yonder.Unavailable, yonder.DeadlineExceeded:
-		return !errors.Is(c.last, yonder.ErrClientClosed) && c.known.of(c.ctx, c.next, c.call.Procedure)
+		switch {
+		case errors.Is(c.last, yonder.ErrClientClosed):
+			return false
+		case !yonder.MayHaveRun(c.last):
+			return true // so does the client itself, twice, when a connection is lost before the call is sent
+		}
+		return !c.call.OneWay && c.known.of(c.ctx, c.next, c.call.Procedure)
 	}
 	return false
 }

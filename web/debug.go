@@ -85,6 +85,7 @@ type view struct {
 	Ready      bool                   `json:"ready"`
 	Reason     string                 `json:"reason,omitempty"`
 	Measured   bool                   `json:"measured"`
+	Resumes    bool                   `json:"resumes"`
 	Procedures []yonder.ProcedureInfo `json:"procedures"`
 	Stats      yonder.Stats           `json:"stats"`
 	Latency    map[string]latency     `json:"latency"`
@@ -100,7 +101,7 @@ type latency struct {
 func look(r *http.Request, srv *yonder.Server) view {
 	err := srv.Health(r.Context())
 	v := view{
-		Time: time.Now().UnixMilli(), Ready: err == nil, Measured: srv.Measure,
+		Time: time.Now().UnixMilli(), Ready: err == nil, Measured: srv.Measure, Resumes: srv.Resume != nil,
 		Procedures: srv.Procedures(), Stats: srv.Stats(), Latency: make(map[string]latency),
 	}
 	if err != nil {

@@ -65,6 +65,11 @@ function show(now) {
     return tr;
   }));
   byId("refused").textContent = now.stats.refused ? count(now.stats.refused) + " connections spoke no protocol that is served here." : "";
+  const r = now.stats.resumption;
+  byId("resumption").textContent = now.resumes ?
+    count(r.open) + " may be resumed, " + count(r.suspended) + " of them lost just now; " + count(r.resumed) + " times one was, " +
+    count(r.expired) + " were given up after their time, " + count(r.evicted) + " for want of room, and " + count(r.refused) +
+    " attempts were refused. Held for the other ends: " + (bytes(r.kept_bytes) || "nothing") + "." : "";
   before = now;
 }
 

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -33,7 +34,7 @@ func get(t *testing.T, h http.Handler, method, target string, header ...string) 
 // The page stands alone, and lets nothing into it or out of it.
 func TestDebug(t *testing.T) {
 	const hostile = "</script><img src=x onerror=alert(1)>"
-	srv := &yonder.Server{Measure: true, HideProcedures: true}
+	srv := &yonder.Server{Measure: true, HideProcedures: true, Resume: &yonder.Resumption{Secret: rand.Text}}
 	srv.Add(yonder.Procedure{Name: hostile, Doc: hostile, Func: func() error { return yonder.Errorf(yonder.Aborted, "%s", hostile) }})
 	srv.Add(yonder.Procedure{Name: "admin", Func: func(n int) error { return nil }, Protocols: []string{"yonder"}})
 	yonder.Local(srv).Call(t.Context(), yonder.NewCall(hostile))
@@ -54,15 +55,15 @@ func TestDebug(t *testing.T) {
 		t.Errorf("markup in %s", text)
 	}
 	var got struct {
-		Ready, Measured bool
-		Procedures      []yonder.ProcedureInfo
-		Stats           yonder.Stats
-		Latency         map[string]struct{ Mean float64 }
+		Ready, Measured, Resumes bool
+		Procedures               []yonder.ProcedureInfo
+		Stats                    yonder.Stats
+		Latency                  map[string]struct{ Mean float64 }
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	if !got.Ready || !got.Measured || len(got.Procedures) != 2 || got.Procedures[1].Go != "func(int) error" ||
+	if !got.Ready || !got.Measured || !got.Resumes || len(got.Procedures) != 2 || got.Procedures[1].Go != "func(int) error" ||
 		got.Stats.Calls[hostile].Errors[yonder.Aborted] != 1 || got.Latency[hostile].Mean <= 0 {
 		t.Errorf("%+v", got)
 	}

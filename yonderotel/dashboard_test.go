@@ -1,6 +1,7 @@
 package yonderotel_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"os"
 	"regexp"
@@ -24,7 +25,7 @@ func TestDashboard(t *testing.T) {
 		t.Fatal(err)
 	}
 	tel := &yonderotel.Config{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))}
-	srv := &yonder.Server{Measure: true, Interceptors: []yonder.Interceptor{tel.Server()}}
+	srv := &yonder.Server{Measure: true, Resume: &yonder.Resumption{Secret: rand.Text}, Interceptors: []yonder.Interceptor{tel.Server()}}
 	srv.Register("fail", func() error { return yonder.Errorf(yonder.Aborted, "no") })
 	stop, err := tel.Observe(srv)
 	if err != nil {
@@ -66,7 +67,7 @@ func TestDashboard(t *testing.T) {
 	if err := json.Unmarshal(text, &dashboard); err != nil {
 		t.Fatal(err)
 	}
-	metric := regexp.MustCompile(`\b(?:rpc|yonder)_[a-z_]*?_(?:seconds|server|total|open|flight|streams)[a-z_]*\{([^}]*)\}`)
+	metric := regexp.MustCompile(`\b(?:rpc|yonder)_[a-z_]*?_(?:seconds|server|total|open|flight|streams|suspended|bytes)[a-z_]*\{([^}]*)\}`)
 	asked := make(map[string]bool)
 	for _, p := range dashboard.Panels {
 		for _, target := range p.Targets {

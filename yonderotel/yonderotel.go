@@ -318,6 +318,15 @@ func peer(addr net.Addr) []attribute.KeyValue {
 //	yonder.server.call.in_flight       by rpc.method, if [yonder.Server.Measure] is set
 //	yonder.server.call.streams         open streams and readers, likewise
 //	yonder.server.call.unknown         calls of procedures that there are not, likewise
+//
+// and, if [yonder.Server.Resume] is set,
+//
+//	yonder.server.resumption.open       connections that may be resumed
+//	yonder.server.resumption.suspended  those that are lost just now
+//	yonder.server.resumption.kept       bytes held for the other ends
+//	yonder.server.resumption.resumed    how often one has gone on
+//	yonder.server.resumption.failed     those that were given up, and attempts that were refused: by
+//	                                    error.type expired, evicted and refused
 func (c *Config) Observe(srv *yonder.Server) (stop func() error, err error) {
 	m := c.meter()
 	open, err0 := m.Int64ObservableUpDownCounter("yonder.server.connection.open",
@@ -334,7 +343,17 @@ func (c *Config) Observe(srv *yonder.Server) (stop func() error, err error) {
 		metric.WithUnit("{connection}"), metric.WithDescription("Connections that spoke no protocol of the server's."))
 	unknown, err6 := m.Int64ObservableCounter("yonder.server.call.unknown",
 		metric.WithUnit("{call}"), metric.WithDescription("Calls of procedures that there are not."))
-	if err := errors.Join(err0, err1, err2, err3, err4, err5, err6); err != nil {
+	resumable, err7 := m.Int64ObservableUpDownCounter("yonder.server.resumption.open",
+		metric.WithUnit("{connection}"), metric.WithDescription("Connections that may be resumed."))
+	suspended, err8 := m.Int64ObservableUpDownCounter("yonder.server.resumption.suspended",
+		metric.WithUnit("{connection}"), metric.WithDescription("Connections that are lost and may be resumed."))
+	kept, err9 := m.Int64ObservableUpDownCounter("yonder.server.resumption.kept",
+		metric.WithUnit("By"), metric.WithDescription("Bytes held for the other ends of connections that may be resumed."))
+	resumed, err10 := m.Int64ObservableCounter("yonder.server.resumption.resumed",
+		metric.WithUnit("{resumption}"), metric.WithDescription("How often a connection has gone on."))
+	failed, err11 := m.Int64ObservableCounter("yonder.server.resumption.failed",
+		metric.WithUnit("{resumption}"), metric.WithDescription("Connections that were given up, and attempts to resume one that were refused."))
+	if err := errors.Join(err0, err1, err2, err3, err4, err5, err6, err7, err8, err9, err10, err11); err != nil {
 		return nil, err
 	}
 	r, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -347,6 +366,15 @@ func (c *Config) Observe(srv *yonder.Server) (stop func() error, err error) {
 			o.ObserveInt64(io, int64(of.BytesWritten), metric.WithAttributes(name, semconv.NetworkIODirectionTransmit))
 		}
 		o.ObserveInt64(refused, int64(stats.Refused))
+		if of := stats.Resumption; srv.Resume != nil {
+			o.ObserveInt64(resumable, of.Open)
+			o.ObserveInt64(suspended, of.Suspended)
+			o.ObserveInt64(kept, of.KeptBytes)
+			o.ObserveInt64(resumed, int64(of.Resumed))
+			o.ObserveInt64(failed, int64(of.Expired), metric.WithAttributes(semconv.ErrorTypeKey.String("expired")))
+			o.ObserveInt64(failed, int64(of.Evicted), metric.WithAttributes(semconv.ErrorTypeKey.String("evicted")))
+			o.ObserveInt64(failed, int64(of.Refused), metric.WithAttributes(semconv.ErrorTypeKey.String("refused")))
+		}
 		for procedure, of := range stats.Calls {
 			if procedure == "yonder.unknown" {
 				o.ObserveInt64(unknown, int64(of.Finished))
@@ -357,7 +385,7 @@ func (c *Config) Observe(srv *yonder.Server) (stop func() error, err error) {
 			o.ObserveInt64(streams, of.Streams, method)
 		}
 		return nil
-	}, open, total, io, inFlight, streams, refused, unknown)
+	}, open, total, io, inFlight, streams, refused, unknown, resumable, suspended, kept, resumed, failed)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package yonderotel_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"iter"
@@ -399,6 +400,44 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%d metrics after stop", n)
 		}
 	})
+}
+
+// Connections that may be resumed are told of where there can be some.
+func TestMetricsOfResumption(t *testing.T) {
+	tel := newTelemetry()
+	srv := &yonder.Server{Resume: &yonder.Resumption{Secret: rand.Text}}
+	srv.Register("one", func() int { return 1 })
+	stop, err := tel.Observe(srv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	d := yonder.Dialer{Resume: time.Minute}
+	c, err := d.Dial(t.Context(), serve(t, srv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := yonder.Invoke[int](t.Context(), c, "one"); err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]int64)
+	for name, n := range tel.metrics(t) {
+		if after, ok := strings.CutPrefix(name, "yonder.server.resumption."); ok {
+			got[after] = n
+		}
+	}
+	if got["kept{}"] <= 0 {
+		t.Errorf("%d bytes are kept", got["kept{}"])
+	}
+	delete(got, "kept{}")
+	want := map[string]int64{
+		"open{}": 1, "suspended{}": 0, "resumed{}": 0,
+		"failed{error.type=expired}": 0, "failed{error.type=evicted}": 0, "failed{error.type=refused}": 0,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // Nothing is configured, and nothing happens.

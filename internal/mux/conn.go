@@ -42,7 +42,7 @@ type Config struct {
 	KeepAlive time.Duration
 	// Workers serve the calls. Nil: the connection has its own.
 	Workers *Workers
-	// Count is what the bytes of the connection are added to, beside others'. Nil: nobody counts.
+	// Count is what the connection adds to, beside others. Nil: nobody counts.
 	Count *Count
 	// GoneAway is called, once, when the peer wants no new calls.
 	GoneAway func()
@@ -55,8 +55,13 @@ type Config struct {
 	Lost func(progress bool)
 }
 
-// Count counts bytes.
-type Count struct{ Read, Written atomic.Uint64 }
+// Count counts bytes, and how connections that may be resumed fared.
+type Count struct {
+	Read, Written atomic.Uint64
+	Resumed       atomic.Uint64 // goings on over another transport
+	Expired       atomic.Uint64 // connections that nobody resumed within the window
+	Refused       atomic.Uint64 // connections of the dialing side that the peer would not resume
+}
 
 // A Handler takes the calls that the peer makes.
 type Handler interface {
@@ -199,6 +204,7 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 	count := cfg.Count
 	if count == nil {
 		count = new(Count)
+		c.cfg.Count = count
 	}
 	count.Read.Add(uint64(len(cfg.Read)))
 	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)); count.Read.Add(uint64(n)) }, onWait: c.beforeRead}

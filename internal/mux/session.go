@@ -86,27 +86,32 @@ func (c *Conn) Resumable() bool {
 	return c.resumableLocked()
 }
 
-// Suspended reports whether the connection has lost its transport and waits for another, and how
-// many bytes it holds for its peer.
-func (c *Conn) Suspended() (bool, int) {
+// Session reports whether the connection can outlive its transport, whether it has lost that and
+// waits for another, and how many bytes it holds for its peer.
+func (c *Conn) Session() (resumable, waits bool, held int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session.lost == nil || c.err != nil {
-		return false, 0
+	if !c.resumableLocked() {
+		return false, false, 0
 	}
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	return true, c.w.heldLocked()
+	return true, c.session.lost != nil, c.w.heldLocked()
 }
 
-// GiveUp ends a connection that has lost its transport and waits for another.
-func (c *Conn) GiveUp(why error) {
+// GiveUp ends a connection that has lost its transport and waits for another, and reports whether
+// it was one.
+func (c *Conn) GiveUp(why error) bool {
 	c.mu.Lock()
-	lost := c.session.lost
+	waits := c.resumableLocked() && c.session.lost != nil
+	if waits {
+		c.session.over = true // nobody resumes it meanwhile
+	}
 	c.mu.Unlock()
-	if lost != nil {
+	if waits {
 		c.end(&LostError{Err: why})
 	}
+	return waits
 }
 
 // giveUp ends a transport that is of no use, and with it the connection unless that can be resumed.
@@ -163,7 +168,9 @@ func (c *Conn) again(err error) bool {
 	wake, parked, conn := s.wake, s.parked, c.conn
 	progress := s.moved || c.received.Load() != s.mark
 	s.timer = time.AfterFunc(s.window, func() {
-		c.GiveUp(fmt.Errorf("it was not resumed within %v: %w", s.window, err))
+		if c.GiveUp(fmt.Errorf("it was not resumed within %v: %w", s.window, err)) {
+			c.cfg.Count.Expired.Add(1)
+		}
 	})
 	c.mu.Unlock()
 	conn.Close()
@@ -213,8 +220,8 @@ func (c *Conn) Resume(conn io.ReadWriteCloser) error {
 	if errors.As(err, &refused) {
 		err = fmt.Errorf("%w: %w", ErrRefused, refused)
 	}
-	if errors.Is(err, ErrRefused) {
-		c.end(&LostError{Err: err})
+	if errors.Is(err, ErrRefused) && c.GiveUp(err) {
+		c.cfg.Count.Refused.Add(1)
 	}
 	return err
 }
@@ -360,6 +367,7 @@ func (c *Conn) goOnLocked(conn io.ReadWriteCloser, first []byte, peerHas, told u
 	c.watch = watch{} // whatever the last one was found to be
 	c.conn = conn
 	close(s.wake)
+	c.cfg.Count.Resumed.Add(1)
 	return nil
 }
 

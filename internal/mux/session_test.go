@@ -235,10 +235,10 @@ func TestWindow(t *testing.T) {
 		start := time.Now()
 		n.cut()
 		synctest.Wait()
-		if yes, _ := client.Suspended(); !yes {
+		if _, yes, _ := client.Session(); !yes {
 			t.Error("the client does not wait")
 		}
-		if yes, held := server.Suspended(); !yes || held != 0 {
+		if _, yes, held := server.Session(); !yes || held != 0 {
 			t.Errorf("the server waits: %t, and holds %d bytes", yes, held)
 		}
 		// A call that begins now is never sent.
