@@ -586,6 +586,23 @@ func ExampleLimits() {
 	// resource_exhausted false
 }
 
+// A server has so many connections, and ends those that do nothing for too long.
+func ExampleConnLimits() {
+	srv := yonder.Server{Conns: &yonder.ConnLimits{Max: 1, Idle: 10 * time.Minute}}
+	srv.Register("double", func(n int) int { return 2 * n })
+	first := serve(&srv, yonder.Dialer{})
+	defer first.Close()
+	fmt.Println(yonder.Invoke[int](context.Background(), first, "double", 21))
+
+	second := serve(&srv, yonder.Dialer{})
+	defer second.Close()
+	_, err := yonder.Invoke[int](context.Background(), second, "double", 21)
+	fmt.Println(yonder.CodeOf(err))
+	// Output:
+	// 42 <nil>
+	// unavailable
+}
+
 // flateCompression is DEFLATE, which the standard library has.
 type flateCompression struct{}
 

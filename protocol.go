@@ -18,6 +18,10 @@ import (
 // connection, has [Server.Call] do each ([Server.Target] says what to decode), and writes
 // the answers. Protocols share a port: the first bytes of a connection decide which one
 // it speaks.
+//
+// One that has a method Refuse(conn net.Conn, reason string) tells with it, in its own terms, peers
+// beyond [ConnLimits.Max] that they are not served. It has a second for that, and need not close the
+// connection.
 type Protocol interface {
 	// Name is what the protocol is called in logs and in [CallInfo].
 	Name() string
@@ -28,6 +32,11 @@ type Protocol interface {
 	// is shutting down: it lets calls in flight end, takes no new ones, and returns. When the
 	// server closes the connection, it returns too.
 	ServeConn(ctx context.Context, s *Server, conn net.Conn) error
+}
+
+// refuser is a [Protocol] that tells a peer itself that it is not served.
+type refuser interface {
+	Refuse(conn net.Conn, reason string)
 }
 
 // A Verdict is a [Protocol]'s judgement of a connection's first bytes.
@@ -106,6 +115,7 @@ type prefixConn struct {
 	net.Conn
 	prefix []byte
 	count  *mux.Count // of its protocol's bytes
+	use    *use       // nil: nobody asks
 }
 
 func (c *prefixConn) Read(b []byte) (int, error) {
@@ -116,12 +126,14 @@ func (c *prefixConn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	c.count.Read.Add(uint64(max(n, 0)))
+	c.use.moved()
 	return n, err
 }
 
 func (c *prefixConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.count.Written.Add(uint64(max(n, 0)))
+	c.use.moved()
 	return n, err
 }
 

@@ -48,6 +48,9 @@ type Server struct {
 	Logger *slog.Logger
 	// Limits bound what a peer may cost.
 	Limits Limits
+	// Conns bounds how many connections there are, and how long they do nothing: a *[ConnLimits].
+	// Nil: no bounds.
+	Conns ConnLimiter
 	// HideProcedures refuses to tell clients which procedures there are.
 	HideProcedures bool
 	// Measure has calls counted and timed, for [Server.Stats], which costs 0.1 microseconds a
@@ -71,7 +74,7 @@ type Server struct {
 
 	unknown   tally         // calls of procedures that there are not
 	callbacks tally         // of functions among the arguments
-	refused   atomic.Uint64 // connections of no protocol
+	refused   atomic.Uint64 // connections of no protocol, or too many
 
 	mu        sync.Mutex
 	procs     map[string]*procedure
@@ -263,6 +266,9 @@ func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	if s.Measure {
 		call.begin()
 	}
+	if s.Conns != nil && call.conn != nil {
+		s.Conns.occupy(call)
+	}
 	done := false
 	defer func() {
 		if !done {
@@ -439,12 +445,12 @@ func (s *Server) ServeConn(conn io.ReadWriteCloser) error {
 
 // serve detects a connection's protocol and has it served.
 func (s *Server) serve(conn io.ReadWriteCloser) error {
-	o := &other{conn, true}
-	if !s.track(o) {
-		conn.Close()
-		return ErrServerClosed
-	}
+	o := &other{conn: conn, undecided: true}
 	defer s.untrack(o)
+	if err := s.track(o); err != nil {
+		conn.Close()
+		return err
+	}
 	p, first, err := s.detect(conn)
 	switch {
 	case err != nil:
@@ -479,7 +485,11 @@ func (s *Server) serveOther(o *other, conn io.ReadWriteCloser, p Protocol, first
 	s.mu.Unlock()
 	defer t.open.Add(-1)
 	t.count.Read.Add(uint64(len(first)))
-	return p.ServeConn(ctx, s, &prefixConn{Conn: asNetConn(conn), prefix: first, count: &t.count})
+	pc := &prefixConn{Conn: asNetConn(conn), prefix: first, count: &t.count}
+	if s.Conns != nil {
+		return s.Conns.serve(ctx, s, o, pc, p)
+	}
+	return p.ServeConn(ctx, s, pc)
 }
 
 // serveNative serves a connection of the native protocol.
@@ -512,6 +522,9 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 		s.Resume.add(l)
 		defer s.Resume.remove(l)
 	}
+	if s.Conns != nil {
+		s.Conns.begin(s, o, l)
+	}
 	err := l.run()
 	s.mu.Lock()
 	delete(s.links, l)
@@ -539,23 +552,29 @@ func (s *Server) newLink(conn io.ReadWriteCloser, first []byte, t *traffic) *lin
 type other struct {
 	conn      io.Closer
 	undecided bool // of no protocol yet; guarded by Server.mu
+	place     place
 }
 
-// track remembers a connection, unless the server is closed.
-func (s *Server) track(o *other) bool {
+// track remembers a connection, unless the server is closed or has by far too many.
+func (s *Server) track(o *other) error {
+	if s.Conns != nil && !s.Conns.enter(s, o) {
+		return Errorf(Unavailable, "yonder: connection refused: "+fullText)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
 	if s.others == nil {
 		s.others = make(map[*other]bool)
 	}
-	s.others[o] = true
-	return true
+	if s.others[o] = true; s.closed {
+		return ErrServerClosed
+	}
+	return nil
 }
 
 func (s *Server) untrack(o *other) {
+	if s.Conns != nil {
+		s.Conns.leave(o)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.others, o)

@@ -30,7 +30,8 @@ type Stats struct {
 	// "http" and, if it is a connection to yonder, under its own protocol, too. Those that others
 	// have accepted, for package web's Handler or jsonrpc's Serve, are theirs to count.
 	Connections map[string]ConnectionStats `json:"connections"`
-	// Refused are connections that spoke no protocol of the server's, or not in time.
+	// Refused are connections that spoke no protocol of the server's, or not in time, or were beyond
+	// [ConnLimits.Max].
 	Refused uint64 `json:"refused"`
 	// Resumption is of connections that may be resumed.
 	Resumption ResumptionStats `json:"resumption"`

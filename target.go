@@ -163,6 +163,9 @@ var errNoSignatures = Errorf(Unimplemented, "yonder: check: only the native prot
 // serve itself, such as one that an HTTP server has accepted. ctx ends when no new calls
 // are to be taken; leave, which must be called, says that the calls in flight have
 // ended. Close closes conn. The error is [ErrServerClosed].
+//
+// [ConnLimits.Idle] is for connections that have a method Used() (busy bool, moves uint64), too:
+// whether calls are in flight, and how much has come or gone, by any count.
 func (s *Server) Join(conn io.Closer) (ctx context.Context, leave func(), err error) {
 	s.prepare()
 	o := &other{conn: conn}
@@ -176,7 +179,12 @@ func (s *Server) Join(conn io.Closer) (ctx context.Context, leave func(), err er
 	}
 	s.others[o] = true
 	s.serving.Add(1)
-	return s.base, sync.OnceFunc(func() {
+	ctx, stop := s.base, func() {}
+	if s.Conns != nil {
+		ctx, stop = s.Conns.join(ctx, conn)
+	}
+	return ctx, sync.OnceFunc(func() {
+		stop()
 		s.untrack(o)
 		s.serving.Done()
 	}), nil

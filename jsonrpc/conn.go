@@ -51,6 +51,25 @@ func (p protocol) ServeConn(ctx context.Context, s *yonder.Server, nc net.Conn) 
 	return serveStream(ctx, s, p.config, nc, nc)
 }
 
+// Refuse tells a peer that it is not served: see [yonder.Protocol].
+func (protocol) Refuse(conn net.Conn, reason string) {
+	var first [1]byte
+	if _, err := io.ReadFull(conn, first[:]); err != nil {
+		return
+	}
+	out := newBuffer()
+	defer out.release()
+	refuseFor(out, ServerError-int(yonder.Unavailable), reason, nil)
+	framed := lines
+	if first[0] == 'C' || first[0] == 'c' {
+		framed = header
+	}
+	w := newWriter(conn, time.Second, nil)
+	w.send = w.pieces(conn)
+	w.write(out.Bytes(), framed, false)
+	w.drain()
+}
+
 // Serve serves one connection of JSON-RPC until it ends, and returns why it did, as
 // [yonder.Server.ServeConn] does: but it does not ask which protocol it speaks, and how
 // long it takes to begin does not matter. [Stdio] is one to give it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -18,25 +19,40 @@ func (h *handler) webSocket(w http.ResponseWriter, r *http.Request) {
 		return // it has answered
 	}
 	defer ws.CloseNow()
-	stop, leave, err := h.srv.Join(closerFunc(func() { ws.CloseNow() }))
+	s := &socket{ws: ws}
+	c := newConn(h.serviceOf(r), s)
+	stop, leave, err := h.srv.Join(usedSocket{s, c})
 	if err != nil {
+		c.end(err)
 		ws.Close(websocket.StatusGoingAway, "the server is shutting down")
 		return
 	}
 	defer leave()
-	s := &socket{ws: ws}
-	c := newConn(h.serviceOf(r), s)
 	s.start(c.ctx, c.limits.MaxMessage, c.limits.KeepAlive)
 	c.next = s.next
 	c.framing = func() framing { return packets }
 	c.w = newWriter(s, c.limits.KeepAlive, s.send)
-	c.bye = func() { ws.Close(websocket.StatusGoingAway, "the server is shutting down") }
+	c.bye = func() { ws.Close(websocket.StatusGoingAway, "no more calls are taken") }
 	c.serve(stop)
 	s.wait()
 }
 
+// usedSocket is a WebSocket of a server's, of which [yonder.Server.Join] asks whether it is used.
+type usedSocket struct {
+	*socket
+	conn *conn
+}
+
+func (u usedSocket) Used() (busy bool, moves uint64) {
+	c := u.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.messages+c.streams > 0, u.read.Load()
+}
+
 // A socket is a WebSocket, of either end's.
 type socket struct {
+	read    atomic.Uint64 // pieces of messages, so far
 	ws      *websocket.Conn
 	scan    scanner
 	slow    slowness
@@ -90,7 +106,7 @@ func (s *socket) next() ([]byte, error) {
 		s.slow.on()
 		defer s.slow.off()
 		var text []byte
-		if text, err = io.ReadAll(counted{r, &s.slow}); err == nil {
+		if text, err = io.ReadAll(counted{r, s}); err == nil {
 			return s.scan.wellFormed(text)
 		}
 	}
@@ -106,12 +122,13 @@ func (s *socket) next() ([]byte, error) {
 // counted counts what is read.
 type counted struct {
 	io.Reader
-	slow *slowness
+	socket *socket
 }
 
 func (c counted) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
-	c.slow.took(n)
+	c.socket.slow.took(n)
+	c.socket.read.Add(1)
 	return n, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -55,6 +56,15 @@ func (p *protocol) Detect(first []byte) yonder.Verdict {
 		}
 	}
 	return yonder.No
+}
+
+// Refuse implements what [yonder.Protocol] says of it.
+func (p *protocol) Refuse(conn net.Conn, reason string) {
+	io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\nConnection: close\r\n"+
+		"Content-Length: "+strconv.Itoa(len(reason)+1)+"\r\n\r\n"+reason+"\n")
+	if (&patientConn{Conn: conn}).CloseWrite() == nil {
+		io.CopyN(io.Discard, conn, maxHeader) // what is unread when it is closed could take the answer away
+	}
 }
 
 // handler returns what serves the requests for a server: the same for all its connections.

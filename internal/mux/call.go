@@ -137,6 +137,7 @@ func (c *Conn) beginLocked(o *Outgoing, slot uint16, q *Request) {
 	o.takes = c.w.takes
 	c.slots[slot] = o
 	c.outgoing++
+	c.idle.begun++
 	c.load.Add(1)
 
 	var scratch [64]byte

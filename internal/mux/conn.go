@@ -159,6 +159,7 @@ type Conn struct {
 	watchdog *time.Timer
 	watch    watch
 	session  session
+	idle     idle
 	expiry   *time.Timer // looks for calls that have expired; nil: none was ever to
 	expiring time.Time   // when; zero: never
 
@@ -317,6 +318,8 @@ func (c *Conn) refusalLocked(callback bool) error {
 		return c.err
 	case c.ending != nil:
 		return c.ending
+	case c.idle.said && c.incoming == 0:
+		return errIdle
 	case c.refusing != nil && c.incoming == 0:
 		return ErrClosed
 	}
@@ -449,6 +452,9 @@ func (c *Conn) end(err error) {
 	if c.session.timer != nil {
 		c.session.timer.Stop()
 	}
+	if c.idle.timer != nil {
+		c.idle.timer.Stop()
+	}
 	conn := c.conn
 	if c.expiry != nil {
 		c.expiry.Stop()
@@ -532,6 +538,10 @@ func (c *Conn) tick() {
 	}
 	w.read, w.writes, w.taken = read, writes, taken
 	silent, stuck, untaken := w.silent, w.stuck, w.untaken
+	ping := make([]byte, 8)
+	if c.idle.said { // its PONG may answer both
+		copy(ping, farewell)
+	}
 	c.watchdog.Reset(c.cfg.KeepAlive)
 	c.mu.Unlock()
 	c.later.run()
@@ -543,7 +553,7 @@ func (c *Conn) tick() {
 	case untaken >= 2:
 		c.giveUp(conn, fmt.Errorf("the peer has taken nothing of a message in parts for %v", c.cfg.KeepAlive))
 	case silent == 1:
-		c.w.frame(wire.Header{Type: wire.Ping}, make([]byte, 8), noBlock)
+		c.w.frame(wire.Header{Type: wire.Ping}, ping, noBlock)
 	}
 	c.w.ack(idleAck)
 }

@@ -104,6 +104,9 @@ func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 		c.w.kickAndUnlock(noBlock)
 		return nil
 	case wire.Pong:
+		if string(body) == farewell {
+			c.bidFarewell()
+		}
 		return nil
 	case wire.GoAway:
 		return c.goAway(body)
@@ -213,6 +216,7 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 	}
 	c.calls[slot] = in
 	c.incoming++
+	c.idle.begun++
 	c.load.Add(1)
 	refusing := c.refusing
 	if h.Flags&wire.Callback != 0 {
