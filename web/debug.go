@@ -45,6 +45,7 @@ func (c *Config) Debug(srv *yonder.Server) http.Handler {
 	// Nothing but this script runs and this style counts, and it talks to nobody else.
 	policy := "default-src 'none'; script-src " + hashOf(debugScript) + "; style-src " + hashOf(debugStyle) +
 		"; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	began := time.Now()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		header.Set("Content-Security-Policy", policy)
@@ -66,7 +67,7 @@ func (c *Config) Debug(srv *yonder.Server) http.Handler {
 			io.WriteString(w, page)
 		case "json":
 			header.Set("Content-Type", "application/json")
-			json.NewEncoder(w).Encode(look(r, srv))
+			json.NewEncoder(w).Encode(look(r, srv, began))
 		default:
 			http.Error(w, "there is ?format=json", http.StatusBadRequest)
 		}
@@ -81,7 +82,7 @@ func hashOf(text string) string {
 
 // view is what the page shows.
 type view struct {
-	Time       int64                  `json:"time"` // in milliseconds
+	Time       int64                  `json:"time"` // in milliseconds, since some moment: a wall clock may jump
 	Ready      bool                   `json:"ready"`
 	Reason     string                 `json:"reason,omitempty"`
 	Measured   bool                   `json:"measured"`
@@ -98,10 +99,10 @@ type latency struct {
 	Mean   float64 `json:"mean"`
 }
 
-func look(r *http.Request, srv *yonder.Server) view {
+func look(r *http.Request, srv *yonder.Server, since time.Time) view {
 	err := srv.Health(r.Context())
 	v := view{
-		Time: time.Now().UnixMilli(), Ready: err == nil, Measured: srv.Measure, Resumes: srv.Resume != nil,
+		Time: time.Since(since).Milliseconds(), Ready: err == nil, Measured: srv.Measure, Resumes: srv.Resume != nil,
 		Procedures: srv.Procedures(), Stats: srv.Stats(), Latency: make(map[string]latency),
 	}
 	if err != nil {
