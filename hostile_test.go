@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/yonder-rpc/yonder"
@@ -794,6 +795,137 @@ func TestHostileServers(t *testing.T) {
 			if test.reason != "" {
 				log.await(t, test.reason)
 			}
+		})
+	}
+}
+
+// Requests in parts that do not come end, and what has come of them goes; who sends slowly, but takes
+// turns, or sends one after another, is not in that. Nobody waits for an answer here.
+func TestSlowParts(t *testing.T) {
+	const total = 1 << 20
+	text := make([]byte, total)
+	copy(text, []byte{0x5a, 0, 0x0f, 0xff, 0xfb}) // a byte string of CBOR, of five bytes less
+	for _, tt := range []struct {
+		name string
+		n    int           // messages
+		part int           // bytes at a time
+		rest time.Duration // between parts
+		most int           // bytes of each message; then nothing but signs of life
+		turn bool          // they take turns, and do not go one after another
+		fail bool
+	}{
+		{"one stands still", 1, 60 << 10, time.Second, 600 << 10, true, true},
+		{"sixteen stand still", 16, 60 << 10, time.Second, 60 << 10, true, true},
+		{"sixteen trickle", 16, 1, time.Second, total, true, true},
+		{"one is slow", 1, 4 << 10, 900 * time.Millisecond, total, true, false},
+		{"sixteen are slow, in turns", 16, 60 << 10, 14 * time.Second, total, true, false},
+		{"sixteen are fast, one after another", 16, 60 << 10, 500 * time.Millisecond, total, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var srv yonder.Server
+				srv.Register("size", func(b []byte) int { return len(b) })
+				serverOf(t, &srv)
+				near, far := net.Pipe()
+				served := make(chan error, 1)
+				go func() { served <- srv.ServeConn(far) }() // ends with the connection
+				var mu sync.Mutex                            // of the writing end
+				p := &rawPeer{t: t, conn: near}
+				send := func(h wire.Header, body ...byte) {
+					mu.Lock()
+					defer mu.Unlock()
+					p.send(h, body...)
+				}
+				failed, answered := make(chan string, 100), make(chan bool, 100)
+				go func() { // ends with the connection
+					head := make([]byte, wire.HeaderSize)
+					for _, err := io.ReadFull(near, make([]byte, len(wire.Preface))); err == nil; {
+						if _, err = io.ReadFull(near, head); err != nil {
+							return
+						}
+						h, n, _ := wire.ParseHeader(head)
+						body := make([]byte, n)
+						if _, err = io.ReadFull(near, body); err != nil {
+							return
+						}
+						switch {
+						case h.Type == wire.Ping:
+							go send(wire.Header{Type: wire.Pong}, body...)
+						case h.Type == wire.Response && h.Flags&wire.Failed != 0:
+							failed <- string(body)
+						case h.Type == wire.Response:
+							answered <- true
+						}
+					}
+				}()
+				p.greet()
+				send(wire.Header{Type: wire.Name, ID: 0}, wire.AppendName(nil, "size", "(bytes) (int)")...)
+				begin := func(i int) {
+					send(wire.Header{Type: wire.Request, Flags: wire.More, ID: id(uint32(i))}, wire.AppendTotal([]byte{0}, total)...)
+				}
+				// part sends the next one of a message, and reports whether that was the last.
+				sent := make([]int, tt.n)
+				part := func(i int) bool {
+					n := min(tt.part, tt.most-sent[i])
+					if n == 0 {
+						return true
+					}
+					h := wire.Header{Type: wire.Part, Flags: wire.More, ID: id(uint32(i))}
+					if sent[i]+n == total {
+						h.Flags = 0
+					}
+					send(h, append([]byte{0}, text[sent[i]:sent[i]+n]...)...)
+					sent[i] += n
+					time.Sleep(tt.rest)
+					return sent[i] == tt.most
+				}
+				began := time.Now()
+				for i := range tt.n {
+					begin(i)
+				}
+				over := 0
+				for i := 0; over < tt.n && len(failed) == 0; {
+					if sent[i] < tt.most && part(i) {
+						over++
+					}
+					if tt.turn || sent[i] == tt.most {
+						i = (i + 1) % tt.n
+					}
+				}
+				if !tt.fail {
+					for range tt.n {
+						select {
+						case text := <-failed:
+							t.Fatalf("after %v: %q", time.Since(began), text)
+						case <-answered:
+						}
+					}
+				} else {
+					stopped := time.Now()
+					for range tt.n {
+						select {
+						case text := <-failed:
+							if text[0] != wire.CodeExhausted || !strings.Contains(text, "came too slowly") {
+								t.Errorf("%q", text)
+							}
+						case <-time.After(6 * time.Minute):
+							t.Fatal("nothing has ended")
+						}
+					}
+					t.Logf("all have ended %v after the last part", time.Since(stopped))
+					if took := time.Since(stopped); tt.n == 1 && took > time.Minute {
+						t.Errorf("it took %v", took)
+					}
+					// There is room for as many again.
+					for i := range tt.n {
+						send(wire.Header{Type: wire.Request, Flags: wire.More, ID: id(uint32(i)) + 1<<16}, wire.AppendTotal([]byte{0}, total)...)
+					}
+					send(wire.Header{Type: wire.Request, ID: id(99)}, 0, 0x41, 7)
+					<-answered
+				}
+				near.Close()
+				<-served
+			})
 		})
 	}
 }

@@ -36,7 +36,8 @@ type Limits struct {
 	FirstByte time.Duration
 	// KeepAlive is how long the other end may be silent before it is asked for a sign of
 	// life, and then how long it may take to give one; it is also how long a write may make
-	// no progress. Zero means 15 seconds; less than zero, for ever.
+	// no progress, and, besides what it takes to send it slowly, a request in parts. Zero means
+	// 15 seconds; less than zero, for ever.
 	KeepAlive time.Duration
 	// MaxKept is how much this end keeps of what the other has not acknowledged, in bytes, one
 	// connection that may be resumed, from 1 MiB to 1 GiB. Zero means 4 MiB. More waits to be

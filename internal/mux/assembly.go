@@ -9,6 +9,12 @@ type assembly struct {
 	got    int64
 	// skip is set when the message is not wanted: it is counted and dropped.
 	skip bool
+
+	// Of a request, guarded by Conn.mu: see slow.go.
+	heard int64 // bytes of the parts that have begun to arrive
+	mark  int64 // of them, when enough had come last
+	looks int   // times that the watchdog has found too few since
+	among int   // the most messages in parts that there were since
 }
 
 const (

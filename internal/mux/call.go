@@ -772,8 +772,16 @@ func (c *Conn) leaveLocked(in *Incoming) {
 
 // reject ends a call that nobody serves, or goes on serving.
 func (c *Conn) reject(in *Incoming, code uint8, text string) {
-	record := wire.AppendError(nil, &wire.Error{Code: code, Message: text})
 	c.mu.Lock()
+	c.rejectLocked(in, code, text)
+	c.mu.Unlock()
+	c.w.kickAndUnlock(noBlock)
+	c.settle()
+}
+
+// rejectLocked is reject, and locks the writer, which it leaves to its caller to have written.
+func (c *Conn) rejectLocked(in *Incoming, code uint8, text string) {
+	record := wire.AppendError(nil, &wire.Error{Code: code, Message: text})
 	h := wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: in.id}
 	var head []byte
 	if in.answered { // one of the streams ends it then
@@ -786,7 +794,4 @@ func (c *Conn) reject(in *Incoming, code uint8, text string) {
 	c.leaveLocked(in)
 	c.w.mu.Lock()
 	c.w.frameLocked(h, head, record)
-	c.mu.Unlock()
-	c.w.kickAndUnlock(noBlock)
-	c.settle()
 }

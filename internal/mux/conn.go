@@ -38,7 +38,7 @@ type Config struct {
 	Handshake time.Duration
 	// KeepAlive is how long a peer may be silent before it is asked for a sign of
 	// life, how long it has to give one, and how long a write may make no progress, or
-	// messages in parts. Zero or less: for ever.
+	// messages in parts; and how long a request in parts, besides its turn. Zero or less: for ever.
 	KeepAlive time.Duration
 	// Workers serve the calls. Nil: the connection has its own.
 	Workers *Workers
@@ -179,6 +179,7 @@ type Conn struct {
 	names    []*Name     // by number
 	nameSize int         // bytes that names hold
 	parted   int         // messages that arrive in parts just now
+	heard    uint64      // bytes of them, so far
 	woke     bool        // the read loop has woken somebody since it last read; its own
 	unsaid   int         // bytes of them taken without the peer's knowledge; of the read loop
 	said     uint64      // what had been received when an ACK was last due; of the read loop
@@ -187,11 +188,11 @@ type Conn struct {
 
 // watch is what the watchdog has seen when it last looked.
 type watch struct {
-	writes      uint32
-	read, taken uint64
-	silent      int // times in a row that nothing had been read
-	stuck       int // times in a row that a write had made no progress
-	untaken     int // times in a row that the peer had taken nothing of messages in parts
+	writes             uint32
+	read, taken, heard uint64
+	silent             int // times in a row that nothing had been read
+	stuck              int // times in a row that a write had made no progress
+	untaken            int // times in a row that the peer had taken nothing of messages in parts
 }
 
 // New returns a connection over conn. Nothing is sent or read before [Conn.Run].
@@ -538,6 +539,7 @@ func (c *Conn) tick() {
 	}
 	w.read, w.writes, w.taken = read, writes, taken
 	silent, stuck, untaken := w.silent, w.stuck, w.untaken
+	slow := c.parted > 0 && c.endSlowLocked()
 	ping := make([]byte, 8)
 	if c.idle.said { // its PONG may answer both
 		copy(ping, farewell)
@@ -545,6 +547,11 @@ func (c *Conn) tick() {
 	c.watchdog.Reset(c.cfg.KeepAlive)
 	c.mu.Unlock()
 	c.later.run()
+	if slow {
+		c.w.mu.Lock()
+		c.w.kickAndUnlock(noBlock)
+		c.settle()
+	}
 	switch {
 	case silent >= 2:
 		c.giveUp(conn, fmt.Errorf("no sign of life from the peer for %v", c.cfg.KeepAlive))

@@ -609,6 +609,10 @@ func (c *Conn) part(h wire.Header, n int) error {
 	}
 	c.mu.Lock()
 	a, deliver := c.assemblyLocked(h, channel)
+	if a != nil && !a.skip {
+		a.heard += int64(n)
+		c.heard += uint64(n)
+	}
 	c.mu.Unlock()
 	if a == nil {
 		return unexpected(c.r.skip(n)) // of a call, or a stream, that has ended
