@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,7 @@ var scenarios = []scenario{
 	{"writers", "Clients that write a byte now and then", slowWriters},
 	{"halfopen", "Peers that vanish without a word", halfOpen},
 	{"pause", "A server whose process stands still, as its clock jumps then", pause},
+	{"clock", "A server whose clock is a week ahead", clock},
 	{"ignore", "A handler that ignores its context", ignores},
 	{"drop", "Connections opened and dropped", dropped},
 	{"idle", "Idle connections", idle},
@@ -405,6 +408,62 @@ func pause(ctx context.Context, t *trial) error {
 	return errors.Join(err,
 		t.atMost("the latest to return after its deadline", late.Seconds(), 1, " s"),
 		t.atMost("handlers that still run", float64(now.Running), 0, ""),
+		s.quiet(ctx, t, 15*time.Second))
+}
+
+// clock has a server in a time namespace, whose monotonic clock is not the clients': a deadline
+// crosses as what is left of it. The wall clock is the machine's, and everybody's, so it is left
+// alone: that nothing is timed by it, TestWallClock says.
+func clock(ctx context.Context, t *trial) error {
+	under := []string{"unshare", "--time", "--fork", "--kill-child", "--monotonic", "604800", "--boottime", "604800"}
+	if text, err := exec.CommandContext(ctx, under[0], append(under[1:], "true")...).CombinedOutput(); err != nil {
+		t.fact("skipped: here no process can have a clock of its own: %v %s", err, bytes.TrimSpace(text))
+		return nil
+	}
+	s, err := startUnder(ctx, t, under, nil)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	c, err := yonder.Dial(ctx, s.address)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	const deadline = 300 * time.Millisecond
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	ended := make(map[yonder.Code]int)
+	var late time.Duration
+	n := t.some(1000, 100)
+	for i := range n {
+		procedure, left := "wait", deadline
+		if i%2 == 0 {
+			procedure, left = "echo", 20*time.Second
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, left)
+			defer cancel()
+			begun := time.Now()
+			call := yonder.NewCall(procedure)
+			if procedure == "echo" {
+				call = yonder.NewCall(procedure, []byte("x")).Into(new([]byte))
+			}
+			err := c.Call(ctx, call)
+			mu.Lock()
+			defer mu.Unlock()
+			if ended[yonder.CodeOf(err)]++; procedure == "wait" {
+				late = max(late, time.Since(begun)-left)
+			}
+		})
+	}
+	wg.Wait()
+	t.fact("calls ended: %v", ended)
+	if ended[0] != n/2 || ended[yonder.DeadlineExceeded] != n/2 {
+		return fmt.Errorf("calls ended with %v, want half of %d with their deadlines", ended, n)
+	}
+	return errors.Join(
+		t.atMost("the latest to return after its deadline", late.Seconds(), 2, " s"),
 		s.quiet(ctx, t, 15*time.Second))
 }
 

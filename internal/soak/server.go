@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -132,11 +133,17 @@ type server struct {
 
 // start starts a server, with variables of its environment and arguments.
 func start(ctx context.Context, t *trial, env []string, args ...string) (*server, error) {
+	return startUnder(ctx, t, nil, env, args...)
+}
+
+// startUnder is start by another command, which runs what follows its own arguments.
+func startUnder(ctx context.Context, t *trial, under, env []string, args ...string) (*server, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(exe, append([]string{serverFlag}, args...)...)
+	all := slices.Concat(under, []string{exe, serverFlag}, args)
+	cmd := exec.Command(all[0], all[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	// What it logs is what it should: connections that have been closed, files that are missing.
 	in, err := cmd.StdinPipe()
