@@ -35,7 +35,7 @@ type ConnLimits struct {
 // A ConnLimiter is a *[ConnLimits]. It is an interface because programs that have none should not
 // carry what belongs to it.
 type ConnLimiter interface {
-	enter(s *Server, o *other) bool
+	enter(s *Server, o *other) error
 	leave(o *other)
 	begin(s *Server, o *other, l *link)
 	serve(ctx context.Context, s *Server, o *other, conn *prefixConn, p Protocol) error
@@ -62,13 +62,16 @@ const (
 	fullText = "the server has as many connections as it takes"
 )
 
+// errFull returns what serving a connection beyond the limit comes to.
+func errFull() error { return Errorf(Unavailable, "yonder: connection refused: "+fullText) }
+
 // enter counts a connection, unless it is too much even to tell it so.
-func (c *ConnLimits) enter(s *Server, o *other) bool {
+func (c *ConnLimits) enter(s *Server, o *other) error {
 	if c.Max <= 0 {
-		return true
+		return nil
 	}
 	if _, inner := layers.Find[*prefixConn](o.conn); inner {
-		return true
+		return nil
 	}
 	c.mu.Lock()
 	switch {
@@ -82,8 +85,9 @@ func (c *ConnLimits) enter(s *Server, o *other) bool {
 	c.mu.Unlock()
 	if o.place == nowhere {
 		c.turnedAway(s)
+		return errFull()
 	}
-	return o.place != nowhere
+	return nil
 }
 
 // leave has a connection not be counted any more.
@@ -136,7 +140,7 @@ func (c *ConnLimits) serve(ctx context.Context, s *Server, o *other, conn *prefi
 			r.Refuse(conn, fullText)
 			t.Stop()
 		}
-		return Errorf(Unavailable, "yonder: connection refused: "+fullText)
+		return errFull()
 	}
 	conn.use = new(use)
 	ctx, stop := c.join(ctx, conn.use)

@@ -123,7 +123,7 @@ type Resumer interface {
 	configure(cfg *linkConfig, conn any)
 	add(l *link)
 	remove(l *link)
-	tell(s *ResumptionStats)
+	failed() (evicted, refused uint64)
 }
 
 // keyOf returns the half of a secret that finds the connection. The other half is compared in
@@ -203,10 +203,8 @@ func (r *Resumption) trim() {
 	}
 }
 
-// tell adds what only it knows.
-func (r *Resumption) tell(s *ResumptionStats) {
-	s.Evicted, s.Refused = r.evicted.Load(), r.refused.Load()
-}
+// failed returns how many connections it has given up, and how many attempts it has refused.
+func (r *Resumption) failed() (evicted, refused uint64) { return r.evicted.Load(), r.refused.Load() }
 
 // readResume reads what a new connection begins with, of which first is there already, until it
 // is clear whether it resumes another one, and if not, returns all that it has read.

@@ -557,8 +557,10 @@ type other struct {
 
 // track remembers a connection, unless the server is closed or has by far too many.
 func (s *Server) track(o *other) error {
-	if s.Conns != nil && !s.Conns.enter(s, o) {
-		return Errorf(Unavailable, "yonder: connection refused: "+fullText)
+	if s.Conns != nil {
+		if err := s.Conns.enter(s, o); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -304,7 +304,7 @@ func (s *Server) resumption() ResumptionStats {
 	links := slices.Collect(maps.Keys(s.links))
 	s.mu.Unlock()
 	stats.add(links)
-	s.Resume.tell(&stats)
+	stats.Evicted, stats.Refused = s.Resume.failed()
 	return stats
 }
 

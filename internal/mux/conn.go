@@ -319,8 +319,8 @@ func (c *Conn) refusalLocked(callback bool) error {
 		return c.err
 	case c.ending != nil:
 		return c.ending
-	case c.idle.said && c.incoming == 0:
-		return errIdle
+	case c.idle.said != nil && c.incoming == 0:
+		return c.idle.said
 	case c.refusing != nil && c.incoming == 0:
 		return ErrClosed
 	}
@@ -541,7 +541,7 @@ func (c *Conn) tick() {
 	silent, stuck, untaken := w.silent, w.stuck, w.untaken
 	slow := c.parted > 0 && c.endSlowLocked()
 	ping := make([]byte, 8)
-	if c.idle.said { // its PONG may answer both
+	if c.idle.said != nil { // its PONG may answer both
 		copy(ping, farewell)
 	}
 	c.watchdog.Reset(c.cfg.KeepAlive)

@@ -14,11 +14,11 @@ import (
 // nothing of ours, and so comes before its PONG: those calls are served, and none is lost. After the
 // PONG the connection is one that shuts down.
 type idle struct {
-	begun uint32      // calls, both ways
-	seen  uint32      // of them, when somebody last looked
-	quiet int         // times in a row that there was nothing to see
-	said  bool        // GOAWAY has been sent
-	timer *time.Timer // looks; nil: nobody does
+	begun uint32       // calls, both ways
+	seen  uint32       // of them, when somebody last looked
+	quiet int          // times in a row that there was nothing to see
+	said  *GoAwayError // GOAWAY that has been sent; nil: none
+	timer *time.Timer  // looks; nil: nobody does
 	every time.Duration
 }
 
@@ -27,9 +27,6 @@ const idleLooks = 4
 
 // farewell is in the PING behind GOAWAY.
 const farewell = "farewell"
-
-// errIdle is why a connection takes no calls that has been idle.
-var errIdle = &GoAwayError{Code: wire.CodeUnavailable, Reason: "the connection was idle, and ends"}
 
 // EndIdle has the connection end when there has been no call in flight for a time, or up to a quarter
 // longer. It is to be called once at most.
@@ -50,7 +47,7 @@ func (c *Conn) lookIdle() {
 	case c.err != nil || c.ending != nil || c.refusing != nil || c.gone != nil:
 		c.mu.Unlock()
 		return
-	case i.said: // long ago, and the peer says nothing of it
+	case i.said != nil: // long ago, and the peer says nothing of it
 		c.mu.Unlock()
 		c.bidFarewell()
 		return
@@ -64,14 +61,15 @@ func (c *Conn) lookIdle() {
 		c.mu.Unlock()
 		return
 	}
-	i.said = true
+	i.said = &GoAwayError{Code: wire.CodeUnavailable, Reason: "the connection was idle, and ends"}
+	said := i.said
 	if c.cfg.KeepAlive > 0 {
 		i.timer.Reset(2 * c.cfg.KeepAlive)
 	}
 	c.w.mu.Lock()
 	c.endSessionLocked()
 	c.mu.Unlock()
-	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, errIdle.Code, errIdle.Reason))
+	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, said.Code, said.Reason))
 	c.w.frameLocked(wire.Header{Type: wire.Ping}, nil, []byte(farewell))
 	c.w.kickAndUnlock(noBlock)
 }
@@ -79,8 +77,8 @@ func (c *Conn) lookIdle() {
 // bidFarewell takes the peer's word that it has read GOAWAY.
 func (c *Conn) bidFarewell() {
 	c.mu.Lock()
-	if c.idle.said && c.refusing == nil {
-		c.refusing = errIdle
+	if c.refusing == nil {
+		c.refusing = c.idle.said
 	}
 	c.mu.Unlock()
 	c.settle()

@@ -1,7 +1,6 @@
 package mux
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
@@ -30,33 +29,32 @@ func (c *Conn) endSlowLocked() (some bool) {
 		late := in.arrives.lateLocked(c, busy)
 		if in.streams != nil {
 			for _, r := range in.streams.recv {
-				late = max(late, r.arrives.lateLocked(c, busy))
+				late = r.arrives.lateLocked(c, busy) || late
 			}
 		}
-		if late > 0 {
+		if late {
 			some = true
-			c.rejectLocked(in, wire.CodeExhausted, fmt.Sprintf("the request came too slowly: of a message in parts there were less than %d bytes in %v", partLeast, late))
+			c.rejectLocked(in, wire.CodeExhausted, "the parts of the request came too slowly")
 			c.w.mu.Unlock()
 		}
 	}
 	return some
 }
 
-// lateLocked returns for how long there has been too little of a message, if that is too long, or
-// else 0. a may be nil.
-func (a *assembly) lateLocked(c *Conn, busy bool) time.Duration {
-	if a == nil || a.skip {
-		return 0
-	}
-	if a.heard-a.mark >= partLeast {
+// lateLocked reports whether there has been too little of a message for too long: 45 s alone, and 285 s
+// among 16, by the defaults. a may be nil.
+//
+//go:noinline
+func (a *assembly) lateLocked(c *Conn, busy bool) bool {
+	switch {
+	case a == nil || a.skip:
+		return false
+	case a.heard-a.mark >= partLeast:
 		a.mark, a.looks, a.among = a.heard, 0, 0
-	} else if !busy {
+	case !busy:
 		a.looks++
 	}
 	a.among = max(a.among, c.parted)
-	turn := time.Duration(a.among) * partSize * time.Second / partRate
-	if late := time.Duration(a.looks) * c.cfg.KeepAlive; late >= turn+c.cfg.KeepAlive { // 45 s alone, and 285 s among 16, by the defaults
-		return late
-	}
-	return 0
+	turn := time.Duration(a.among) * partSize * (time.Second / partRate)
+	return time.Duration(a.looks)*c.cfg.KeepAlive >= turn+c.cfg.KeepAlive
 }
