@@ -22,7 +22,8 @@ import (
 
 // MayHaveRun reports whether the call that err has ended may have run, or run in part. It is false
 // only if the other end has surely not got the call, as when the connection was lost before
-// it was sent: then it may be made again, whatever it does. What is not known counts as true.
+// it was sent: then it may be made again, whatever it does. What is not known counts as true, and
+// over other protocols than yonder's own nothing is.
 func MayHaveRun(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return !ok || !e.unrun
