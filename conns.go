@@ -43,11 +43,9 @@ type ConnLimiter interface {
 	occupy(call *Call)
 }
 
-// place is what a connection is counted as.
-type place uint8
-
+// What a connection is counted as.
 const (
-	nowhere place = iota // within another one, or there is no limit
+	nowhere = uint8(iota) // within another one, or there is no limit
 	counted
 	beyond
 )

@@ -551,8 +551,8 @@ func (s *Server) newLink(conn io.ReadWriteCloser, first []byte, t *traffic) *lin
 // other is a connection that Close must close.
 type other struct {
 	conn      io.Closer
-	undecided bool // of no protocol yet; guarded by Server.mu
-	place     place
+	undecided bool  // of no protocol yet; guarded by Server.mu
+	place     uint8 // what it is counted as: see [ConnLimits]
 }
 
 // track remembers a connection, unless the server is closed or has by far too many.

@@ -155,6 +155,7 @@ type Conn struct {
 	peer     *wire.Greeting // nil until HELLO has come
 	gone     *GoAwayError   // the peer wants no new calls
 	refusing *GoAwayError   // we want none
+	silent   error          // why we begin none, unless we serve some; nil: we do
 	ending   error          // why it will soon be over, while the last frames are written
 	watchdog *time.Timer
 	watch    watch
@@ -197,6 +198,9 @@ type watch struct {
 
 // New returns a connection over conn. Nothing is sent or read before [Conn.Run].
 func New(conn io.ReadWriteCloser, cfg Config) *Conn {
+	if cfg.Count == nil {
+		cfg.Count = new(Count)
+	}
 	c := &Conn{cfg: cfg, conn: conn, done: make(chan struct{}), hello: make(chan struct{}), limit: 1, workers: cfg.Workers}
 	if c.workers == nil {
 		c.workers = new(Workers)
@@ -204,10 +208,6 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 	c.workers.join()
 	raw := newRawConn(conn)
 	count := cfg.Count
-	if count == nil {
-		count = new(Count)
-		c.cfg.Count = count
-	}
 	count.Read.Add(uint64(len(cfg.Read)))
 	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)); count.Read.Add(uint64(n)) }, onWait: c.beforeRead}
 	if n := len(cfg.Read); n > 0 {
@@ -319,10 +319,8 @@ func (c *Conn) refusalLocked(callback bool) error {
 		return c.err
 	case c.ending != nil:
 		return c.ending
-	case c.idle.said != nil && c.incoming == 0:
-		return c.idle.said
-	case c.refusing != nil && c.incoming == 0:
-		return ErrClosed
+	case c.silent != nil && c.incoming == 0:
+		return c.silent
 	}
 	return nil
 }
@@ -341,7 +339,7 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 		c.mu.Unlock()
 		return
 	}
-	c.refusing = reason
+	c.refusing, c.silent = reason, ErrClosed
 	if c.session.lost != nil { // nobody would hear of it
 		c.mu.Unlock()
 		c.end(ErrClosed)
@@ -547,11 +545,6 @@ func (c *Conn) tick() {
 	c.watchdog.Reset(c.cfg.KeepAlive)
 	c.mu.Unlock()
 	c.later.run()
-	if slow {
-		c.w.mu.Lock()
-		c.w.kickAndUnlock(noBlock)
-		c.settle()
-	}
 	switch {
 	case silent >= 2:
 		c.giveUp(conn, fmt.Errorf("no sign of life from the peer for %v", c.cfg.KeepAlive))
@@ -563,6 +556,9 @@ func (c *Conn) tick() {
 		c.w.frame(wire.Header{Type: wire.Ping}, ping, noBlock)
 	}
 	c.w.ack(idleAck)
+	if slow {
+		c.settle()
+	}
 }
 
 // Later has f called by one of the connection's goroutines: the read loop, with the next

@@ -63,6 +63,7 @@ func (c *Conn) lookIdle() {
 	}
 	i.said = &GoAwayError{Code: wire.CodeUnavailable, Reason: "the connection was idle, and ends"}
 	said := i.said
+	c.silent = said
 	if c.cfg.KeepAlive > 0 {
 		i.timer.Reset(2 * c.cfg.KeepAlive)
 	}

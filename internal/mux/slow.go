@@ -15,8 +15,8 @@ const (
 	partLeast = 16 << 10
 )
 
-// endSlowLocked ends the calls whose requests come too slowly, and reports whether there were some:
-// then it is left to the caller to have the answers written. The watchdog asks. A time in which so
+// endSlowLocked ends the calls whose requests come too slowly, and reports whether there were some.
+// It is left to the caller to have the answers written. The watchdog asks. A time in which so
 // much came that all could have had their part does not count: not everybody takes turns.
 func (c *Conn) endSlowLocked() (some bool) {
 	came := c.heard - c.watch.heard
@@ -34,7 +34,7 @@ func (c *Conn) endSlowLocked() (some bool) {
 		}
 		if late {
 			some = true
-			c.rejectLocked(in, wire.CodeExhausted, "the parts of the request came too slowly")
+			c.rejectLocked(in, wire.CodeExhausted, "the request came too slowly")
 			c.w.mu.Unlock()
 		}
 	}
