@@ -308,8 +308,7 @@ func (p *SendStream) gather(value []byte) error {
 // drainLocked gives the writer, whose lock is held, the values that have gathered.
 func (p *SendStream) drainLocked() {
 	p.mu.Lock()
-	p.conn.w.framesLocked(p.frames)
-	p.frames = p.frames[:0]
+	p.frames = p.conn.w.framesLocked(p.frames)
 	p.listed = false
 	full := p.full
 	p.full = false

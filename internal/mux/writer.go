@@ -222,15 +222,21 @@ func (w *writer) frame(h wire.Header, body []byte, mode flushMode) {
 	w.kickAndUnlock(mode)
 }
 
-// framesLocked adds frames of a stream.
-func (w *writer) framesLocked(frames []byte) {
+// framesLocked adds frames of a stream, and returns a buffer for the next ones: where there is
+// nothing else to write they are not copied.
+func (w *writer) framesLocked(frames []byte) []byte {
 	if len(frames) == 0 || w.err != nil {
-		return
+		return frames[:0]
 	}
 	if w.bufHome == nil {
 		w.buf, w.bufHome = getWriteBuffer()
 	}
-	w.buf = append(w.buf, frames...)
+	if len(w.buf) == 0 && len(frames) >= wholeSize {
+		w.buf, frames = frames, w.buf
+	} else {
+		w.buf = append(w.buf, frames...)
+	}
+	return frames[:0]
 }
 
 // partsLocked has msg written in parts after a frame that announces it. The
@@ -800,6 +806,11 @@ func (w *writer) heldLocked() int {
 	}
 	for _, c := range w.cuts {
 		n += c.msg.Len()
+	}
+	for _, p := range w.ready {
+		p.mu.Lock()
+		n += len(p.frames)
+		p.mu.Unlock()
 	}
 	for _, list := range [][]*part{w.parts, w.waiting} {
 		for _, p := range list {
