@@ -155,7 +155,7 @@ func watched(slot *fn.Slot, v reflect.Value, end *callEnd) reflect.Value {
 		defer runtime.KeepAlive(holder)
 		defer func() { holder.stream.ended(err) }() // also of a yield that panics, with nil
 		return rangeOver(slot, inner, func(elem reflect.Value) bool {
-			place.Set(elem)
+			place.Elem().Set(elem)
 			return yield()
 		})
 	})

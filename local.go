@@ -399,7 +399,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 			if adapted, failed = c.adapt(e, &elem, &into, nil); failed != nil {
 				return false
 			}
-			place.Set(adapted)
+			place.Elem().Set(adapted)
 			producing = false
 			more := yield()
 			producing, left = true, !more

@@ -31,8 +31,8 @@ type typedStream interface {
 	set(run streamed)
 }
 
-// streamed runs a stream once: it puts each element into its place, which is zero, and calls yield
-// until that returns false.
+// streamed runs a stream once: it puts each element where place points to, which is zero, and calls
+// yield until that returns false.
 type streamed func(place reflect.Value, yield func() bool) error
 
 func (s *Stream[T]) each(yield func(elem reflect.Value) bool) error {
@@ -56,7 +56,7 @@ func (s *Stream[T]) set(run streamed) {
 	*s = func(yield func(T, error) bool) {
 		cell, zero := new(T), *new(T)
 		broke := false
-		err := run(reflect.ValueOf(cell).Elem(), func() bool {
+		err := run(reflect.ValueOf(cell), func() bool {
 			elem := *cell
 			*cell = zero // likewise
 			broke = broke || !yield(elem, nil)
@@ -89,10 +89,11 @@ func iteratorOf(slot *fn.Slot, run streamed) reflect.Value {
 		return v.Elem()
 	}
 	return slot.Iter(func(yield func(reflect.Value) bool) error {
-		place := reflect.New(slot.Elem).Elem()
+		place := reflect.New(slot.Elem)
+		elem := place.Elem()
 		return run(place, func() bool {
-			more := yield(place)
-			place.SetZero()
+			more := yield(elem)
+			elem.SetZero()
 			return more
 		})
 	})
@@ -236,7 +237,10 @@ func (s *inStream) each(place reflect.Value, yield func() bool) error {
 		return errUsed(s.name)
 	}
 	defer s.finish()
-	plan := s.link.planOf(s.slot.Elem)
+	var fast *plain.Decoder
+	if plan := s.link.planOf(s.slot.Elem); plan != nil {
+		fast = plan.Decoder()
+	}
 	for {
 		data, large, err := s.from.Items(context.Background())
 		if err != nil {
@@ -251,11 +255,11 @@ func (s *inStream) each(place reflect.Value, yield func() bool) error {
 				}
 			}
 			decoded := false
-			if plan != nil && !large {
-				_, decoded = plan.Decode(item, place)
+			if fast != nil && !large {
+				_, decoded = fast.Decode(item, place)
 			}
 			if !decoded {
-				if _, err := decodeValue(s.link.codec, item, large, place.Addr().Interface()); err != nil {
+				if _, err := decodeValue(s.link.codec, item, large, place.Interface()); err != nil {
 					return Errorf(InvalidArgument, "yonder: stream of %q: %w", s.name, err)
 				}
 			}
