@@ -289,6 +289,7 @@ func (p *SendStream) gather(value []byte) error {
 	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
 	if len(p.frames) == 0 || len(p.frames)-p.last-wire.HeaderSize+cost > wire.MaxBody {
 		p.last = len(p.frames)
+		p.frames = slices.Grow(p.frames, wire.HeaderSize+1+cost)
 		p.frames = append(wire.AppendHeader(p.frames, h, 0), p.channel)
 	}
 	p.frames = wire.AppendBlob(p.frames, value)
