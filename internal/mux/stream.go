@@ -162,12 +162,13 @@ type SendStream struct {
 	wake    chan struct{} // receives when one of the following has changed
 
 	mu     sync.Mutex
-	room   int64  // bytes that may be sent
-	err    error  // why nothing more is wanted
-	frames []byte // ITEM frames that the writer has still to take
-	last   int    // where the last of them begins
-	listed bool   // the writer knows that there are some
-	full   bool   // the producer waits for the writer
+	room   int64   // bytes that may be sent
+	err    error   // why nothing more is wanted
+	frames []byte  // ITEM frames that the writer has still to take
+	home   *[]byte // where frames came from; nil: there are none
+	last   int     // where the last of them begins
+	listed bool    // the writer knows that there are some
+	full   bool    // the producer waits for the writer
 }
 
 // maxGathered is how much of a stream may wait for the writer, in bytes, before its producer does.
@@ -179,7 +180,8 @@ func (p *SendStream) Stop(err error) {
 	if p.err == nil {
 		p.err = err
 	}
-	p.frames = nil
+	putWriteBuffer(p.frames, p.home)
+	p.frames, p.home = nil, nil
 	p.mu.Unlock()
 	signal(p.wake)
 }
@@ -287,9 +289,11 @@ func (p *SendStream) gather(value []byte) error {
 	}
 	p.room -= int64(cost)
 	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
+	if p.home == nil {
+		p.frames, p.home = getWriteBuffer()
+	}
 	if len(p.frames) == 0 || len(p.frames)-p.last-wire.HeaderSize+cost > wire.MaxBody {
 		p.last = len(p.frames)
-		p.frames = slices.Grow(p.frames, wire.HeaderSize+1+cost)
 		p.frames = append(wire.AppendHeader(p.frames, h, 0), p.channel)
 	}
 	p.frames = wire.AppendBlob(p.frames, value)
@@ -309,7 +313,10 @@ func (p *SendStream) gather(value []byte) error {
 // drainLocked gives the writer, whose lock is held, the values that have gathered.
 func (p *SendStream) drainLocked() {
 	p.mu.Lock()
-	p.frames = p.conn.w.framesLocked(p.frames)
+	if p.home != nil {
+		p.conn.w.framesLocked(p.frames, p.home)
+		p.frames, p.home = nil, nil
+	}
 	p.listed = false
 	full := p.full
 	p.full = false

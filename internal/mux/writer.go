@@ -222,21 +222,15 @@ func (w *writer) frame(h wire.Header, body []byte, mode flushMode) {
 	w.kickAndUnlock(mode)
 }
 
-// framesLocked adds frames of a stream, and returns a buffer for the next ones: where there is
-// nothing else to write they are not copied.
-func (w *writer) framesLocked(frames []byte) []byte {
-	if len(frames) == 0 || w.err != nil {
-		return frames[:0]
-	}
-	if w.bufHome == nil {
-		w.buf, w.bufHome = getWriteBuffer()
-	}
-	if len(w.buf) == 0 && len(frames) >= wholeSize {
-		w.buf, frames = frames, w.buf
-	} else {
+// framesLocked adds frames of a stream, whose buffer it owns from now on: where there is nothing
+// else to write they are not copied.
+func (w *writer) framesLocked(frames []byte, home *[]byte) {
+	if len(w.buf) == 0 && w.err == nil {
+		w.buf, frames, w.bufHome, home = frames, w.buf, home, w.bufHome
+	} else if w.err == nil {
 		w.buf = append(w.buf, frames...)
 	}
-	return frames[:0]
+	putWriteBuffer(frames, home)
 }
 
 // partsLocked has msg written in parts after a frame that announces it. The
