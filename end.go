@@ -151,10 +151,13 @@ func watched(slot *fn.Slot, v reflect.Value, end *callEnd) reflect.Value {
 	}
 	inner := reflect.New(slot.Type).Elem() // v may be where the watched one goes
 	inner.Set(v)
-	return iteratorOf(slot, func(_ func() reflect.Value, yield func(reflect.Value) bool) (err error) {
+	return iteratorOf(slot, func(place reflect.Value, yield func() bool) (err error) {
 		defer runtime.KeepAlive(holder)
 		defer func() { holder.stream.ended(err) }() // also of a yield that panics, with nil
-		return rangeOver(slot, inner, yield)
+		return rangeOver(slot, inner, func(elem reflect.Value) bool {
+			place.Elem().Set(elem)
+			return yield()
+		})
 	})
 }
 

@@ -377,7 +377,7 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 	}
 	used := new(atomic.Bool)
 	elem, into := fn.Slot{Type: from.Elem, Walk: from.Walk}, fn.Slot{Type: to.Elem}
-	return iteratorOf(to, func(_ func() reflect.Value, yield func(reflect.Value) bool) (err error) {
+	return iteratorOf(to, func(place reflect.Value, yield func() bool) (err error) {
 		if used.Swap(true) {
 			return errUsed(c.Procedure)
 		}
@@ -399,8 +399,9 @@ func (c *Call) adapt(v reflect.Value, from, to *fn.Slot, over func()) (reflect.V
 			if adapted, failed = c.adapt(e, &elem, &into, nil); failed != nil {
 				return false
 			}
+			place.Elem().Set(adapted)
 			producing = false
-			more := yield(adapted)
+			more := yield()
 			producing, left = true, !more
 			return more
 		})

@@ -27,14 +27,13 @@ type Stream[T any] func(yield func(T, error) bool)
 type typedStream interface {
 	// each is [fn.Slot.Range]. All elements are in the same place.
 	each(yield func(elem reflect.Value) bool) error
-	// set is [fn.Slot.Iter]. run may have the elements in the place, which is always
-	// the same.
+	// set is [fn.Slot.Iter].
 	set(run streamed)
 }
 
-// streamed runs a stream once: it passes the elements to yield until that returns false.
-// place returns where the next one may be put, zero; nil: run has places.
-type streamed func(place func() reflect.Value, yield func(elem reflect.Value) bool) error
+// streamed runs a stream once: it puts each element where place points to, which is zero, and calls
+// yield until that returns false.
+type streamed func(place reflect.Value, yield func() bool) error
 
 func (s *Stream[T]) each(yield func(elem reflect.Value) bool) error {
 	cell, zero := new(T), *new(T)
@@ -56,12 +55,11 @@ func (s *Stream[T]) each(yield func(elem reflect.Value) bool) error {
 func (s *Stream[T]) set(run streamed) {
 	*s = func(yield func(T, error) bool) {
 		cell, zero := new(T), *new(T)
-		place := reflect.ValueOf(cell).Elem()
 		broke := false
-		err := run(func() reflect.Value { return place }, func(elem reflect.Value) bool {
-			v, _ := reflect.TypeAssert[T](elem)
+		err := run(reflect.ValueOf(cell), func() bool {
+			elem := *cell
 			*cell = zero // likewise
-			broke = broke || !yield(v, nil)
+			broke = broke || !yield(elem, nil)
 			return !broke
 		})
 		if err != nil && !broke {
@@ -90,7 +88,15 @@ func iteratorOf(slot *fn.Slot, run streamed) reflect.Value {
 		s.set(run)
 		return v.Elem()
 	}
-	return slot.Iter(func(yield func(reflect.Value) bool) error { return run(nil, yield) })
+	return slot.Iter(func(yield func(reflect.Value) bool) error {
+		place := reflect.New(slot.Elem)
+		elem := place.Elem()
+		return run(place, func() bool {
+			more := yield(elem)
+			elem.SetZero()
+			return more
+		})
+	})
 }
 
 // outStream is an iterator or a reader of this end's, and where it goes.
@@ -219,22 +225,22 @@ func (s *inStream) value() reflect.Value {
 	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
 		return reflect.ValueOf(holder)
 	}
-	return iteratorOf(s.slot, func(place func() reflect.Value, yield func(reflect.Value) bool) error {
+	return iteratorOf(s.slot, func(place reflect.Value, yield func() bool) error {
 		defer runtime.KeepAlive(holder)
 		return holder.s.each(place, yield)
 	})
 }
 
-// each reads the stream, once.
-func (s *inStream) each(place func() reflect.Value, yield func(reflect.Value) bool) error {
+// each reads the stream, once. It is a [streamed].
+func (s *inStream) each(place reflect.Value, yield func() bool) error {
 	if s.used.Swap(true) {
 		return errUsed(s.name)
 	}
-	if place == nil {
-		place = func() reflect.Value { return reflect.New(s.slot.Elem).Elem() }
-	}
 	defer s.finish()
-	plan := s.link.planOf(s.slot.Elem)
+	var fast *plain.Decoder
+	if plan := s.link.planOf(s.slot.Elem); plan != nil {
+		fast = plan.Decoder()
+	}
 	for {
 		data, large, err := s.from.Items(context.Background())
 		if err != nil {
@@ -248,20 +254,16 @@ func (s *inStream) each(place func() reflect.Value, yield func(reflect.Value) bo
 					return s.error(err)
 				}
 			}
-			v := place()
-			if plan != nil && !large {
-				if _, ok := plan.Decode(item, v); ok {
-					if !yield(v) {
-						return nil
-					}
-					continue
+			decoded := false
+			if fast != nil && !large {
+				_, decoded = fast.Decode(item, place)
+			}
+			if !decoded {
+				if _, err := decodeValue(s.link.codec, item, large, place.Interface()); err != nil {
+					return Errorf(InvalidArgument, "yonder: stream of %q: %w", s.name, err)
 				}
-				v.SetZero()
 			}
-			if _, err := decodeValue(s.link.codec, item, large, v.Addr().Interface()); err != nil {
-				return Errorf(InvalidArgument, "yonder: stream of %q: %w", s.name, err)
-			}
-			if !yield(v) {
+			if !yield() {
 				return nil
 			}
 		}

@@ -178,7 +178,8 @@ func TestTypedStreams(t *testing.T) {
 		points := func(n int, end error) yonder.Stream[point] {
 			return func(yield func(point, error) bool) {
 				for i := range n {
-					if !yield(point{X: i, Tags: make([]string, i%3)}, nil) {
+					tag := strings.Repeat(string(rune('a'+i%26)), i%100)
+					if !yield(point{X: i, Tags: slices.Repeat([]string{tag}, i%3)}, nil) {
 						return
 					}
 				}
@@ -267,6 +268,60 @@ func TestTypedStreams(t *testing.T) {
 			if got, err := yonder.Invoke[int](t.Context(), c, name, iter.Seq2[point, error](points(100, nil))); got != 4950 || err != nil {
 				t.Errorf("%s of an iter.Seq2: %d, %v", name, got, err)
 			}
+		}
+	})
+}
+
+// TestPause: what a producer has yielded arrives at once when it yields nothing more for now,
+// however many there are.
+func TestPause(t *testing.T) {
+	bubbleAll(t, func(t *testing.T, m mode) {
+		m.needs(t, streams)
+		seen := make(chan int, 10_000)
+		bursts := func(yield func(int, error) bool) {
+			for _, n := range []int{1, 2, 1, 100, 10_000, 1} {
+				for i := range n {
+					if !yield(i, nil) {
+						return
+					}
+				}
+				for i := range n {
+					if got := <-seen; got != i {
+						t.Errorf("%d has arrived, want %d", got, i)
+					}
+				}
+			}
+		}
+		look := func(s yonder.Stream[int]) error {
+			for i, err := range s {
+				if err != nil {
+					return err
+				}
+				seen <- i
+			}
+			return nil
+		}
+		var srv yonder.Server
+		srv.Register("bursts", func() yonder.Stream[int] { return bursts })
+		srv.Register("look", look)
+		c := m.client(t, &srv)
+		start := time.Now()
+		s, err := yonder.Invoke[yonder.Stream[int]](t.Context(), c, "bursts")
+		if err == nil {
+			err = look(s)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		if m.can(t, conversation) {
+			var remote func(yonder.Stream[int]) error
+			c.Bind("look", &remote)
+			if err := remote(bursts); err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("it took %v", took)
 		}
 	})
 }

@@ -29,24 +29,23 @@ func (s *Slot) Range(v reflect.Value, yield func(elem reflect.Value) bool) error
 	case iter.Seq2[any, error]:
 		return rangeOver(seq, yield)
 	}
-	if s.Kind == Seq {
-		for elem := range v.Seq() {
-			if !yield(elem) {
-				break
-			}
+	l := &forLoop{yield: yield}
+	place := reflect.New(s.Elem).Elem() // what yield is given has an address, as above
+	more, enough := []reflect.Value{reflect.ValueOf(true)}, []reflect.Value{reflect.ValueOf(false)}
+	v.Call([]reflect.Value{reflect.MakeFunc(v.Type().In(0), func(in []reflect.Value) []reflect.Value {
+		var err error
+		if len(in) > 1 && !in[1].IsNil() {
+			err, _ = reflect.TypeAssert[error](in[1])
 		}
-		return nil
-	}
-	for elem, e := range v.Seq2() {
-		if !e.IsNil() {
-			err, _ := reflect.TypeAssert[error](e)
-			return err
+		place.Set(in[0])
+		again := l.step(place, err)
+		place.SetZero()
+		if again {
+			return more
 		}
-		if !yield(elem) {
-			break
-		}
-	}
-	return nil
+		return enough
+	})})
+	return l.end()
 }
 
 func rangeOver[T any](seq iter.Seq2[T, error], yield func(reflect.Value) bool) error {

@@ -161,10 +161,18 @@ type SendStream struct {
 	flag    wire.Flags
 	wake    chan struct{} // receives when one of the following has changed
 
-	mu   sync.Mutex
-	room int64 // bytes that may be sent
-	err  error // why nothing more is wanted
+	mu     sync.Mutex
+	room   int64   // bytes that may be sent
+	err    error   // why nothing more is wanted
+	frames []byte  // ITEM frames that the writer has still to take
+	home   *[]byte // where frames came from; nil: there are none
+	last   int     // where the last of them begins
+	listed bool    // the writer knows that there are some
+	full   bool    // the producer waits for the writer
 }
+
+// maxGathered is how much of a stream may wait for the writer, in bytes, before its producer does.
+const maxGathered = 64 << 10
 
 // Stop ends the stream from outside: Item and Write return err.
 func (p *SendStream) Stop(err error) {
@@ -172,6 +180,8 @@ func (p *SendStream) Stop(err error) {
 	if p.err == nil {
 		p.err = err
 	}
+	putWriteBuffer(p.frames, p.home)
+	p.frames, p.home = nil, nil
 	p.mu.Unlock()
 	signal(p.wake)
 }
@@ -228,11 +238,7 @@ func (p *SendStream) Item(value *Message) error {
 		return &TooLargeError{What: "stream value", Size: uint64(size), Limit: limit}
 	}
 	if 1+wire.BlobSize(size) <= wire.MaxBody {
-		if _, err := p.spend(wire.BlobSize(size), 0); err != nil {
-			return err
-		}
-		c.w.item(wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}, p.channel, value.Bytes(), handOver)
-		return nil
+		return p.gather(value.Bytes())
 	}
 	if _, err := p.spend(size, 0); err != nil {
 		return err
@@ -242,6 +248,7 @@ func (p *SendStream) Item(value *Message) error {
 	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
 	head := wire.AppendTotal([]byte{p.channel}, uint64(own.Len()))
 	c.w.mu.Lock()
+	p.drainLocked()
 	sending := c.w.partsLocked(h, head, p.channel, own)
 	c.w.kickAndUnlock(handOver)
 	for {
@@ -263,6 +270,59 @@ func (p *SendStream) Item(value *Message) error {
 			c.w.kickAndUnlock(handOver)
 			return err
 		}
+	}
+}
+
+// gather adds a value to those that the writer takes next, and tells it of the first.
+func (p *SendStream) gather(value []byte) error {
+	cost := wire.BlobSize(len(value))
+	p.mu.Lock()
+	for p.err == nil && (p.room <= 0 || len(p.frames) >= maxGathered) {
+		p.full = len(p.frames) >= maxGathered
+		p.mu.Unlock()
+		<-p.wake
+		p.mu.Lock()
+	}
+	if err := p.err; err != nil {
+		p.mu.Unlock()
+		return err
+	}
+	p.room -= int64(cost)
+	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
+	if p.home == nil {
+		p.frames, p.home = getWriteBuffer()
+	}
+	if len(p.frames) == 0 || len(p.frames)-p.last-wire.HeaderSize+cost > wire.MaxBody {
+		p.last = len(p.frames)
+		p.frames = append(wire.AppendHeader(p.frames, h, 0), p.channel)
+	}
+	p.frames = wire.AppendBlob(p.frames, value)
+	wire.PutHeader(p.frames[p.last:], h, len(p.frames)-p.last-wire.HeaderSize)
+	first := !p.listed
+	p.listed = true
+	p.mu.Unlock()
+	if first {
+		w := &p.conn.w
+		w.mu.Lock()
+		w.ready = append(w.ready, p)
+		w.kickAndUnlock(handOver)
+	}
+	return nil
+}
+
+// drainLocked gives the writer, whose lock is held, the values that have gathered.
+func (p *SendStream) drainLocked() {
+	p.mu.Lock()
+	if p.home != nil {
+		p.conn.w.framesLocked(p.frames, p.home)
+		p.frames, p.home = nil, nil
+	}
+	p.listed = false
+	full := p.full
+	p.full = false
+	p.mu.Unlock()
+	if full {
+		signal(p.wake)
 	}
 }
 
@@ -290,8 +350,9 @@ func (p *SendStream) Err() error {
 	return p.err
 }
 
-// close ends the stream with an error record, or without one.
+// closeLocked ends the stream with an error record, or without one.
 func (p *SendStream) closeLocked(record []byte, flags wire.Flags) {
+	p.drainLocked()
 	if len(record) > 0 {
 		flags |= wire.Failed
 		if len(record) > wire.MaxBody-1 {
@@ -349,11 +410,13 @@ func (in *Incoming) CloseStream(p *SendStream, record []byte, last bool) {
 	flags := wire.Flags(0)
 	if last {
 		flags = wire.End
-		c.leaveLocked(in)
 	}
 	c.w.mu.Lock()
-	c.mu.Unlock()
 	p.closeLocked(record, flags)
+	if last {
+		c.leaveLocked(in)
+	}
+	c.mu.Unlock()
 	c.w.kickAndUnlock(noBlock)
 	if last {
 		c.settle()

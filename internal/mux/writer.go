@@ -62,14 +62,14 @@ type writer struct {
 	received *atomic.Uint64
 
 	mu       sync.Mutex
-	buf      []byte  // frames to write
-	cuts     []cut   // messages that belong between them
-	bufHome  *[]byte // where buf came from; nil: there is no buffer
-	tail     tail    // the frame that buf ends with
-	pong     []byte  // the answer to the latest PING, if it is not written yet
-	parts    []*part // messages on their way in parts, served in turn
-	waiting  []*part // those beyond maxParts
-	dropped  int     // of parts: those that nobody wants any more
+	buf      []byte        // frames to write
+	cuts     []cut         // messages that belong between them
+	bufHome  *[]byte       // where buf came from; nil: there is no buffer
+	ready    []*SendStream // those with values to write after what is in buf
+	pong     []byte        // the answer to the latest PING, if it is not written yet
+	parts    []*part       // messages on their way in parts, served in turn
+	waiting  []*part       // those beyond maxParts
+	dropped  int           // of parts: those that nobody wants any more
 	pace     pace
 	newEnds  int32 // ends in buf
 	small    bool  // buf has requests or responses that are complete
@@ -144,15 +144,6 @@ func (b *batch) write(w *writer) {
 	b.vec, b.size = b.vec[:0], 0
 }
 
-// tail remembers the ITEM frame that the buffer ends with, so that a stream's
-// next value can join it.
-type tail struct {
-	set     bool
-	start   int
-	header  wire.Header
-	channel uint8
-}
-
 // part is a message that is written in parts.
 type part struct {
 	header  wire.Header // of the frame that announces it
@@ -195,7 +186,6 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 	if w.bufHome == nil {
 		w.buf, w.bufHome = getWriteBuffer()
 	}
-	w.tail.set = false
 	w.buf = wire.AppendHeader(w.buf, h, len(head)+len(body))
 	w.buf = append(w.buf, head...)
 	w.buf = append(w.buf, body...)
@@ -232,23 +222,15 @@ func (w *writer) frame(h wire.Header, body []byte, mode flushMode) {
 	w.kickAndUnlock(mode)
 }
 
-// item adds one value of a stream, to the ITEM frame before it if that is the
-// same stream's.
-func (w *writer) item(h wire.Header, channel uint8, value []byte, mode flushMode) {
-	w.mu.Lock()
-	at := w.tail.start
-	joins := w.tail.set && w.tail.header == h && w.tail.channel == channel &&
-		len(w.buf)-at-wire.HeaderSize+len(value)+5 <= wire.MaxBody
-	if w.err == nil && !joins {
-		at = len(w.buf)
-		w.frameLocked(h, nil, []byte{channel})
-		w.tail = tail{start: at, header: h, channel: channel, set: true}
+// framesLocked adds frames of a stream, whose buffer it owns from now on: where there is nothing
+// else to write they are not copied.
+func (w *writer) framesLocked(frames []byte, home *[]byte) {
+	if len(w.buf) == 0 && w.err == nil {
+		w.buf, frames, w.bufHome, home = frames, w.buf, home, w.bufHome
+	} else if w.err == nil {
+		w.buf = append(w.buf, frames...)
 	}
-	if w.err == nil {
-		w.buf = wire.AppendBlob(w.buf, value)
-		wire.PutHeader(w.buf[at:], h, len(w.buf)-at-wire.HeaderSize)
-	}
-	w.kickAndUnlock(mode)
+	putWriteBuffer(frames, home)
 }
 
 // partsLocked has msg written in parts after a frame that announces it. The
@@ -343,7 +325,7 @@ func (w *writer) pendingLocked() bool {
 	case w.keep != nil && w.keep.full():
 		return false
 	}
-	return len(w.buf) > 0 || w.pong != nil || w.dropped > 0 ||
+	return len(w.buf) > 0 || len(w.ready) > 0 || w.pong != nil || w.dropped > 0 ||
 		len(w.waiting) > 0 && len(w.parts) < maxParts || len(w.parts) > 0 && w.pace.room()
 }
 
@@ -461,6 +443,11 @@ func (w *writer) take() bool {
 		w.waiting = w.waiting[1:]
 		w.announceLocked(p)
 	}
+	for i, p := range w.ready {
+		p.drainLocked()
+		w.ready[i] = nil
+	}
+	w.ready = w.ready[:0]
 	w.takePartsLocked()
 	if len(w.buf) == 0 && w.batch == nil {
 		putWriteBuffer(w.out, w.outHome)
@@ -477,7 +464,6 @@ func (w *writer) take() bool {
 	w.outHome, w.bufHome = w.bufHome, w.outHome
 	w.rest, w.took = w.out, true
 	w.outEnds, w.newEnds = w.newEnds, 0
-	w.tail.set = false
 	if w.keep != nil {
 		w.keepLocked()
 	}
@@ -656,7 +642,7 @@ func (w *writer) close(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.buf, w.cuts, w.bufHome, w.pong, w.keep = nil, nil, nil, nil, nil
+	w.buf, w.cuts, w.bufHome, w.pong, w.keep, w.ready = nil, nil, nil, nil, nil, nil
 	w.ends.Add(-w.newEnds)
 	w.newEnds = 0
 	for _, p := range w.waiting {
@@ -814,6 +800,11 @@ func (w *writer) heldLocked() int {
 	}
 	for _, c := range w.cuts {
 		n += c.msg.Len()
+	}
+	for _, p := range w.ready {
+		p.mu.Lock()
+		n += len(p.frames)
+		p.mu.Unlock()
 	}
 	for _, list := range [][]*part{w.parts, w.waiting} {
 		for _, p := range list {

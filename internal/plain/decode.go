@@ -29,18 +29,26 @@ func Decode(data []byte, into any) (rest []byte, ok bool) {
 	if !isZero(p.elem, at, false) {
 		return nil, false
 	}
-	return p.elem.decode(data, at)
+	return p.elem.decode(data, at, &texts{})
 }
 
-// Decode is the function of that name for a value of the plan's type, which must be zero, and
-// addressable.
-func (p *Plan) Decode(data []byte, v reflect.Value) (rest []byte, ok bool) {
-	return p.decode(data, v.Addr().UnsafePointer())
+// A Decoder decodes values of one type that come one after the other.
+type Decoder struct {
+	plan  *Plan
+	texts texts
 }
 
-func (p *Plan) decode(data []byte, at unsafe.Pointer) (rest []byte, ok bool) {
-	var t texts
-	if rest, ok = decode(p, data, at, &t); !ok {
+// Decoder returns a decoder of values of the plan's type.
+func (p *Plan) Decoder() *Decoder { return &Decoder{p, texts{many: true}} }
+
+// Decode is the function of that name, for into that points to a value, which must be zero, of the
+// plan's type.
+func (d *Decoder) Decode(data []byte, into reflect.Value) (rest []byte, ok bool) {
+	return d.plan.decode(data, into.UnsafePointer(), &d.texts)
+}
+
+func (p *Plan) decode(data []byte, at unsafe.Pointer, t *texts) (rest []byte, ok bool) {
+	if rest, ok = decode(p, data, at, t); !ok {
 		isZero(p, at, true)
 	}
 	return rest, ok
@@ -50,19 +58,27 @@ func (p *Plan) decode(data []byte, at unsafe.Pointer) (rest []byte, ok bool) {
 // memory which nobody has any more.
 const maxShared = 128
 
-// texts makes the strings of a value. Those of a short one share their memory.
-type texts struct{ shared string }
+// texts makes strings. Short ones share their memory.
+type texts struct {
+	shared []byte // what it has room for comes next
+	many   bool   // more values follow
+}
 
 // cut returns the first n of what is left of the data as a string.
 func (t *texts) cut(rest []byte, n int) string {
-	if t.shared == "" {
-		if len(rest) > maxShared {
-			return string(rest[:n])
-		}
-		t.shared = string(rest)
+	if n > maxShared/2 || n == 0 {
+		return string(rest[:n])
 	}
-	at := len(t.shared) - len(rest)
-	return t.shared[at : at+n]
+	at := len(t.shared)
+	if cap(t.shared)-at < n {
+		size := maxShared
+		if !t.many {
+			size = min(len(rest), maxShared)
+		}
+		t.shared, at = make([]byte, 0, size), 0
+	}
+	t.shared = append(t.shared, rest[:n]...)
+	return unsafe.String(&t.shared[at], n)
 }
 
 // isZero reports whether nothing that decoding writes to is set at a value's place, or makes it so.
