@@ -83,6 +83,8 @@ func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
 		}
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
+	c.resumable()
+	c.config.greet()
 	if _, err := c.connect(ctx); err != nil {
 		c.Close()
 		return nil, err
@@ -94,6 +96,7 @@ func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
 // one end of a pipe. It owns conn from then on. It cannot connect again.
 func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
 	c := d.client()
+	c.config.greet()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.only = c.attachLocked(conn)
@@ -103,18 +106,15 @@ func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
 func (d *Dialer) client() *Client {
 	c := newClient(d)
 	c.config = linkConfig{
-		dialer: true, limits: &d.Limits, codecs: []Codec{CBOR}, client: c,
-		errs: newErrorTable(d.Errors), server: d.Server, logger: d.Logger, closed: ErrClientClosed,
-		compression: d.Compression, workers: new(mux.Workers), count: &c.traffic.count,
+		dialer: true, limits: d.Limits, codecs: []Codec{CBOR}, client: c,
+		errs: newErrorTable(d.Errors), server: d.Server, logs: d.Logger, closed: ErrClientClosed,
+		compression: d.Compression, workers: new(mux.Workers),
 	}
 	if d.Codec != nil {
 		c.config.codecs[0] = d.Codec // which is used
 		if d.Codec.Name() != CBOR.Name() {
 			c.config.codecs = append(c.config.codecs, CBOR)
 		}
-	}
-	if c.config.logger == nil {
-		c.config.logger = slog.Default()
 	}
 	c.resume = d.Resume
 	c.dialTimeout = orDefault(d.DialTimeout, 10*time.Second, time.Millisecond, 1<<62)
@@ -386,25 +386,33 @@ func (c *Client) try(a *attempt, pause time.Duration) {
 
 // attachLocked makes conn the connection that calls use.
 func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
-	cfg := c.config
-	c.resumable(&cfg)
-	l := newLink(conn, cfg)
+	l := newLink(conn, nil, &c.traffic.count, &c.config)
 	c.traffic.total.Add(1)
 	c.traffic.open.Add(1)
 	c.current = l
 	c.links[l] = true
 	c.live.Store(l)
-	c.running.Go(func() { // ends with the connection
-		l.run()
-		c.traffic.open.Add(-1)
-		c.mu.Lock()
-		delete(c.links, l)
-		c.mu.Unlock()
-		if c.dial != nil {
-			c.detach(l)
-		}
+	c.running.Go(func() { // ends when the peer has greeted; another one needs less of the stack
+		err := l.begin()
+		c.running.Go(func() { // ends with the connection
+			if err == nil {
+				l.run()
+			}
+			c.over(l)
+		})
 	})
 	return l
+}
+
+// over forgets a connection that is over.
+func (c *Client) over(l *link) {
+	c.traffic.open.Add(-1)
+	c.mu.Lock()
+	delete(c.links, l)
+	c.mu.Unlock()
+	if c.dial != nil {
+		c.detach(l)
+	}
 }
 
 // detach has the next call connect again.

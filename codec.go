@@ -50,7 +50,7 @@ type cborCodec struct {
 	anyKeys cbor.DecMode
 }
 
-func newCBOR() cborCodec {
+func newCBOR() *cborCodec {
 	enc := must(cbor.EncOptions{
 		Time:                    cbor.TimeRFC3339Nano,
 		TimeTag:                 cbor.EncTagRequired,
@@ -69,7 +69,7 @@ func newCBOR() cborCodec {
 	}
 	dec := must(options.DecMode())
 	options.DefaultMapType = nil
-	return cborCodec{enc, dec, must(options.DecMode())}
+	return &cborCodec{enc, dec, must(options.DecMode())}
 }
 
 // must returns a mode whose options are constants.
@@ -80,9 +80,9 @@ func must[T any](mode T, err error) T {
 	return mode
 }
 
-func (cborCodec) Name() string { return "cbor" }
+func (*cborCodec) Name() string { return "cbor" }
 
-func (c cborCodec) Encode(buf *bytes.Buffer, v any) error {
+func (c *cborCodec) Encode(buf *bytes.Buffer, v any) error {
 	b, ok := v.([]byte)
 	if p, is := v.(*[]byte); is && p != nil {
 		b, ok = *p, true
@@ -106,7 +106,7 @@ const copyStep = 512 << 10
 const byteString = 2 << 5
 
 // appendBytes appends a byte string longer than copyStep.
-func (c cborCodec) appendBytes(buf *bytes.Buffer, b []byte) {
+func (c *cborCodec) appendBytes(buf *bytes.Buffer, b []byte) {
 	if need := buf.Len() + 9 + len(b); need > buf.Cap() {
 		// Not Grow, which clears all of it in a step of its own.
 		*buf = *bytes.NewBuffer(append(make([]byte, 0, need), buf.Bytes()...))
@@ -118,7 +118,7 @@ func (c cborCodec) appendBytes(buf *bytes.Buffer, b []byte) {
 }
 
 // appendHead implements [bytesCutter], for more than 64 KiB.
-func (cborCodec) appendHead(buf *bytes.Buffer, n int) {
+func (*cborCodec) appendHead(buf *bytes.Buffer, n int) {
 	head := buf.AvailableBuffer()
 	if size := uint64(n); size <= math.MaxUint32 {
 		head = binary.BigEndian.AppendUint32(append(head, byteString|26), uint32(size))
@@ -128,7 +128,7 @@ func (cborCodec) appendHead(buf *bytes.Buffer, n int) {
 	buf.Write(head)
 }
 
-func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
+func (c *cborCodec) Decode(data []byte, v any) ([]byte, error) {
 	if rest, ok := plain.Decode(data, v); ok {
 		return rest, nil
 	}
@@ -136,7 +136,7 @@ func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
 }
 
 // decode is Decode without package plain.
-func (c cborCodec) decode(data []byte, v any) ([]byte, error) {
+func (c *cborCodec) decode(data []byte, v any) ([]byte, error) {
 	if len(data) > maxTags {
 		if err := checkCBOR(data); err != nil {
 			return nil, err
@@ -157,7 +157,7 @@ func (c cborCodec) decode(data []byte, v any) ([]byte, error) {
 
 // cutBytes implements [bytesCutter]: it reads the head of a byte string of definite
 // length. RFC 8949, section 3.
-func (cborCodec) cutBytes(data []byte) (b, rest []byte, ok bool) {
+func (*cborCodec) cutBytes(data []byte) (b, rest []byte, ok bool) {
 	if len(data) == 0 || data[0]&0xe0 != byteString {
 		return nil, nil, false
 	}

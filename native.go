@@ -21,7 +21,7 @@ import (
 // link is a connection of the native protocol: it makes frames of calls and calls of
 // frames. Both ends have one.
 type link struct {
-	linkConfig
+	*linkConfig
 	mux   *mux.Conn
 	conn  io.ReadWriteCloser // the first; netConn returns the one that counts
 	codec Codec              // the dialing side's first; on the other side known once HELLO has come
@@ -32,19 +32,20 @@ type link struct {
 	peerClient *Client
 }
 
+// linkConfig is what connections have in common: all of a server's or client's, unless they may be
+// resumed. It must not be changed once one has it.
 type linkConfig struct {
 	dialer      bool
-	read        []byte // what has been read from the connection
-	limits      *Limits
+	limits      Limits // with defaults
+	local       wire.Greeting
 	codecs      []Codec // accepted, in order of preference
 	errs        *errorTable
 	server      *Server     // what the peer may call; nil: nothing
 	client      *Client     // what calls the peer; nil: one is made on demand
 	compression Compression // nil: none
 	workers     *mux.Workers
-	count       *mux.Count
-	logger      *slog.Logger
-	closed      error // what calls end with when this end closes the connection
+	logs        *slog.Logger // nil: the default
+	closed      error        // what calls end with when this end closes the connection
 
 	resume   time.Duration // how long it may be lost; zero: it is over then
 	lost     func(l *link, progress bool)
@@ -52,7 +53,22 @@ type linkConfig struct {
 	identity string // of a server: who may
 }
 
-func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
+// greet settles what this end announces.
+func (cfg *linkConfig) greet() {
+	cfg.limits = cfg.limits.WithDefaults()
+	cfg.local = cfg.limits.greeting(cfg.codecs)
+	if cfg.compression != nil {
+		cfg.local.Compression = cfg.compression.Name()
+	}
+	if cfg.resume > 0 {
+		cfg.local.Resume = uint64(max(cfg.resume/time.Millisecond, 1))
+		cfg.local.Session = cfg.secret
+	}
+}
+
+// newLink returns a connection of which read has been read already, and whose bytes are added to
+// count.
+func newLink(conn io.ReadWriteCloser, read []byte, count *mux.Count, cfg *linkConfig) *link {
 	l := &link{linkConfig: cfg, conn: conn}
 	if cfg.dialer {
 		l.codec = cfg.codecs[0]
@@ -60,32 +76,31 @@ func newLink(conn io.ReadWriteCloser, cfg linkConfig) *link {
 	if l.server != nil {
 		l.server.prepare()
 	}
-	limits := cfg.limits.WithDefaults()
-	greeting := cfg.limits.greeting(cfg.codecs)
-	if cfg.compression != nil {
-		greeting.Compression = cfg.compression.Name()
-	}
 	var lost func(bool)
 	if cfg.resume > 0 {
-		greeting.Resume = uint64(max(cfg.resume/time.Millisecond, 1))
-		greeting.Session = cfg.secret
 		lost = func(progress bool) { cfg.lost(l, progress) }
 	}
-	l.mux = mux.New(conn, mux.Config{
-		MaxKept:    limits.MaxKept,
+	l.mux = mux.New(conn, read, mux.Config{
+		MaxKept:    cfg.limits.MaxKept,
 		Lost:       lost,
 		Dialer:     cfg.dialer,
-		Read:       cfg.read,
-		Local:      greeting,
-		MaxStreams: limits.MaxStreams,
+		Local:      &cfg.local,
+		MaxStreams: cfg.limits.MaxStreams,
 		Accept:     l.accept,
 		Handler:    l,
-		Handshake:  limits.FirstByte,
-		KeepAlive:  limits.KeepAlive,
+		Handshake:  cfg.limits.FirstByte,
+		KeepAlive:  cfg.limits.KeepAlive,
 		Workers:    cfg.workers,
-		Count:      cfg.count,
+		Count:      count,
 	})
 	return l
+}
+
+func (l *link) logger() *slog.Logger {
+	if l.logs != nil {
+		return l.logs
+	}
+	return slog.Default()
 }
 
 // accept judges the peer's HELLO: the dialing side's first codec is used.
@@ -111,10 +126,19 @@ func (l *link) netConn() io.ReadWriteCloser {
 	return l.mux.NetConn()
 }
 
-// run reads the connection until it is over, and returns why.
+// run reads the connection, which has begun, until it is over, and returns why.
 func (l *link) run() error {
 	err := l.mux.Run()
 	l.logEnd(err)
+	return err
+}
+
+// begin greets the peer. If that fails, the connection is over, and begin returns why.
+func (l *link) begin() error {
+	err := l.mux.Begin()
+	if err != nil {
+		l.logEnd(err)
+	}
 	return err
 }
 
@@ -124,13 +148,13 @@ func (l *link) run() error {
 //go:noinline
 func (l *link) logEnd(err error) {
 	if bad, ok := errors.AsType[*mux.ProtocolError](err); ok {
-		l.logger.Warn("yonder: connection closed", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", bad.Reason)
+		l.logger().Warn("yonder: connection closed", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", bad.Reason)
 	} else if err != nil {
 		level := slog.LevelDebug // clients come and go
 		if l.dialer {
 			level = slog.LevelInfo
 		}
-		l.logger.Log(context.Background(), level, "yonder: connection lost", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", err)
+		l.logger().Log(context.Background(), level, "yonder: connection lost", "protocol", nativeProtocol, "peer", addrOf(l.netConn()), "reason", err)
 	}
 }
 
@@ -557,7 +581,7 @@ func (sc *serverCall) callback() error {
 		sc.call.proc.tally = &s.callbacks
 		return s.Call(sc.ctx, &sc.call)
 	}
-	return sc.call.proc.guarded(sc.ctx, &sc.call, sc.link.logger)
+	return sc.call.proc.guarded(sc.ctx, &sc.call, sc.link.logger())
 }
 
 // callbackName is what interceptors see as the name of a function among the arguments.
@@ -672,7 +696,7 @@ func (l *link) record(procedure string, err error) *wire.Error {
 	if _, ok := err.(*mux.TooLargeError); ok {
 		err = l.failure(fmt.Sprintf("call %q", procedure), err)
 	}
-	return l.errs.record(l.logger, procedure, err, l.codec)
+	return l.errs.record(l.logger(), procedure, err, l.codec)
 }
 
 // succeed answers with the results, and sends the streams among them.
@@ -680,7 +704,7 @@ func (sc *serverCall) succeed() (err error) {
 	l, call := sc.link, &sc.call
 	defer func() {
 		if r := recover(); r != nil { // of a MarshalText or the like
-			err = panicked(l.logger, call.Procedure, r)
+			err = panicked(l.logger(), call.Procedure, r)
 		}
 	}()
 	msg := mux.NewMessage()

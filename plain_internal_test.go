@@ -73,7 +73,7 @@ func BenchmarkPlain(b *testing.B) {
 }
 
 func benchPlain[T any](b *testing.B, v T) {
-	library := CBOR.(cborCodec)
+	library := CBOR.(*cborCodec)
 	var data bytes.Buffer
 	if err := library.Encode(&data, v); err != nil {
 		b.Fatal(err)
@@ -119,7 +119,7 @@ func encodeLikeLibrary(t *testing.T, v any) bool {
 		}
 		return false
 	}
-	if err := CBOR.(cborCodec).enc.MarshalToBuffer(v, &slow); err != nil || !bytes.Equal(fast.Bytes(), slow.Bytes()) {
+	if err := CBOR.(*cborCodec).enc.MarshalToBuffer(v, &slow); err != nil || !bytes.Equal(fast.Bytes(), slow.Bytes()) {
 		t.Fatalf("%T %+v:\n got %x\nwant %x, %v", v, v, fast.Bytes(), slow.Bytes(), err)
 	}
 	return true
@@ -137,7 +137,7 @@ func decodeLikeLibrary(t *testing.T, data []byte, old func() reflect.Value) bool
 		}
 		return false
 	}
-	want, err := CBOR.(cborCodec).dec.UnmarshalFirst(data, slow.Interface())
+	want, err := CBOR.(*cborCodec).dec.UnmarshalFirst(data, slow.Interface())
 	if err != nil || !bytes.Equal(rest, want) || !identical(fast, slow) {
 		t.Fatalf("%v: %x:\n got %+v, rest %x\nwant %+v, rest %x, %v", fast.Type(), data, fast.Elem(), rest, slow.Elem(), want, err)
 	}
@@ -531,7 +531,7 @@ func TestPlainFallback(t *testing.T) {
 		},
 		"minus0": func() *target { return &target{E: math.Copysign(0, -1)} },
 	}
-	library := CBOR.(cborCodec)
+	library := CBOR.(*cborCodec)
 	for _, test := range tests {
 		data, err := hex.DecodeString(strings.ReplaceAll(test.data, " ", ""))
 		if err != nil {
@@ -604,7 +604,7 @@ func FuzzDecodeLikeLibrary(f *testing.F) {
 			decodeLikeLibrary(t, data, func() reflect.Value { return reflect.New(typ) })
 			decodeLikeLibrary(t, data, func() reflect.Value {
 				v := reflect.New(typ)
-				_, _ = CBOR.(cborCodec).dec.UnmarshalFirst(data, v.Interface())
+				_, _ = CBOR.(*cborCodec).dec.UnmarshalFirst(data, v.Interface())
 				return v
 			})
 		}

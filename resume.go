@@ -62,7 +62,7 @@ func (c *Client) again(l *link, failures int) {
 		done()
 		if err == nil {
 			if err = l.mux.Resume(conn); err == nil {
-				l.logger.Debug("yonder: connection resumed", "peer", addrOf(conn))
+				l.logger().Debug("yonder: connection resumed", "peer", addrOf(conn))
 				return
 			}
 		}
@@ -72,13 +72,13 @@ func (c *Client) again(l *link, failures int) {
 	}
 }
 
-// resumable settles what a client's connection needs for that.
-func (c *Client) resumable(cfg *linkConfig) {
-	if c.dial == nil || c.resume <= 0 {
+// resumable settles what a client's connections need for that.
+func (c *Client) resumable() {
+	if c.resume <= 0 {
 		return
 	}
-	cfg.resume = c.resume
-	cfg.lost = func(l *link, progress bool) {
+	c.config.resume = c.resume
+	c.config.lost = func(l *link, progress bool) {
 		failures := 0
 		if !progress {
 			failures = int(l.failures.Load()) + 1

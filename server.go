@@ -67,6 +67,7 @@ type Server struct {
 	ready   sync.Once
 	handler Handler // the interceptors around invoke
 	errs    *errorTable
+	link    linkConfig
 	workers mux.Workers
 	pools   pools // of what [Handle] uses again
 
@@ -239,6 +240,11 @@ func (s *Server) prepare() {
 		})
 		s.errs = newErrorTable(s.Errors)
 		s.builtin = s.builtins()
+		s.link = linkConfig{
+			limits: s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...), errs: s.errs, server: s, logs: s.Logger,
+			closed: ErrServerClosed, compression: s.Compression, workers: &s.workers,
+		}
+		s.link.greet()
 		s.mu.Lock()
 		s.base, s.stop = context.WithCancel(context.Background())
 		s.mu.Unlock()
@@ -392,7 +398,11 @@ func (s *Server) Serve(l net.Listener) error {
 				conn.Close()
 				return ErrServerClosed
 			}
-			s.serving.Go(func() { s.serve(conn) })
+			s.serving.Go(func() { // ends when it is clear what the connection is
+				if serve, err := s.open(conn); err == nil {
+					s.serving.Go(func() { serve() }) // ends with the connection
+				}
+			})
 			s.mu.Unlock()
 			continue
 		}
@@ -440,26 +450,47 @@ func (s *Server) ServeConn(conn io.ReadWriteCloser) error {
 	s.serving.Add(1)
 	s.mu.Unlock()
 	defer s.serving.Done()
-	return s.serve(conn)
+	serve, err := s.open(conn)
+	if err != nil {
+		return err
+	}
+	return serve()
 }
 
-// serve detects a connection's protocol and has it served.
-func (s *Server) serve(conn io.ReadWriteCloser) error {
+// open detects a connection's protocol and returns what serves the connection until it ends: to be
+// called by another goroutine, where there are many, since that needs less of the stack, and what a
+// goroutine has once needed it never gives back.
+func (s *Server) open(conn io.ReadWriteCloser) (serve func() error, err error) {
 	o := &other{conn: conn, undecided: true}
-	defer s.untrack(o)
 	if err := s.track(o); err != nil {
+		s.untrack(o)
 		conn.Close()
-		return err
+		return nil, err
 	}
 	p, first, err := s.detect(conn)
-	switch {
-	case err != nil:
+	if err != nil {
+		s.untrack(o)
 		s.refuse(conn, err)
-		return err
-	case p == nil:
-		return s.serveNative(o, conn, first)
+		return nil, err
 	}
-	return s.serveOther(o, conn, p, first)
+	if p == nil {
+		return s.openNative(o, conn, first)
+	}
+	s.mu.Lock()
+	o.undecided = false
+	t := s.trafficLocked(p.Name())
+	s.mu.Unlock()
+	t.count.Read.Add(uint64(len(first)))
+	c := &prefixConn{Conn: asNetConn(conn), prefix: first, count: &t.count}
+	return func() error {
+		defer s.untrack(o)
+		defer t.open.Add(-1)
+		defer conn.Close()
+		if s.Conns != nil {
+			return s.Conns.serve(s.base, s, o, c, p)
+		}
+		return p.ServeConn(s.base, s, c)
+	}, nil
 }
 
 // refuse closes a connection that no protocol has claimed.
@@ -473,44 +504,34 @@ func (s *Server) refuse(conn io.ReadWriteCloser, err error) {
 	}
 }
 
-// serveOther serves a connection of another protocol.
-//
-//go:noinline
-func (s *Server) serveOther(o *other, conn io.ReadWriteCloser, p Protocol, first []byte) error {
-	defer conn.Close()
-	s.mu.Lock()
-	o.undecided = false
-	ctx := s.base
-	t := s.trafficLocked(p.Name())
-	s.mu.Unlock()
-	defer t.open.Add(-1)
-	t.count.Read.Add(uint64(len(first)))
-	pc := &prefixConn{Conn: asNetConn(conn), prefix: first, count: &t.count}
-	if s.Conns != nil {
-		return s.Conns.serve(ctx, s, o, pc, p)
-	}
-	return p.ServeConn(ctx, s, pc)
-}
-
-// serveNative serves a connection of the native protocol.
-func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) error {
+// openNative is open for a connection of the native protocol.
+func (s *Server) openNative(o *other, conn io.ReadWriteCloser, first []byte) (serve func() error, err error) {
 	if s.Resume != nil {
 		rest, resumed, err := s.Resume.begin(s, o, conn, first)
 		if err != nil || resumed {
-			return err
+			s.untrack(o)
+			return func() error { return nil }, err
 		}
 		first = rest
 	}
 	s.mu.Lock()
 	t := s.trafficLocked(nativeProtocol)
 	s.mu.Unlock()
-	defer t.open.Add(-1)
-	l := s.newLink(conn, first, t)
+	cfg := &s.link
+	if s.Resume != nil {
+		own := s.link
+		s.Resume.configure(&own, conn)
+		own.greet()
+		cfg = &own
+	}
+	l := newLink(conn, first, &t.count, cfg)
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
+		t.open.Add(-1)
+		s.untrack(o)
 		l.mux.Close() // which lets go of the server's workers, too
-		return ErrServerClosed
+		return nil, ErrServerClosed
 	}
 	if s.links == nil {
 		s.links = make(map[*link]bool)
@@ -520,32 +541,29 @@ func (s *Server) serveNative(o *other, conn io.ReadWriteCloser, first []byte) er
 	s.mu.Unlock()
 	if s.Resume != nil {
 		s.Resume.add(l)
-		defer s.Resume.remove(l)
+	}
+	over := func() {
+		if s.Resume != nil {
+			s.Resume.remove(l)
+		}
+		s.mu.Lock()
+		delete(s.links, l)
+		s.mu.Unlock()
+		t.open.Add(-1)
+		s.untrack(o)
 	}
 	if s.Conns != nil {
 		s.Conns.begin(s, o, l)
 	}
-	err := l.run()
-	s.mu.Lock()
-	delete(s.links, l)
-	s.mu.Unlock()
-	return err
-}
-
-// newLink returns a connection of the server's. It is not inlined because what it needs of the
-// stack would stay for as long as the connection is served.
-//
-//go:noinline
-func (s *Server) newLink(conn io.ReadWriteCloser, first []byte, t *traffic) *link {
-	cfg := linkConfig{
-		read: first, count: &t.count, limits: &s.Limits, codecs: append([]Codec{CBOR}, s.Codecs...),
-		errs: s.errs, server: s, logger: s.logger(), closed: ErrServerClosed,
-		compression: s.Compression, workers: &s.workers,
+	if err := l.begin(); err != nil {
+		over()
+		return nil, err
 	}
-	if s.Resume != nil {
-		s.Resume.configure(&cfg, conn)
-	}
-	return newLink(conn, cfg)
+	return func() error {
+		err := l.run()
+		over()
+		return err
+	}, nil
 }
 
 // other is a connection that Close must close.

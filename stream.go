@@ -117,7 +117,7 @@ func (l *link) produce(procedure string, s outStream) (record []byte, err error)
 		if r := recover(); r != nil {
 			// An iterator that goes on after yield has said no panics, too: what made it say no
 			// is what the consumer should hear.
-			if err = panicked(l.logger, procedure, r); failed != nil {
+			if err = panicked(l.logger(), procedure, r); failed != nil {
 				err = failed
 			}
 		}

@@ -370,8 +370,8 @@ func (c *Conn) settleDebt() {
 
 // refuseLocked ends a call that has not begun.
 func (c *Conn) refuseLocked(o *Outgoing, err error) {
-	o.request.Body.Release()
-	o.queued, o.unsent, o.request = false, true, Request{}
+	o.unqueueLocked()
+	o.unsent = true
 	c.failLocked(o, err)
 }
 
@@ -436,8 +436,7 @@ func (o *Outgoing) abandonLocked(err, cause error) {
 	}
 	if o.queued {
 		c.giveUpLocked(turn{o: o})
-		o.request.Body.Release()
-		o.queued, o.request = false, Request{}
+		o.unqueueLocked()
 		return
 	}
 	o.streams.failLocked(cause)
@@ -472,29 +471,51 @@ func (c *Conn) expireAtLocked(t time.Time) {
 	c.expiring = t
 }
 
+// expireRest is how much longer than looking at the calls took the next look waits, at least: where
+// tens of thousands expire one after the other, each would be a look at all of them.
+const expireRest = 8
+
 // expire ends the calls that have expired.
 func (c *Conn) expire() {
 	c.mu.Lock()
 	now := time.Now()
 	c.expiring = time.Time{}
-	look := func(o *Outgoing) {
-		switch {
-		case o == nil || o.expires.IsZero() || o.state != awaiting:
-		case now.Before(o.expires):
-			c.expireAtLocked(o.expires)
-		default:
-			o.err = context.DeadlineExceeded
-			o.abandonLocked(o.err, o.err)
-			o.ready <- struct{}{}
+	var next time.Time // when another one expires; zero: never
+	expired := func(o *Outgoing) bool {
+		if o == nil || o.expires.IsZero() || o.state != awaiting {
+			return false
 		}
+		if now.Before(o.expires) {
+			if next.IsZero() || o.expires.Before(next) {
+				next = o.expires
+			}
+			return false
+		}
+		o.err = context.DeadlineExceeded
+		return true
 	}
 	if c.err == nil {
 		// Those that wait first: one may begin at a slot that has been looked at.
-		for _, t := range slices.Clone(c.waiters) {
-			look(t.o)
-		}
+		c.waiters = slices.DeleteFunc(c.waiters, func(t turn) bool {
+			if !expired(t.o) {
+				return false
+			}
+			t.o.state = abandoned
+			t.o.unqueueLocked()
+			t.o.ready <- struct{}{}
+			return true
+		})
 		for _, o := range c.slots {
-			look(o)
+			if expired(o) {
+				o.abandonLocked(o.err, o.err)
+				o.ready <- struct{}{}
+			}
+		}
+		if soonest := now.Add(expireRest * time.Since(now)); !next.IsZero() && next.Before(soonest) {
+			next = soonest
+		}
+		if !next.IsZero() {
+			c.expireAtLocked(next)
 		}
 	}
 	c.mu.Unlock()
@@ -502,6 +523,12 @@ func (c *Conn) expire() {
 	c.w.kickAndUnlock(noBlock)
 	c.settleDebt()
 	c.settle()
+}
+
+// unqueueLocked lets go of what a call that has no slot, and gets none, was to send.
+func (o *Outgoing) unqueueLocked() {
+	o.request.Body.Release()
+	o.queued, o.request = false, Request{}
 }
 
 // ReleaseBody lets go of the response's body.

@@ -24,10 +24,8 @@ import (
 type Config struct {
 	// Dialer is set on the side that speaks first.
 	Dialer bool
-	// Read holds what has been read from the connection already.
-	Read []byte
-	// Local is what this side announces and enforces.
-	Local wire.Greeting
+	// Local is what this side announces and enforces. It must not be changed.
+	Local *wire.Greeting
 	// MaxStreams is the number of streams that this side may be consuming at a time.
 	MaxStreams int
 	// Accept judges the peer's HELLO.
@@ -196,8 +194,9 @@ type watch struct {
 	untaken            int // times in a row that the peer had taken nothing of messages in parts
 }
 
-// New returns a connection over conn. Nothing is sent or read before [Conn.Run].
-func New(conn io.ReadWriteCloser, cfg Config) *Conn {
+// New returns a connection over conn, of which read has been read already. Nothing is sent or read
+// before [Conn.Begin] or [Conn.Run].
+func New(conn io.ReadWriteCloser, read []byte, cfg Config) *Conn {
 	if cfg.Count == nil {
 		cfg.Count = new(Count)
 	}
@@ -208,10 +207,10 @@ func New(conn io.ReadWriteCloser, cfg Config) *Conn {
 	c.workers.join()
 	raw := newRawConn(conn)
 	count := cfg.Count
-	count.Read.Add(uint64(len(cfg.Read)))
+	count.Read.Add(uint64(len(read)))
 	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)); count.Read.Add(uint64(n)) }, onWait: c.beforeRead}
-	if n := len(cfg.Read); n > 0 {
-		copy(c.r.space(), cfg.Read)
+	if n := len(read); n > 0 {
+		copy(c.r.space(), read)
 		c.r.w = n
 		c.received.Store(uint64(n))
 	}
@@ -228,16 +227,17 @@ func (c *Conn) greetLocked() {
 	defer c.w.mu.Unlock()
 	c.w.buf, c.w.bufHome = getWriteBuffer()
 	c.w.buf = append(c.w.buf, wire.Preface...)
-	c.w.frameLocked(wire.Header{Type: wire.Hello}, nil, wire.AppendHello(nil, &c.cfg.Local))
+	c.w.frameLocked(wire.Header{Type: wire.Hello}, nil, wire.AppendHello(nil, c.cfg.Local))
 	if c.cfg.Local.Resume > 0 {
 		c.r.again = c.again
 		c.w.keep, c.w.unkept = &kept{limit: uint64(c.cfg.MaxKept)}, len(c.w.buf)
 	}
 }
 
-// Run reads the connection until it is over, and returns why: nil if it ended in
-// order, that is, was closed here, or by a peer that had no calls in flight.
-func (c *Conn) Run() error {
+// Begin sends HELLO and waits for the peer's. If that fails, the connection is over, and Begin
+// returns why. It takes more of the stack than reading does, which a goroutine never gives back:
+// so who has many connections has another one call [Conn.Run].
+func (c *Conn) Begin() error {
 	if c.cfg.Handshake > 0 {
 		c.mu.Lock()
 		if c.err == nil {
@@ -247,7 +247,30 @@ func (c *Conn) Run() error {
 	}
 	c.w.mu.Lock()
 	c.w.kickAndUnlock(noBlock)
-	err := c.read()
+	if err := c.readHello(); err != nil {
+		return c.over(err)
+	}
+	return nil
+}
+
+// Run reads the connection until it is over, and returns why: nil if it ended in
+// order, that is, was closed here, or by a peer that had no calls in flight. It begins one that
+// has not begun.
+func (c *Conn) Run() error {
+	if c.Peer() == nil {
+		if err := c.Begin(); err != nil {
+			return err
+		}
+	}
+	return c.over(c.read())
+}
+
+// over ends the connection, which cannot be read any more because of err, and returns why it is
+// over. It is not inlined, and neither are others that the read loop calls now and then: what they
+// need of the stack would be an idle connection's for good.
+//
+//go:noinline
+func (c *Conn) over(err error) error {
 	c.r.rest()
 	var bad *ProtocolError
 	if errors.As(err, &bad) {
@@ -290,7 +313,7 @@ func (c *Conn) Peer() *wire.Greeting {
 }
 
 // Local returns what this side has announced. It must not be changed.
-func (c *Conn) Local() *wire.Greeting { return &c.cfg.Local }
+func (c *Conn) Local() *wire.Greeting { return c.cfg.Local }
 
 // Packs returns the largest message that the peer accepts, in bytes, if messages may
 // be compressed, and otherwise 0.

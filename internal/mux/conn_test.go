@@ -576,7 +576,7 @@ func TestReplyReturns(t *testing.T) {
 		near, far := net.Pipe()
 		replied := make(chan struct{})
 		busy := &busyConn{Conn: near}
-		c := New(busy, config(func(_ context.Context, in *Incoming) {
+		c := New(busy, nil, config(func(_ context.Context, in *Incoming) {
 			busy.on.Store(true)
 			answer(in, "")
 			close(replied)
@@ -894,7 +894,7 @@ func TestLost(t *testing.T) {
 func TestLeft(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		c := New(near, config(nobody))
+		c := New(near, nil, config(nobody))
 		ran := make(chan error, 1)
 		go func() { ran <- c.Run() }()
 		p := &peer{tb: t, conn: far}
@@ -921,7 +921,7 @@ func TestReason(t *testing.T) {
 	for _, how := range []string{"closed here", "closed there", "let be"} {
 		bubble(t, func(t *testing.T) {
 			near, far := net.Pipe()
-			c := New(near, config(nobody))
+			c := New(near, nil, config(nobody))
 			ran := make(chan error, 1)
 			go func() { ran <- c.Run() }()
 			p := &peer{tb: t, conn: far} // which does not read, so that GOAWAY takes its time

@@ -190,7 +190,7 @@ func fuzzConn(t *testing.T, p *program) {
 	if setup&8 != 0 {
 		cfg.Local.Resume, cfg.Local.Session, cfg.MaxKept = 1000, testSecret, 20_000
 	}
-	c := New(near, cfg)
+	c := New(near, nil, cfg)
 	ran := make(chan error, 1)
 	go func() { ran <- c.Run() }()
 
@@ -532,7 +532,7 @@ func fuzzPair(t *testing.T, p *program) {
 	var running sync.WaitGroup
 	for i, conn := range []net.Conn{near, far} {
 		cfg.Dialer = i == 0
-		conns[i] = New(conn, cfg)
+		conns[i] = New(conn, nil, cfg)
 		running.Go(func() { errs[i] = conns[i].Run() })
 	}
 	var calls sync.WaitGroup

@@ -61,13 +61,14 @@ func local() wire.Greeting {
 }
 
 func config(f serve) Config {
-	return Config{Local: local(), MaxStreams: 100, Handler: f}
+	greeting := local()
+	return Config{Local: &greeting, MaxStreams: 100, Handler: f}
 }
 
 // start runs a connection, which must have forgotten all calls when it is drained at
 // the end of the test.
 func start(tb testing.TB, conn io.ReadWriteCloser, cfg Config) *Conn {
-	c := New(conn, cfg)
+	c := New(conn, nil, cfg)
 	var wg sync.WaitGroup
 	wg.Go(func() { c.Run() })
 	tb.Cleanup(func() {

@@ -18,8 +18,8 @@ const maxNameBytes = 16 << 20
 // maxNameGap is how far beyond the numbers in use the next one of a procedure may be.
 const maxNameGap = 1024
 
-// read is the read loop. It returns why it ended.
-func (c *Conn) read() error {
+// readHello reads the preface and HELLO.
+func (c *Conn) readHello() error {
 	if err := c.r.fill(len(wire.Preface)); err != nil {
 		if err == io.ErrUnexpectedEOF {
 			return violation("the peer ended the connection after %s, which is not this protocol", strconv.Quote(string(c.r.next(c.r.w-c.r.r))))
@@ -29,40 +29,70 @@ func (c *Conn) read() error {
 	if got := string(c.r.next(len(wire.Preface))); got != wire.Preface {
 		return violation("the peer does not speak this protocol: it began with %s", strconv.Quote(got))
 	}
-	for first := true; ; first = false {
+	h, n, err := c.r.peekHeader()
+	if err != nil {
+		return err
+	}
+	if h.Type != wire.Hello {
+		return violation("%v before HELLO", h.Type)
+	}
+	body, msg, err := c.r.body(n)
+	if err != nil {
+		return err
+	}
+	g, err := wire.ParseHello(body)
+	msg.Release()
+	if err == nil {
+		err = c.greeted(g)
+	}
+	if err != nil {
+		return asViolation(err)
+	}
+	return nil
+}
+
+// read is the read loop. It returns why it ended.
+func (c *Conn) read() error {
+	for {
 		h, n, err := c.r.peekHeader()
 		if err != nil {
 			return err
 		}
 		c.later.run()
-		if first && h.Type != wire.Hello {
-			return violation("%v before HELLO", h.Type)
-		}
-		if !first && h.Type == wire.Hello {
-			return violation("a second HELLO")
-		}
 		if h.Type == wire.Part {
 			c.r.next(wire.HeaderSize)
-			if err := c.part(h, n); err != nil {
-				return err
-			}
-			continue
+			err = c.part(h, n)
+		} else {
+			err = c.readFrame(h, n)
 		}
-		body, msg, err := c.r.body(n)
 		if err != nil {
 			return err
 		}
-		err = c.frame(h, body, &msg)
-		msg.Release()
-		if err != nil {
-			var lost *LostError
-			var bad *ProtocolError
-			if errors.As(err, &bad) || errors.As(err, &lost) {
-				return err
-			}
-			return &ProtocolError{Reason: err.Error()}
-		}
 	}
+}
+
+// readFrame reads the rest of a frame and takes it.
+func (c *Conn) readFrame(h wire.Header, n int) error {
+	body, msg, err := c.r.body(n)
+	if err != nil {
+		return err
+	}
+	err = c.frame(h, body, &msg)
+	msg.Release()
+	if err != nil {
+		return asViolation(err)
+	}
+	return nil
+}
+
+// asViolation returns the error of a frame as what ends the connection.
+func asViolation(err error) error {
+	var lost *LostError
+	var bad *ProtocolError
+	if errors.As(err, &bad) || errors.As(err, &lost) {
+		return err
+	}
+	return &ProtocolError{Reason: err.Error()}
 }
 
 // beforeRead is called before each read.
@@ -82,11 +112,7 @@ func (c *Conn) beforeRead() {
 func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 	switch h.Type {
 	case wire.Hello:
-		g, err := wire.ParseHello(body)
-		if err != nil {
-			return err
-		}
-		return c.greeted(g)
+		return violation("a second HELLO")
 	case wire.Name:
 		return c.name(h.ID, body)
 	case wire.Request:
@@ -136,19 +162,13 @@ func (c *Conn) name(number uint32, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if uint64(number) >= c.cfg.Local.MaxNames {
-		return violation("procedure number %d is beyond the limit of %d", number, c.cfg.Local.MaxNames)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if int(number) > len(c.names)+maxNameGap {
-		return violation("procedure number %d is far beyond the %d in use", number, len(c.names))
+	if err := c.nameableLocked(number); err != nil {
+		return err
 	}
-	for int(number) >= len(c.names) {
-		c.names = append(c.names, nil)
-	}
-	if c.names[number] != nil {
-		return violation("procedure number %d is named twice", number)
+	if n := int(number) + 1 - len(c.names); n > 0 {
+		c.names = append(c.names, make([]*Name, n)...)
 	}
 	if c.nameSize+len(body) > maxNameBytes {
 		c.names[number] = &Name{Excess: true}
@@ -159,91 +179,129 @@ func (c *Conn) name(number uint32, body []byte) error {
 	return nil
 }
 
+// nameableLocked returns why the peer cannot give a procedure this number.
+func (c *Conn) nameableLocked(number uint32) error {
+	switch {
+	case uint64(number) >= c.cfg.Local.MaxNames:
+		return violation("procedure number %d is beyond the limit of %d", number, c.cfg.Local.MaxNames)
+	case int(number) > len(c.names)+maxNameGap:
+		return violation("procedure number %d is far beyond the %d in use", number, len(c.names))
+	case int(number) < len(c.names) && c.names[number] != nil:
+		return violation("procedure number %d is named twice", number)
+	}
+	return nil
+}
+
 // request begins a call of the peer's.
 func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
-	slot := wire.Slot(h.ID)
-	if uint64(slot) >= c.cfg.Local.MaxCalls {
-		return violation("call %#x is beyond the limit of %d calls at a time", h.ID, c.cfg.Local.MaxCalls)
-	}
-	head, args, metaTooLarge, err := wire.ParseRequest(body, h.Flags, int(c.cfg.Local.MaxMeta))
-	if err != nil {
+	in := c.cfg.Handler.NewCall()
+	in.conn, in.id, in.Flags = c, h.ID, h.Flags
+	refusal, err := c.enter(in, body)
+	switch {
+	case err != nil:
 		return err
+	case refusal != nil:
+		c.reject(in, refusal.Code, refusal.Reason)
+		return nil
+	case h.Flags&wire.More != 0:
+		return nil // the arguments are still to come
 	}
-	if h.Flags&wire.Check != 0 && h.Flags&(wire.Callback|wire.OneWay) != 0 {
-		return violation("call %#x is a callback, or one-way, to be checked, which makes no sense", h.ID)
+	in.msg, in.Body = own(in.Body, from)
+	c.woke = true
+	c.workers.start(in)
+	return nil
+}
+
+// enter puts a call of the peer's, whose frame is body, into the table, and returns why it is
+// refused, if it is.
+func (c *Conn) enter(in *Incoming, body []byte) (refusal *GoAwayError, err error) {
+	if err := c.judge(in); err != nil {
+		return nil, err
 	}
-	if h.Flags&wire.Packed != 0 && !c.packs.Load() {
-		return violation("call %#x is compressed, which was not agreed on", h.ID)
+	var metaTooLarge bool
+	in.Head, in.Body, metaTooLarge, err = wire.ParseRequest(body, in.Flags, int(c.cfg.Local.MaxMeta))
+	if err != nil {
+		return nil, err
+	}
+	if in.Flags&wire.HasLimit != 0 {
+		in.Deadline = time.Now().Add(in.Head.Limit)
+	}
+	parted := in.Flags&wire.More != 0
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for wire.Slot(in.id) >= len(c.calls) { // not in enterLocked: to grow takes much of the stack
+		c.calls = append(c.calls, nil)
+	}
+	if err := c.enterLocked(in); err != nil {
+		return nil, err
+	}
+	if err := c.partedLocked(parted, in.Head.Total, in.Body); err != nil {
+		return nil, err
+	}
+	c.calls[wire.Slot(in.id)] = in
+	c.incoming++
+	c.idle.begun++
+	c.load.Add(1)
+	size := max(in.Head.Total, uint64(len(in.Body)))
+	switch {
+	case c.refusing != nil && in.Flags&wire.Callback == 0: // a callback belongs to a call in flight
+		return c.refusing, nil
+	case metaTooLarge || size > c.cfg.Local.MaxMessage:
+		return c.excess(metaTooLarge, size), nil
+	case parted:
+		c.parted++
+		in.arrives = &assembly{total: int64(in.Head.Total)}
+	}
+	return nil, nil
+}
+
+// enterLocked checks that a call's slot is free, and finds what it is a call of.
+func (c *Conn) enterLocked(in *Incoming) error {
+	if c.err != nil {
+		return c.err
+	}
+	if old := c.calls[wire.Slot(in.id)]; old != nil && !old.ended {
+		return violation("call %#x begins while call %#x has its slot", in.id, old.id)
+	}
+	if in.Flags&wire.Callback != 0 {
+		if o := c.outgoingLocked(in.Head.Call); o != nil && o.state != abandoned {
+			in.Tag = o.tag
+		}
+		return nil
+	}
+	if in.Head.Number < uint64(len(c.names)) {
+		in.Name = c.names[in.Head.Number]
+	}
+	if in.Name == nil {
+		return violation("call %#x is of procedure %d, which has no name", in.id, in.Head.Number)
+	}
+	return nil
+}
+
+// excess refuses a call for its metadata, or else for its size in bytes.
+//
+//go:noinline
+func (c *Conn) excess(meta bool, size uint64) *GoAwayError {
+	if meta {
+		return &GoAwayError{wire.CodeExhausted, "metadata is larger than the limit of " + strconv.FormatUint(c.cfg.Local.MaxMeta, 10) + " bytes"}
+	}
+	return &GoAwayError{wire.CodeExhausted, (&TooLargeError{What: "request", Size: size, Limit: c.cfg.Local.MaxMessage}).Error()}
+}
+
+// judge returns what is wrong with a call whatever else there is on the connection.
+func (c *Conn) judge(in *Incoming) error {
+	if uint64(wire.Slot(in.id)) >= c.cfg.Local.MaxCalls {
+		return violation("call %#x is beyond the limit of %d calls at a time", in.id, c.cfg.Local.MaxCalls)
+	}
+	if in.Flags&wire.Check != 0 && in.Flags&(wire.Callback|wire.OneWay) != 0 {
+		return violation("call %#x is a callback, or one-way, to be checked, which makes no sense", in.id)
+	}
+	if in.Flags&wire.Packed != 0 && !c.packs.Load() {
+		return violation("call %#x is compressed, which was not agreed on", in.id)
 	}
 	if ends := int(c.w.ends.Load()); ends > 2*int(c.cfg.Local.MaxCalls)+64 {
 		return violation("%d answers wait for a peer that goes on calling without reading them", ends)
 	}
-	in := c.cfg.Handler.NewCall()
-	in.conn, in.id, in.Flags, in.Head = c, h.ID, h.Flags, head
-	if h.Flags&wire.HasLimit != 0 {
-		in.Deadline = time.Now().Add(head.Limit)
-	}
-
-	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
-		return c.err
-	}
-	for slot >= len(c.calls) {
-		c.calls = append(c.calls, nil)
-	}
-	if old := c.calls[slot]; old != nil && !old.ended {
-		c.mu.Unlock()
-		return violation("call %#x begins while call %#x has its slot", h.ID, old.id)
-	}
-	if h.Flags&wire.Callback != 0 {
-		if o := c.outgoingLocked(head.Call); o != nil && o.state != abandoned {
-			in.Tag = o.tag
-		}
-	} else {
-		if head.Number < uint64(len(c.names)) {
-			in.Name = c.names[head.Number]
-		}
-		if in.Name == nil {
-			c.mu.Unlock()
-			return violation("call %#x is of procedure %d, which has no name", h.ID, head.Number)
-		}
-	}
-	parted := h.Flags&wire.More != 0
-	if err := c.partedLocked(parted, head.Total, args); err != nil {
-		c.mu.Unlock()
-		return err
-	}
-	c.calls[slot] = in
-	c.incoming++
-	c.idle.begun++
-	c.load.Add(1)
-	refusing := c.refusing
-	if h.Flags&wire.Callback != 0 {
-		refusing = nil // it belongs to a call in flight
-	}
-	tooLarge := parted && head.Total > c.cfg.Local.MaxMessage || uint64(len(args)) > c.cfg.Local.MaxMessage
-	if parted && refusing == nil && !metaTooLarge && !tooLarge {
-		c.parted++
-		in.arrives = &assembly{total: int64(head.Total)}
-		c.mu.Unlock()
-		return nil
-	}
-	c.mu.Unlock()
-	switch {
-	case refusing != nil:
-		c.reject(in, refusing.Code, refusing.Reason)
-		return nil
-	case metaTooLarge:
-		c.reject(in, wire.CodeExhausted, "metadata is larger than the limit of "+strconv.FormatUint(c.cfg.Local.MaxMeta, 10)+" bytes")
-		return nil
-	case tooLarge:
-		c.reject(in, wire.CodeExhausted, (&TooLargeError{What: "request", Size: max(head.Total, uint64(len(args))), Limit: c.cfg.Local.MaxMessage}).Error())
-		return nil
-	}
-	in.msg, in.Body = own(args, from)
-	c.woke = true
-	c.workers.start(in)
 	return nil
 }
 

@@ -39,7 +39,7 @@ var errAttempt = errors.New("this attempt to resume the connection has been over
 
 // agreeLocked settles, with the peer's HELLO, whether the connection may be resumed.
 func (c *Conn) agreeLocked(g *wire.Greeting) {
-	mine := &c.cfg.Local
+	mine := c.cfg.Local
 	if mine.Resume == 0 {
 		return
 	}
