@@ -208,3 +208,32 @@ func TestPaceGrows(t *testing.T) {
 		}
 	}
 }
+
+// TestLastPart: what is a little more than some full parts takes no other, for which it would wait
+// until the peer has taken some.
+func TestLastPart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := config(nobody)
+		cfg.Dialer = true
+		c, p := against(t, cfg, true, true)
+		synctest.Wait()
+		const size = 1<<20 + 5 // 16 full parts and 21 bytes
+		large, err := c.Start(t.Context(), request(strings.Repeat("x", size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer large.Forget()
+		synctest.Wait()
+		parts := p.received(wire.Part)
+		got := 0
+		for i, f := range parts {
+			got += len(f.body) - 1
+			if last := i == len(parts)-1; last == (f.Flags&wire.More != 0) {
+				t.Errorf("part %d of %d has the flags %v", i+1, len(parts), f.Flags)
+			}
+		}
+		if got != size || len(parts) != size/partSize {
+			t.Errorf("%d bytes came in %d parts, want %d in %d", got, len(parts), size, size/partSize)
+		}
+	})
+}
