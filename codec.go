@@ -137,8 +137,8 @@ func (c cborCodec) Decode(data []byte, v any) ([]byte, error) {
 
 // decode is Decode without package plain.
 func (c cborCodec) decode(data []byte, v any) ([]byte, error) {
-	if len(data) > maxBignum {
-		if err := checkBignums(data); err != nil {
+	if len(data) > maxTags {
+		if err := checkCBOR(data); err != nil {
 			return nil, err
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestLargeBigint is a regression: what a bigint of 1 MiB was decoded into, whatever its
-// type, took up to 45 seconds.
-func TestLargeBigint(t *testing.T) {
+// TestCostlyValues is a regression: what a bigint of 1 MiB was decoded into, whatever its
+// type, took up to 45 seconds, and 10,000 tags of one value 0.2.
+func TestCostlyValues(t *testing.T) {
 	head := func(tag byte, n int) []byte {
 		return []byte{tag, 0x5a, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
 	}
@@ -41,6 +41,9 @@ func TestLargeBigint(t *testing.T) {
 		{"bytes that look like one", CBOR, append(head(0x82, 0)[:1], append(append([]byte{0x5a, 0, 0x10, 0, 6}, bignum(large)...), 1)...), ""},
 		{"a small one before long bytes", CBOR, append([]byte{0x9f, 0xc2, 0x41, 1, 0x59, 0x20, 0}, append(make([]byte, 0x2000), 0xff)...), ""},
 		{"small ones", CBOR, append([]byte{0x99, 0x10, 0}, bytes.Repeat([]byte{0xc2, 0x42, 1, 2}, 4096)...), ""},
+		{"many tags", CBOR, append(bytes.Repeat([]byte{0xd1}, 17), 1), "a value with more than 16 tags"},
+		{"many tags in a map", CBOR, append(append([]byte("\xa1\x61a\xd1"), bytes.Repeat([]byte("\xd8\x20"), 9_000)...), 1), "a value with more than 16 tags"},
+		{"a few tags on each value", CBOR, append([]byte{0x82}, bytes.Repeat(append(bytes.Repeat([]byte{0xd1}, 16), 1), 2)...), ""},
 		{"digits", JSON, []byte(digits), "a number of"},
 		{"digits in a field", JSON, []byte(`{"a\"b":[1,-` + digits + `]}`), "a number of"},
 		{"digits in text", JSON, []byte(`["\"` + digits + `"]`), ""},

@@ -90,7 +90,8 @@ func benchPlain[T any](b *testing.B, v T) {
 	}
 	var buf bytes.Buffer
 	boxed := any(v)
-	run("encode", func() bool { buf.Reset(); return plain.Encode(&buf, boxed) })
+	run("encode", func() bool { buf.Reset(); return plain.Encode(&buf, &v) })
+	run("encode/copied", func() bool { buf.Reset(); return plain.Encode(&buf, boxed) })
 	run("encode/library", func() bool { buf.Reset(); return library.enc.MarshalToBuffer(boxed, &buf) == nil })
 	into := new(T)
 	run("decode", func() bool {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"reflect"
+	"unsafe"
 )
 
 // maxInflation is how much larger than the bytes behind its head the memory of a slice may be. What
@@ -24,18 +25,23 @@ func Decode(data []byte, into any) (rest []byte, ok bool) {
 	if p == nil || p.kind != reflect.Pointer || v.IsNil() {
 		return nil, false
 	}
-	p, v = p.elem, v.Elem()
-	if !isZero(p, v, false) {
+	at := v.UnsafePointer()
+	if !isZero(p.elem, at, false) {
 		return nil, false
 	}
-	return p.Decode(data, v)
+	return p.elem.decode(data, at)
 }
 
-// Decode is the function of that name for a value of the plan's type, which must be zero.
+// Decode is the function of that name for a value of the plan's type, which must be zero, and
+// addressable.
 func (p *Plan) Decode(data []byte, v reflect.Value) (rest []byte, ok bool) {
+	return p.decode(data, v.Addr().UnsafePointer())
+}
+
+func (p *Plan) decode(data []byte, at unsafe.Pointer) (rest []byte, ok bool) {
 	var t texts
-	if rest, ok = decode(p, data, v, &t); !ok {
-		isZero(p, v, true)
+	if rest, ok = decode(p, data, at, &t); !ok {
+		isZero(p, at, true)
 	}
 	return rest, ok
 }
@@ -59,38 +65,44 @@ func (t *texts) cut(rest []byte, n int) string {
 	return t.shared[at : at+n]
 }
 
-// isZero reports whether nothing that decoding writes to is set in v, or makes it so. It tells -0
-// from 0, as reflect's does not.
-func isZero(p *Plan, v reflect.Value, clear bool) bool {
-	n := len(p.fields)
+// isZero reports whether nothing that decoding writes to is set at a value's place, or makes it so.
+// It tells -0 from 0.
+func isZero(p *Plan, at unsafe.Pointer, clear bool) bool {
 	switch {
 	case p.kind == reflect.Struct:
-	case p.kind == reflect.Array && !p.bytes:
-		n = p.len
-	case clear:
-		v.SetZero()
+		for i := range p.fields {
+			if f := &p.fields[i]; !isZero(f.Plan, unsafe.Add(at, f.offset), clear) {
+				return false
+			}
+		}
 		return true
-	case p.kind == reflect.Float32 || p.kind == reflect.Float64:
-		return math.Float64bits(v.Float()) == 0
+	case p.kind == reflect.Array && !p.bytes:
+		for i := range p.len {
+			if !isZero(p.elem, unsafe.Add(at, i*p.elem.size), clear) {
+				return false
+			}
+		}
+		return true
+	case clear:
+		reflect.NewAt(p.typ, at).Elem().SetZero()
+		return true
+	}
+	switch p.kind {
+	case reflect.Array:
+		return !bytes.ContainsFunc(unsafe.Slice((*byte)(at), p.len), func(r rune) bool { return r != 0 })
+	case reflect.String:
+		return *(*string)(at) == ""
+	case reflect.Slice:
+		return *(*[]byte)(at) == nil
+	case reflect.Pointer:
+		return *(*unsafe.Pointer)(at) == nil
 	default:
-		return v.IsZero()
+		return p.bits(at) == 0
 	}
-	for i := range n {
-		part, of := v, p.elem
-		if p.kind == reflect.Struct {
-			part, of = v.Field(p.fields[i].index), p.fields[i].Plan
-		} else {
-			part = v.Index(i)
-		}
-		if !isZero(of, part, clear) {
-			return false
-		}
-	}
-	return true
 }
 
-// decode reads one value into v, which is zero. If it fails, parts of v may have been written.
-func decode(p *Plan, data []byte, v reflect.Value, t *texts) (rest []byte, ok bool) {
+// decode reads one value to its place, which is zero. If it fails, parts may have been written.
+func decode(p *Plan, data []byte, at unsafe.Pointer, t *texts) (rest []byte, ok bool) {
 	if len(data) == 0 {
 		return nil, false
 	}
@@ -100,20 +112,21 @@ func decode(p *Plan, data []byte, v reflect.Value, t *texts) (rest []byte, ok bo
 		if first != simpleFalse && first != simpleTrue {
 			return nil, false
 		}
-		v.SetBool(first == simpleTrue)
+		*(*bool)(at) = first == simpleTrue
 		return data[1:], true
 	case reflect.Pointer:
 		if first == simpleNull {
 			return data[1:], true
 		}
-		v.Set(reflect.New(p.elem.typ))
-		return decode(p.elem, data, v.Elem(), t)
+		elem := reflect.New(p.elem.typ).UnsafePointer()
+		*(*unsafe.Pointer)(at) = elem
+		return decode(p.elem, data, elem, t)
 	case reflect.Slice:
 		if first == simpleNull {
 			return data[1:], true
 		}
 	case reflect.Float32, reflect.Float64:
-		return decodeFloat(data, v)
+		return decodeFloat(p, data, at)
 	}
 
 	major, n, rest, ok := cutHead(data)
@@ -122,24 +135,24 @@ func decode(p *Plan, data []byte, v reflect.Value, t *texts) (rest []byte, ok bo
 	}
 	switch p.kind {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		i := int64(n)
+		// A number fits if all bits from its sign on are the same: n has those of a negative one inverted.
+		if major > majorNegative || n>>(8*p.size-1) != 0 {
+			return nil, false
+		}
 		if major == majorNegative {
-			i = ^i
+			n = ^n
 		}
-		if major > majorNegative || n > math.MaxInt64 || v.OverflowInt(i) {
-			return nil, false
-		}
-		v.SetInt(i)
+		p.setBits(at, n)
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		if major != majorUint || v.OverflowUint(n) {
+		if major != majorUint || n>>(8*p.size-1)>>1 != 0 {
 			return nil, false
 		}
-		v.SetUint(n)
+		p.setBits(at, n)
 	case reflect.String:
 		if major != majorText || n > uint64(len(rest)) {
 			return nil, false
 		}
-		v.SetString(t.cut(rest, int(n)))
+		*(*string)(at) = t.cut(rest, int(n))
 		return rest[n:], true
 	case reflect.Slice:
 		if p.bytes {
@@ -148,42 +161,51 @@ func decode(p *Plan, data []byte, v reflect.Value, t *texts) (rest []byte, ok bo
 			}
 			b := make([]byte, n)
 			copy(b, rest)
-			v.SetBytes(b)
+			*(*[]byte)(at) = b
 			return rest[n:], true
 		}
-		if major != majorArray || n > uint64(len(rest)) || n > maxInflation*uint64(len(rest))/max(p.elem.size, 1) {
+		if major != majorArray || n > uint64(len(rest)) || n > maxInflation*uint64(len(rest))/max(uint64(p.elem.size), 1) {
 			return nil, false
 		}
-		if n == 0 {
-			v.Set(p.empty)
-			return rest, true
-		}
-		v.Grow(int(n)) // not MakeSlice, which allocates the slice's head, too
-		v.SetLen(int(n))
-		v.SetCap(int(n))
-		return decodeList(p, rest, v, int(n), t)
+		return decodeList(p.elem, rest, p.makeSlice(at, int(n)), int(n), t)
 	case reflect.Array:
 		if p.bytes {
 			if major != majorBytes || n != uint64(p.len) || n > uint64(len(rest)) {
 				return nil, false
 			}
-			copy(v.Bytes(), rest[:n])
+			copy(unsafe.Slice((*byte)(at), p.len), rest)
 			return rest[n:], true
 		}
 		if major != majorArray || n != uint64(p.len) {
 			return nil, false
 		}
-		return decodeList(p, rest, v, p.len, t)
+		return decodeList(p.elem, rest, at, p.len, t)
 	case reflect.Struct:
 		if major != majorMap || n > uint64(len(rest)) {
 			return nil, false
 		}
-		return decodeFields(p, rest, v, int(n), t)
+		return decodeFields(p, rest, at, int(n), t)
 	}
 	return rest, true
 }
 
-func decodeFloat(data []byte, v reflect.Value) (rest []byte, ok bool) {
+// makeSlice makes a slice of n elements at its place, and returns where they are.
+func (p *Plan) makeSlice(at unsafe.Pointer, n int) unsafe.Pointer {
+	switch {
+	case p.elem.kind == reflect.String: // as most are; all such have one layout
+		*(*[]string)(at) = make([]string, n)
+	case n == 0:
+		reflect.NewAt(p.typ, at).Elem().Set(p.empty)
+	default:
+		v := reflect.NewAt(p.typ, at).Elem()
+		v.Grow(n) // not MakeSlice, which allocates the slice's head, too
+		v.SetLen(n)
+		v.SetCap(n)
+	}
+	return p.elements(at)
+}
+
+func decodeFloat(p *Plan, data []byte, at unsafe.Pointer) (rest []byte, ok bool) {
 	var f float64
 	switch first := data[0]; {
 	case first == simpleFloat64 && len(data) >= 9:
@@ -193,16 +215,21 @@ func decodeFloat(data []byte, v reflect.Value) (rest []byte, ok bool) {
 	default: // halves, and integers
 		return nil, false
 	}
-	if v.OverflowFloat(f) {
+	if p.kind == reflect.Float64 {
+		*(*float64)(at) = f
+		return data, true
+	}
+	if reflect.TypeFor[float32]().OverflowFloat(f) {
 		return nil, false
 	}
-	v.SetFloat(f)
+	*(*float32)(at) = float32(f)
 	return data, true
 }
 
-func decodeList(p *Plan, data []byte, v reflect.Value, n int, t *texts) (rest []byte, ok bool) {
+// decodeList reads n values, one after the other, of what may be a slice or an array.
+func decodeList(elem *Plan, data []byte, at unsafe.Pointer, n int, t *texts) (rest []byte, ok bool) {
 	for i := range n {
-		if data, ok = decode(p.elem, data, v.Index(i), t); !ok {
+		if data, ok = decode(elem, data, unsafe.Add(at, i*elem.size), t); !ok {
 			return nil, false
 		}
 	}
@@ -212,7 +239,7 @@ func decodeList(p *Plan, data []byte, v reflect.Value, n int, t *texts) (rest []
 // decodeFields reads n pairs of a name and a value. The names are compared as they are encoded, first
 // with that of the field which follows the last one: mostly they come in the struct's order. What
 // has no field here, because the other end knows more, is skipped.
-func decodeFields(p *Plan, data []byte, v reflect.Value, n int, t *texts) (rest []byte, ok bool) {
+func decodeFields(p *Plan, data []byte, at unsafe.Pointer, n int, t *texts) (rest []byte, ok bool) {
 	var seen uint64
 	next := 0
 	for range n {
@@ -237,7 +264,7 @@ func decodeFields(p *Plan, data []byte, v reflect.Value, n int, t *texts) (rest 
 		}
 		seen |= 1 << next
 		f := &p.fields[next]
-		if data, ok = decode(f.Plan, data[len(f.key):], v.Field(f.index), t); !ok {
+		if data, ok = decode(f.Plan, data[len(f.key):], unsafe.Add(at, f.offset), t); !ok {
 			return nil, false
 		}
 		next++

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"reflect"
+	"unsafe"
 )
 
 // Encode appends v to buf and reports whether it did: if the type of v is not plain, buf is as it
@@ -18,15 +19,36 @@ func Encode(buf *bytes.Buffer, v any) bool {
 	if p == nil {
 		return false
 	}
-	p.Encode(buf, value)
+	if p.kind == reflect.Pointer {
+		at := value.UnsafePointer()
+		p.encode(buf, unsafe.Pointer(&at))
+	} else {
+		p.Encode(buf, value)
+	}
 	return true
 }
 
 // Encode appends a value of the plan's type to buf.
 func (p *Plan) Encode(buf *bytes.Buffer, v reflect.Value) {
+	if v.CanAddr() {
+		p.encode(buf, v.Addr().UnsafePointer())
+		return
+	}
+	at, ok := p.places.Get().(unsafe.Pointer)
+	if !ok {
+		at = reflect.New(p.typ).UnsafePointer()
+	}
+	place := reflect.NewAt(p.typ, at).Elem()
+	place.Set(v)
+	p.encode(buf, at)
+	place.SetZero()
+	p.places.Put(at)
+}
+
+func (p *Plan) encode(buf *bytes.Buffer, at unsafe.Pointer) {
 	buf.Grow(minBuffer)
 	e := encoder{buf, buf.AvailableBuffer()}
-	e.value(p, v)
+	e.value(p, at)
 	buf.Write(e.b)
 }
 
@@ -68,26 +90,29 @@ func (e *encoder) flush() {
 	e.b = e.buf.AvailableBuffer()
 }
 
-func (e *encoder) value(p *Plan, v reflect.Value) {
+func (e *encoder) value(p *Plan, at unsafe.Pointer) {
 	switch p.kind {
 	case reflect.Bool:
-		if v.Bool() {
+		if *(*bool)(at) {
 			e.head(simpleTrue, 0)
 		} else {
 			e.head(simpleFalse, 0)
 		}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		if n := v.Int(); n < 0 {
+		shift := 64 - 8*p.size
+		if n := int64(p.bits(at)) << shift >> shift; n < 0 {
 			e.head(majorNegative, uint64(^n))
 		} else {
 			e.head(majorUint, uint64(n))
 		}
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		e.head(majorUint, v.Uint())
-	case reflect.Float32, reflect.Float64:
-		e.float(p.kind, v.Float())
+		e.head(majorUint, p.bits(at))
+	case reflect.Float32:
+		e.float(p.kind, float64(*(*float32)(at)))
+	case reflect.Float64:
+		e.float(p.kind, *(*float64)(at))
 	case reflect.String:
-		s := v.String()
+		s := *(*string)(at)
 		e.head(majorText, uint64(len(s)))
 		if len(s) < flushAt {
 			e.b = append(e.b, s...)
@@ -97,34 +122,31 @@ func (e *encoder) value(p *Plan, v reflect.Value) {
 		e.buf.WriteString(s)
 		e.b = e.buf.AvailableBuffer()
 	case reflect.Pointer:
-		if v.IsNil() {
+		if elem := *(*unsafe.Pointer)(at); elem == nil {
 			e.head(simpleNull, 0)
 		} else {
-			e.value(p.elem, v.Elem())
+			e.value(p.elem, elem)
 		}
 	case reflect.Slice:
-		switch {
-		case v.IsNil():
+		switch s := *(*[]byte)(at); {
+		case s == nil:
 			e.head(simpleNull, 0)
 		case p.bytes:
-			e.bytes(v.Bytes())
+			e.bytes(s)
 		default:
-			e.list(p, v, v.Len())
+			e.list(p.elem, p.elements(at), len(s))
 		}
 	case reflect.Array:
 		if p.bytes {
-			e.head(majorBytes, uint64(p.len))
-			for i := range p.len { // its memory may not be addressable
-				e.b = append(e.b, byte(v.Index(i).Uint()))
-			}
+			e.bytes(unsafe.Slice((*byte)(at), p.len))
 		} else {
-			e.list(p, v, p.len)
+			e.list(p.elem, at, p.len)
 		}
 	case reflect.Struct:
 		n := len(p.fields)
 		if p.sparse {
 			for i := range p.fields {
-				if f := &p.fields[i]; f.omitEmpty && isEmpty(f.Plan, v.Field(f.index)) {
+				if f := &p.fields[i]; f.omitEmpty && isEmpty(f.Plan, unsafe.Add(at, f.offset)) {
 					n--
 				}
 			}
@@ -132,12 +154,12 @@ func (e *encoder) value(p *Plan, v reflect.Value) {
 		e.head(majorMap, uint64(n))
 		for i := range p.fields {
 			f := &p.fields[i]
-			fv := v.Field(f.index)
-			if f.omitEmpty && isEmpty(f.Plan, fv) {
+			part := unsafe.Add(at, f.offset)
+			if f.omitEmpty && isEmpty(f.Plan, part) {
 				continue
 			}
 			e.b = append(e.b, f.key...)
-			e.value(f.Plan, fv)
+			e.value(f.Plan, part)
 		}
 	}
 }
@@ -153,10 +175,11 @@ func (e *encoder) bytes(b []byte) {
 	e.b = e.buf.AvailableBuffer()
 }
 
-func (e *encoder) list(p *Plan, v reflect.Value, n int) {
+// list appends n values, one after the other, of what may be a slice or an array.
+func (e *encoder) list(elem *Plan, at unsafe.Pointer, n int) {
 	e.head(majorArray, uint64(n))
 	for i := range n {
-		e.value(p.elem, v.Index(i))
+		e.value(elem, unsafe.Add(at, i*elem.size))
 		if len(e.b) >= flushAt {
 			e.flush()
 		}
@@ -184,9 +207,14 @@ func (e *encoder) float(kind reflect.Kind, f float64) {
 }
 
 // isEmpty reports whether a field with omitempty is left out.
-func isEmpty(p *Plan, v reflect.Value) bool {
-	if p.kind == reflect.Slice {
-		return v.Len() == 0
+func isEmpty(p *Plan, at unsafe.Pointer) bool {
+	switch p.kind {
+	case reflect.Slice:
+		return len(*(*[]byte)(at)) == 0
+	case reflect.Float32:
+		return *(*float32)(at) == 0 // as is -0
+	case reflect.Float64:
+		return *(*float64)(at) == 0
 	}
-	return v.IsZero() // as is -0
+	return isZero(p, at, false)
 }

@@ -15,25 +15,27 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unsafe"
 )
 
 // A Plan is how values of one type are encoded and decoded.
 type Plan struct {
 	kind   reflect.Kind
-	bytes  bool   // a slice or array of bytes: a byte string
-	size   uint64 // of a value, in bytes
-	len    int    // of an array
+	bytes  bool // a slice or array of bytes: a byte string
+	size   int  // of a value, in bytes
+	len    int  // of an array
 	typ    reflect.Type
 	elem   *Plan         // of a pointer, slice or array
 	empty  reflect.Value // a slice without elements that is not nil
 	fields []field       // of a struct
 	sparse bool          // some of the fields are left out when empty
+	places sync.Pool     // of unsafe.Pointer: where values that have no address are put
 }
 
 // A field is a field of a struct that travels.
 type field struct {
 	*Plan
-	index     int
+	offset    uintptr
 	key       []byte // its name, encoded
 	name      int    // how long it is, at the end of key
 	omitEmpty bool
@@ -92,7 +94,7 @@ func (made planner) newPlan(t reflect.Type) *Plan {
 			}
 		}
 	}
-	p := &Plan{kind: t.Kind(), size: uint64(t.Size()), typ: t}
+	p := &Plan{kind: t.Kind(), size: int(t.Size()), typ: t}
 	switch p.kind {
 	case reflect.Bool, reflect.String, reflect.Float32, reflect.Float64,
 		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
@@ -151,9 +153,43 @@ func (p *Plan) addFields(t reflect.Type, made planner) *Plan {
 		p.sparse = p.sparse || omit
 		var key encoder
 		key.head(majorText, uint64(len(name)))
-		p.fields = append(p.fields, field{fp, i, append(key.b, name...), len(name), omit})
+		p.fields = append(p.fields, field{fp, f.Offset, append(key.b, name...), len(name), omit})
 	}
 	return p
+}
+
+// elements returns where the elements of the slice are that is at a place. All slices have the
+// layout of one of bytes.
+func (p *Plan) elements(at unsafe.Pointer) unsafe.Pointer {
+	return unsafe.Pointer(unsafe.SliceData(*(*[]byte)(at)))
+}
+
+// bits returns a boolean or a number as its bits.
+func (p *Plan) bits(at unsafe.Pointer) uint64 {
+	switch p.size {
+	case 1:
+		return uint64(*(*uint8)(at))
+	case 2:
+		return uint64(*(*uint16)(at))
+	case 4:
+		return uint64(*(*uint32)(at))
+	default:
+		return *(*uint64)(at)
+	}
+}
+
+// setBits is the reverse of bits; what does not fit is cut off.
+func (p *Plan) setBits(at unsafe.Pointer, n uint64) {
+	switch p.size {
+	case 1:
+		*(*uint8)(at) = uint8(n)
+	case 2:
+		*(*uint16)(at) = uint16(n)
+	case 4:
+		*(*uint32)(at) = uint32(n)
+	default:
+		*(*uint64)(at) = n
+	}
 }
 
 // Major types and simple values. RFC 8949, sections 3.1 and 3.3.
