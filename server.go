@@ -462,14 +462,17 @@ func (s *Server) ServeConn(conn io.ReadWriteCloser) error {
 // goroutine has once needed it never gives back.
 func (s *Server) open(conn io.ReadWriteCloser) (serve func() error, err error) {
 	o := &other{conn: conn, undecided: true}
+	defer func() {
+		if err != nil {
+			s.untrack(o)
+		}
+	}()
 	if err := s.track(o); err != nil {
-		s.untrack(o)
 		conn.Close()
 		return nil, err
 	}
 	p, first, err := s.detect(conn)
 	if err != nil {
-		s.untrack(o)
 		s.refuse(conn, err)
 		return nil, err
 	}
@@ -509,8 +512,7 @@ func (s *Server) openNative(o *other, conn io.ReadWriteCloser, first []byte) (se
 	if s.Resume != nil {
 		rest, resumed, err := s.Resume.begin(s, o, conn, first)
 		if err != nil || resumed {
-			s.untrack(o)
-			return func() error { return nil }, err
+			return func() error { s.untrack(o); return nil }, err
 		}
 		first = rest
 	}
@@ -529,7 +531,6 @@ func (s *Server) openNative(o *other, conn io.ReadWriteCloser, first []byte) (se
 	if s.closed {
 		s.mu.Unlock()
 		t.open.Add(-1)
-		s.untrack(o)
 		l.mux.Close() // which lets go of the server's workers, too
 		return nil, ErrServerClosed
 	}
@@ -542,6 +543,9 @@ func (s *Server) openNative(o *other, conn io.ReadWriteCloser, first []byte) (se
 	if s.Resume != nil {
 		s.Resume.add(l)
 	}
+	if s.Conns != nil {
+		s.Conns.begin(s, o, l)
+	}
 	over := func() {
 		if s.Resume != nil {
 			s.Resume.remove(l)
@@ -550,10 +554,6 @@ func (s *Server) openNative(o *other, conn io.ReadWriteCloser, first []byte) (se
 		delete(s.links, l)
 		s.mu.Unlock()
 		t.open.Add(-1)
-		s.untrack(o)
-	}
-	if s.Conns != nil {
-		s.Conns.begin(s, o, l)
 	}
 	if err := l.begin(); err != nil {
 		over()
@@ -562,6 +562,7 @@ func (s *Server) openNative(o *other, conn io.ReadWriteCloser, first []byte) (se
 	return func() error {
 		err := l.run()
 		over()
+		s.untrack(o)
 		return err
 	}, nil
 }

@@ -3,6 +3,8 @@ package mux
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -207,4 +209,101 @@ func TestPaceGrows(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLastPart: what is a little more than some full parts takes no other, for which it would wait
+// until the peer has taken some.
+func TestLastPart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := config(nobody)
+		cfg.Dialer = true
+		c, p := against(t, cfg, true, true)
+		synctest.Wait()
+		const size = 1<<20 + 5 // 16 full parts and 21 bytes
+		large, err := c.Start(t.Context(), request(strings.Repeat("x", size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer large.Forget()
+		synctest.Wait()
+		parts := p.received(wire.Part)
+		got := 0
+		for i, f := range parts {
+			got += len(f.body) - 1
+			if last := i == len(parts)-1; last == (f.Flags&wire.More != 0) {
+				t.Errorf("part %d of %d has the flags %v", i+1, len(parts), f.Flags)
+			}
+		}
+		if got != size || len(parts) != size/partSize {
+			t.Errorf("%d bytes came in %d parts, want %d in %d", got, len(parts), size, size/partSize)
+		}
+	})
+}
+
+// sized is a connection that remembers how much each read asked for.
+type sized struct {
+	net.Conn
+	mu    sync.Mutex
+	reads []int
+}
+
+func (s *sized) Read(b []byte) (int, error) {
+	s.mu.Lock()
+	s.reads = append(s.reads, len(b))
+	s.mu.Unlock()
+	return s.Conn.Read(b)
+}
+
+// TestPartsPastBuffer: between the parts of a message no more is read into the buffer than what is
+// in front of the next one's payload, and all else as much at a time as it holds.
+func TestPartsPastBuffer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		go io.Copy(io.Discard, far) // ends with the pipe
+		s := &sized{Conn: near}
+		c := start(t, s, config(echo))
+		p := &peer{tb: t, conn: far}
+		p.write([]byte(wire.Preface))
+		g := local()
+		p.send(wire.Header{Type: wire.Hello}, wire.AppendHello(nil, &g))
+		p.name()
+		const id, parts = 1 << 16, 4
+		part := append([]byte{0}, make([]byte, partSize)...)
+		send := func(id uint32) (reads []int) {
+			s.mu.Lock()
+			s.reads = nil
+			s.mu.Unlock()
+			for i := range parts {
+				h := wire.Header{Type: wire.Part, Flags: wire.More, ID: id}
+				if i == parts-1 {
+					h.Flags = 0
+				}
+				p.send(h, part)
+			}
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.reads
+		}
+		p.request(id, wire.More, parts*partSize, "")
+		synctest.Wait()
+		narrow := func(reads []int) (n int) {
+			for _, asked := range reads {
+				if asked == partHead {
+					n++
+				}
+			}
+			return n
+		}
+		if reads := send(id); narrow(reads) != parts-1 || reads[len(reads)-1] < wholeFrame {
+			t.Errorf("reads of %d bytes for %d parts", reads, parts)
+		}
+		if reads := send(2 * id); narrow(reads) != 0 { // of a call that there is not
+			t.Errorf("reads of %d bytes for parts that nobody wants", reads)
+		}
+		if c.Err() != nil {
+			t.Error(c.Err())
+		}
+	})
 }

@@ -73,6 +73,7 @@ func (c *Conn) read() error {
 
 // readFrame reads the rest of a frame and takes it.
 func (c *Conn) readFrame(h wire.Header, n int) error {
+	c.r.narrow = false
 	body, msg, err := c.r.body(n)
 	if err != nil {
 		return err
@@ -692,8 +693,10 @@ func (c *Conn) part(h wire.Header, n int) error {
 		n -= len(room)
 	}
 	if a.got < a.total {
+		c.r.narrow = !a.skip
 		return nil
 	}
+	c.r.narrow = false
 	c.mu.Lock()
 	// While it was read, the call may have ended and let go of it.
 	if again, _ := c.assemblyLocked(h, channel); again != a {

@@ -13,6 +13,8 @@ const (
 	// wholeFrame is the largest frame that is parsed where it was read. The body of a larger
 	// one is read into memory of its own.
 	wholeFrame = 16 << 10
+	// partHead is what is in front of a part's payload: the frame's header, and the channel.
+	partHead = wire.HeaderSize + 1
 )
 
 var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
@@ -25,6 +27,9 @@ type reader struct {
 	raw  *rawConn
 	buf  *[readSize]byte // nil: none is held
 	r, w int             // buf[r:w] is unread
+	// narrow says that the next frame is likely to be a part: no more than its head is read into
+	// the buffer, so that the rest is read to where it belongs.
+	narrow bool
 	// onWait is called before each read, onRead after each that brought something, with how
 	// much. again, unless it is nil, is called after one that failed, and reports whether to go on,
 	// over another connection.
@@ -37,6 +42,9 @@ type reader struct {
 func (r *reader) space() []byte {
 	if r.buf == nil {
 		r.buf = readBuffers.Get().(*[readSize]byte)
+	}
+	if r.narrow {
+		return r.buf[r.w:min(r.w+partHead, readSize)]
 	}
 	return r.buf[r.w:]
 }
@@ -141,6 +149,7 @@ func (r *reader) readFull(dst []byte) error {
 
 // skip moves past n bytes.
 func (r *reader) skip(n int) error {
+	r.narrow = false
 	for n > 0 {
 		step := min(n, wholeFrame)
 		if err := r.fill(step); err != nil {

@@ -18,8 +18,10 @@ const (
 	// partsPerWrite is how many parts one write carries. A small frame waits for one
 	// write at most, so this bounds its delay while a large message passes.
 	partsPerWrite = 8
-	// partSize is the payload of a full part.
+	// partSize is the payload of a full part. The last of a message has up to lastPart, so that what
+	// is a little more than a number of full ones needs no other.
 	partSize = 64<<10 - 1
+	lastPart = wire.MaxBody - 1
 	// wholeSize is the size of a message, in bytes, from which it is not copied into the
 	// buffer of its frame.
 	wholeSize = 16 << 10
@@ -440,7 +442,7 @@ func (w *writer) take() bool {
 	}
 	for len(w.waiting) > 0 && len(w.parts) < maxParts {
 		p := w.waiting[0]
-		w.waiting = w.waiting[1:]
+		w.waiting = slices.Delete(w.waiting, 0, 1)
 		w.announceLocked(p)
 	}
 	for i, p := range w.ready {
@@ -537,8 +539,12 @@ func (w *writer) takePartsLocked() {
 	w.small = false
 	for n := 0; n < most && len(w.parts) > 0 && w.pace.room(); n++ {
 		p := w.parts[0]
-		w.parts = w.parts[1:]
-		chunk := p.data[:min(len(p.data), partSize)]
+		w.parts = slices.Delete(w.parts, 0, 1)
+		size := partSize
+		if len(p.tail) == 0 && len(p.data) <= lastPart {
+			size = len(p.data)
+		}
+		chunk := p.data[:min(len(p.data), size)]
 		if p.data = p.data[len(chunk):]; len(p.data) == 0 {
 			p.data, p.tail = p.tail, nil
 		}
@@ -548,6 +554,7 @@ func (w *writer) takePartsLocked() {
 			h.Flags |= wire.More
 			w.parts = append(w.parts, p)
 		} else {
+			p.data = nil // what holds the part need not hold the message
 			w.finished = append(w.finished, p)
 		}
 		if n == 0 {
