@@ -1,6 +1,7 @@
 package yonder_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -164,8 +165,15 @@ func TestConnectionLostLog(t *testing.T) {
 	c := (&yonder.Dialer{Logger: logged.logger()}).NewClient(near)
 	defer c.Close()
 	go func() { // ends with the pipe
-		far.Read(make([]byte, 7))
-		far.Close()
+		defer far.Close()
+		var got []byte
+		for buf := make([]byte, 64); !bytes.Contains(got, []byte("any")); { // before the call it would only have left
+			n, err := far.Read(buf)
+			if err != nil {
+				return
+			}
+			got = append(got, buf[:n]...)
+		}
 	}()
 	if err := c.Call(t.Context(), yonder.NewCall("any")); !errors.Is(err, yonder.ErrConnectionLost) {
 		t.Errorf("%v", err)
