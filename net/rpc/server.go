@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -406,7 +407,7 @@ func (s *session) finish(c *serverCall) {
 	for len(s.waiting) > 0 && s.inFlight < s.most {
 		next := s.waiting[0]
 		s.leaveLocked(0)
-		if err := late(next.ctx); err != nil { // nobody waits for it any more
+		if err := s.late(next.ctx); err != nil { // nobody waits for it any more
 			s.inFlight++
 			go next.refuse(next.coded(yonder.CodeOf(err), err)) // ends when the answer is on its way
 			continue
@@ -424,15 +425,16 @@ func (s *session) finish(c *serverCall) {
 	}
 }
 
-// late returns why a context has ended, or is about to; nil: it has not.
-func late(ctx context.Context) error {
+// late returns why a call's context has ended, or is about to; nil: it has not. When the session's
+// ends, that of a call which runs may end, and the call, before that of one which waits.
+func (s *session) late(ctx context.Context) error {
 	if ctx == nil {
 		return nil
 	}
 	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
 		return context.DeadlineExceeded
 	}
-	return ctx.Err()
+	return cmp.Or(ctx.Err(), s.ctx.Err())
 }
 
 // leaveLocked removes a call from those that wait.
