@@ -454,6 +454,9 @@ func TestResumeElsewhere(t *testing.T) {
 	}
 	call := waiting(t.Context(), c, began, 1)
 	f.cut(true)
+	for c.Stats().Resumption.Suspended == 0 {
+		time.Sleep(time.Millisecond)
+	}
 	// This one waits.
 	second := make(chan error, 1)
 	go func() {
