@@ -454,9 +454,7 @@ func TestResumeElsewhere(t *testing.T) {
 	}
 	call := waiting(t.Context(), c, began, 1)
 	f.cut(true)
-	for c.Stats().Resumption.Suspended == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "the client has found out", func() bool { return c.Stats().Resumption.Suspended == 1 })
 	// This one waits.
 	second := make(chan error, 1)
 	go func() {

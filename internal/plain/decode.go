@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"reflect"
+	"slices"
 	"unsafe"
 )
 
@@ -105,7 +106,7 @@ func isZero(p *Plan, at unsafe.Pointer, clear bool) bool {
 	}
 	switch p.kind {
 	case reflect.Array:
-		return !bytes.ContainsFunc(unsafe.Slice((*byte)(at), p.len), func(r rune) bool { return r != 0 })
+		return !slices.ContainsFunc(unsafe.Slice((*byte)(at), p.len), func(b byte) bool { return b != 0 })
 	case reflect.String:
 		return *(*string)(at) == ""
 	case reflect.Slice:
