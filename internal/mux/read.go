@@ -54,6 +54,11 @@ func (c *Conn) readHello() error {
 // read is the read loop. It returns why it ended.
 func (c *Conn) read() error {
 	for {
+		if c.lead.pause && c.r.empty() {
+			if err := c.pause(); err != nil {
+				return err
+			}
+		}
 		h, n, err := c.r.peekHeader()
 		if err != nil {
 			return err
@@ -208,6 +213,10 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 		return nil // the arguments are still to come
 	}
 	in.msg, in.Body = own(in.Body, from)
+	if c.alone(in) {
+		c.lead.call, c.lead.pause = in, true
+		return nil
+	}
 	c.woke = true
 	c.workers.start(in)
 	return nil
@@ -325,7 +334,13 @@ func (c *Conn) serve(in *Incoming) {
 	if in.arrived != nil {
 		in.Body, in.arrived = in.arrived.bytes(), nil
 	}
-	c.cfg.Handler.Serve(in)
+	if in.timed {
+		name, began := in.Name, time.Now()
+		c.cfg.Handler.Serve(in)
+		name.took(time.Since(began))
+	} else {
+		c.cfg.Handler.Serve(in)
+	}
 	returned = true
 }
 
@@ -410,6 +425,7 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 	c.repliedLocked(o)
 	c.mu.Unlock()
 	c.woke = true
+	c.lead.pause = c.lead.able
 	switch {
 	case last:
 		c.settle()

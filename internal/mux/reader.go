@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"errors"
 	"io"
 	"sync"
 
@@ -31,10 +32,12 @@ type reader struct {
 	// the buffer, so that the rest is read to where it belongs.
 	narrow bool
 	// onWait is called before each read, onRead after each that brought something, with how
-	// much. again, unless it is nil, is called after one that failed, and reports whether to go on,
+	// much. kicked and again, unless they are nil, are called after one that failed: kicked reports
+	// whether it did only because who reads should leave that to another, again whether to go on,
 	// over another connection.
 	onWait func()
 	onRead func(n int)
+	kicked func(error) bool
 	again  func(error) bool
 }
 
@@ -61,37 +64,51 @@ func (r *reader) rest() {
 // the connection ends where it could, io.ErrUnexpectedEOF if it ends elsewhere.
 func (r *reader) fill(n int) error {
 	for r.w-r.r < n {
-		if r.r == r.w {
-			r.r, r.w = 0, 0
-		} else if r.r+n > readSize {
-			r.w = copy(r.buf[:], r.buf[r.r:r.w])
-			r.r = 0
-		}
-		r.onWait()
-		var got int
-		var err error
-		if r.raw != nil {
-			got, err = r.raw.read(r)
-		} else {
-			got, err = r.conn.Read(r.space())
-		}
-		r.w += got
-		if got > 0 {
-			r.onRead(got)
-			continue // an error stays for the next read
-		}
-		if err != nil && r.again != nil && r.again(err) {
-			continue
-		}
-		if err == io.EOF && r.w > r.r {
-			return io.ErrUnexpectedEOF
-		}
-		if err != nil {
+		if err := r.more(n); err != nil && err != errKicked {
 			return err
 		}
 	}
 	return nil
 }
+
+// errKicked says that who reads should leave that to another.
+var errKicked = errors.New("kicked")
+
+// more reads once, to have n bytes buffered in the end. Its errors are those of fill, and errKicked.
+func (r *reader) more(n int) error {
+	if r.r == r.w {
+		r.r, r.w = 0, 0
+	} else if r.r+n > readSize {
+		r.w = copy(r.buf[:], r.buf[r.r:r.w])
+		r.r = 0
+	}
+	r.onWait()
+	var got int
+	var err error
+	if r.raw != nil {
+		got, err = r.raw.read(r)
+	} else {
+		got, err = r.conn.Read(r.space())
+	}
+	r.w += got
+	switch {
+	case got > 0:
+		r.onRead(got)
+		return nil // an error stays for the next read
+	case err == nil:
+		return nil
+	case r.kicked != nil && r.kicked(err):
+		return errKicked
+	case r.again != nil && r.again(err):
+		return nil
+	case err == io.EOF && r.w > r.r:
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// empty reports whether there is nothing in the buffer.
+func (r *reader) empty() bool { return r.r == r.w }
 
 // next returns n buffered bytes and moves past them. They are valid until the
 // next fill.
@@ -134,7 +151,7 @@ func (r *reader) readFull(dst []byte) error {
 			dst = dst[n:]
 			continue
 		}
-		if err != nil && r.again != nil && r.again(err) {
+		if err != nil && (r.kicked != nil && r.kicked(err) || r.again != nil && r.again(err)) {
 			continue
 		}
 		if err == io.EOF {
