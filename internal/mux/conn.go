@@ -148,6 +148,7 @@ type Conn struct {
 	workers *Workers
 	later   later
 	lead    lead
+	rest    rest // of who leads
 
 	mu       sync.Mutex
 	err      error          // why the connection is over; nil while it is not

@@ -205,33 +205,44 @@ func (c *Conn) leadOn(turn uint64) {
 	}
 }
 
-// leadFrame takes the next frame. It reports false if the read loop must go on: another waits too long
-// for one, or it is large, or the connection is over.
+// leadFrame takes the next frame. It reports false if the read loop must go on: another has waited too
+// long for one, or the connection is over. Nothing is lost of a frame that has not come whole.
 func (c *Conn) leadFrame() bool {
+	err := c.awaitFrame()
+	if err == nil {
+		c.later.run()
+		var h wire.Header
+		var n int
+		if h, n, err = c.r.peekHeader(); err == nil {
+			err = c.readFrame(h, n)
+		}
+	}
+	if err != nil && err != errKicked {
+		c.lead.err = err
+	}
+	return err == nil
+}
+
+// awaitFrame reads until so much of a frame is there that readFrame can be kicked without a loss.
+func (c *Conn) awaitFrame() error {
 	r := &c.r
-	for {
-		need := wire.HeaderSize
+	for need := wire.HeaderSize; ; {
 		if r.w-r.r >= need {
 			h, n, err := r.peekHeader()
-			if need += n; err == nil && (h.Type == wire.Part || need > wholeFrame) {
-				return false
+			switch {
+			case err != nil:
+				return err
+			case h.Type == wire.Part && n > 0:
+				need = partHead
+			case wire.HeaderSize+n <= wholeFrame:
+				need = wire.HeaderSize + n
 			}
-			if err == nil && r.w-r.r >= need {
-				c.later.run()
-				if err = c.readFrame(h, n); err == nil {
-					return true
-				}
-			}
-			if err != nil {
-				c.lead.err = err
-				return false
+			if r.w-r.r >= need {
+				return nil
 			}
 		}
 		if err := r.more(need); err != nil {
-			if err != errKicked {
-				c.lead.err = err
-			}
-			return false
+			return err
 		}
 	}
 }

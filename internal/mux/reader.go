@@ -28,6 +28,7 @@ type reader struct {
 	raw  *rawConn
 	buf  *[readSize]byte // nil: none is held
 	r, w int             // buf[r:w] is unread
+	into []byte          // what is to be read past the buffer
 	// narrow says that the next frame is likely to be a part: no more than its head is read into
 	// the buffer, so that the rest is read to where it belongs.
 	narrow bool
@@ -127,55 +128,61 @@ func (r *reader) body(n int) ([]byte, *Message, error) {
 		}
 		return r.next(size)[wire.HeaderSize:], nil, nil
 	}
-	r.next(wire.HeaderSize)
-	msg := NewMessage()
-	if err := r.readFull(msg.Sized(n)); err != nil {
+	msg := r.large(n)
+	if err := r.fillInto(); err != nil {
 		return nil, nil, err
 	}
 	return msg.Bytes(), msg, nil
 }
 
-// readFull fills dst, from the buffer first and then past it, so that a large
-// message is not copied twice.
-func (r *reader) readFull(dst []byte) error {
-	if r.r < r.w {
-		n := copy(dst, r.buf[r.r:r.w])
+// large moves past a header and returns a message that fillInto reads the n bytes after it into.
+func (r *reader) large(n int) *Message {
+	r.next(wire.HeaderSize)
+	msg := NewMessage()
+	r.into = msg.Sized(n)
+	return msg
+}
+
+// fillInto fills into, from the buffer first and then past it, so that a large message is not
+// copied twice. After errKicked it can be called again.
+func (r *reader) fillInto() error {
+	if !r.empty() {
+		n := copy(r.into, r.buf[r.r:r.w])
 		r.r += n
-		dst = dst[n:]
+		r.into = r.into[n:]
 	}
-	for len(dst) > 0 {
+	for len(r.into) > 0 {
 		r.onWait()
-		n, err := r.conn.Read(dst)
-		if n > 0 {
+		n, err := r.conn.Read(r.into)
+		switch {
+		case n > 0:
 			r.onRead(n)
-			dst = dst[n:]
-			continue
-		}
-		if err != nil && (r.kicked != nil && r.kicked(err) || r.again != nil && r.again(err)) {
-			continue
-		}
-		if err == io.EOF {
+			r.into = r.into[n:]
+		case err == nil:
+		case r.kicked != nil && r.kicked(err):
+			return errKicked
+		case r.again != nil && r.again(err):
+		case err == io.EOF:
 			return io.ErrUnexpectedEOF
-		}
-		if err != nil {
+		default:
 			return err
 		}
 	}
 	return nil
 }
 
-// skip moves past n bytes.
-func (r *reader) skip(n int) error {
-	r.narrow = false
-	for n > 0 {
-		step := min(n, wholeFrame)
-		if err := r.fill(step); err != nil {
-			return err
+// skip moves past up to n bytes, reading once if there are none, and returns past how many. Its errors
+// are those of more.
+func (r *reader) skip(n int) (int, error) {
+	if r.empty() {
+		r.narrow = false
+		if err := r.more(1); err != nil {
+			return 0, err
 		}
-		r.r += step
-		n -= step
 	}
-	return nil
+	n = min(n, r.w-r.r)
+	r.r += n
+	return n, nil
 }
 
 // peekHeader reads the header of the next frame without moving past it.
