@@ -29,8 +29,11 @@ const (
 	leadRest  = 32
 	// quickServe is how little time a call may take for who reads to serve it, and slowServe how much
 	// shows that others of the procedure may take as much.
-	quickServe = 100 * time.Microsecond
+	quickServe = 200 * time.Microsecond
 	slowServe  = time.Millisecond
+	// alongServe is what is worth waking another goroutine for: two callers whose calls take longer are
+	// served by two.
+	alongServe = 20 * time.Microsecond
 )
 
 // A leader is who reads, or would.
@@ -184,14 +187,15 @@ func (c *Conn) neededLead() {
 }
 
 // leadOn has a worker lead that has served a call as who leads: it reads the next one, and serves it,
-// for as long as they come one at a time. turn is its turn.
-func (c *Conn) leadOn(turn uint64) {
+// for as long as they come one at a time. turn is its turn, and took how long the call took.
+func (c *Conn) leadOn(turn uint64, took time.Duration) {
 	l := &c.lead
-	for {
+	for along := 0; ; { // calls in a row that had come while the one before was served
 		var ok bool
 		if turn, ok = l.change(turn, otherLeads); !ok {
 			return // it took too long
 		}
+		c.r.waited = false
 		for l.call == nil {
 			if c.load.Load() > 0 || !c.leadFrame() {
 				c.returnLead()
@@ -200,8 +204,16 @@ func (c *Conn) leadOn(turn uint64) {
 		}
 		in := l.call
 		l.call, l.pause = nil, false
+		if along++; c.r.waited || took <= alongServe {
+			along = 0
+		}
+		if along == leadAfter {
+			c.workers.start(in)
+			c.returnLead()
+			return
+		}
 		turn, _ = l.change(turn, otherServes)
-		c.serve(in)
+		took = c.serve(in)
 	}
 }
 

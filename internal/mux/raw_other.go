@@ -12,4 +12,6 @@ func newRawConn(io.ReadWriteCloser) *rawConn { return nil }
 
 func (*rawConn) tryWrite([]byte) (int, error) { panic("mux: no raw connections here") }
 
+func (*rawConn) tryWritev([][]byte) (int, error) { panic("mux: no raw connections here") }
+
 func (*rawConn) read(*reader) (int, error) { panic("mux: no raw connections here") }

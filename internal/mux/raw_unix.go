@@ -21,6 +21,7 @@ type rawConn struct {
 	wrote   int
 	werr    error
 	writeFn func(fd uintptr) bool
+	vec     vector
 
 	// For the one reader.
 	in     *reader
@@ -100,6 +101,7 @@ func (r *rawConn) readOnce(fd uintptr) bool {
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			r.in.rest()
+			r.in.waited = true
 			return false
 		default:
 			r.rerr = err

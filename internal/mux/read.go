@@ -136,11 +136,11 @@ func (c *Conn) readRest() error {
 
 // asViolation returns the error of a frame as what ends the connection.
 func asViolation(err error) error {
+	if err == nil {
+		return nil // before the pointers, which are allocated
+	}
 	var lost *LostError
 	var bad *ProtocolError
-	if err == nil {
-		return nil
-	}
 	if errors.As(err, &bad) || errors.As(err, &lost) {
 		return err
 	}
@@ -366,8 +366,9 @@ func (c *Conn) judge(in *Incoming) error {
 	return nil
 }
 
-// serve has the handler answer a call, and sees to it that it is answered.
-func (c *Conn) serve(in *Incoming) {
+// serve has the handler answer a call, and sees to it that it is answered. It returns how long that
+// took if the call was alone.
+func (c *Conn) serve(in *Incoming) (took time.Duration) {
 	returned := false
 	defer func() {
 		c.mu.Lock()
@@ -388,11 +389,13 @@ func (c *Conn) serve(in *Incoming) {
 	if in.timed {
 		name, began := in.Name, time.Now()
 		c.cfg.Handler.Serve(in)
-		name.took(time.Since(began))
+		took = time.Since(began)
+		name.took(took)
 	} else {
 		c.cfg.Handler.Serve(in)
 	}
 	returned = true
+	return took
 }
 
 // partedLocked judges the frame that announces a message in parts, if it is one.

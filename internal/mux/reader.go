@@ -24,11 +24,12 @@ var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 // place. It is used by the connection's read loop alone. While it waits for a
 // peer that says nothing it holds no buffer, if the transport can tell.
 type reader struct {
-	conn io.Reader
-	raw  *rawConn
-	buf  *[readSize]byte // nil: none is held
-	r, w int             // buf[r:w] is unread
-	into []byte          // what is to be read past the buffer
+	conn   io.Reader
+	raw    *rawConn
+	buf    *[readSize]byte // nil: none is held
+	r, w   int             // buf[r:w] is unread
+	into   []byte          // what is to be read past the buffer
+	waited bool            // a read has found nothing at first, if the transport can tell
 	// narrow says that the next frame is likely to be a part: no more than its head is read into
 	// the buffer, so that the rest is read to where it belongs.
 	narrow bool

@@ -93,9 +93,9 @@ func (w *Workers) work() {
 			in := w.queue.pop()
 			w.wakeAndUnlock()
 			c, turn := in.conn, in.turn
-			c.serve(in)
+			took := c.serve(in)
 			if turn != 0 {
-				c.leadOn(turn)
+				c.leadOn(turn, took)
 			}
 			w.mu.Lock()
 		}
