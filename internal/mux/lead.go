@@ -2,7 +2,6 @@ package mux
 
 import (
 	"errors"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -286,7 +285,7 @@ func (c *Conn) kicked(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || !c.lead.kick.Load() {
 		return false
 	}
-	c.conn.(net.Conn).SetReadDeadline(time.Time{})
+	c.r.raw.limit(time.Time{})
 	c.lead.kick.Store(false) // last: it may be set again at once
 	return true
 }
@@ -331,7 +330,7 @@ func (w *leads) look() {
 		case turn != l.seen:
 		case who == otherLeads:
 			if !l.kick.Swap(true) {
-				c.conn.(net.Conn).SetReadDeadline(time.Unix(1, 0))
+				c.r.raw.limit(time.Now())
 			}
 		default:
 			if _, ok := l.change(turn, loopLeads); ok {

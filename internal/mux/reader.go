@@ -169,6 +169,7 @@ func (r *reader) fillInto() error {
 			return err
 		}
 	}
+	r.into = nil // an empty slice holds what it is of
 	return nil
 }
 

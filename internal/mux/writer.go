@@ -28,9 +28,6 @@ const (
 	// maxWrite is the most that one write carries, in bytes, so that the watchdog sees that
 	// a slow peer reads.
 	maxWrite = 544 << 10
-	// maxTry is the most that a caller writes for itself, in bytes: to have a goroutine write it takes
-	// as long as to copy some 100 KiB.
-	maxTry = 256 << 10
 	// maxRounds is how many writes a caller or handler does for the others before a goroutine
 	// takes over, so that it can return when its context ends.
 	maxRounds = 4
@@ -117,10 +114,8 @@ type batch struct {
 	size  int   // of vec, in bytes
 	err   error // of the first write that failed
 	parts int
-	// gathered is set when vec has what else there is, too.
-	gathered bool
-	heads    [partsPerWrite][wire.HeaderSize + 1]byte
-	data     [partsPerWrite][]byte
+	heads [partsPerWrite][wire.HeaderSize + 1]byte
+	data  [partsPerWrite][]byte
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -205,9 +200,10 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 	}
 }
 
-// messageLocked adds a frame whose body is head and msg, which it owns from now on.
+// messageLocked adds a frame whose body is head and msg, which it owns from now on. Who calls alone
+// writes it for itself: to copy it takes less time than to have a goroutine write it.
 func (w *writer) messageLocked(h wire.Header, head []byte, msg *Message) {
-	if msg.Len() < wholeSize || w.err != nil {
+	if msg.Len() < wholeSize || w.err != nil || h.Type == wire.Request && w.load.Load() == 1 {
 		w.frameLocked(h, head, msg.Bytes())
 		msg.Release()
 		return
@@ -357,11 +353,13 @@ func (w *writer) flush(mode flushMode) {
 		var err error
 		switch mode {
 		case noBlock:
-			all := false
-			if round < maxRounds {
-				all, err = w.try()
+			if w.batch == nil && len(w.outCuts) == 0 && round < maxRounds {
+				var n int
+				n, err = w.raw.tryWrite(w.rest)
+				w.written.Add(uint64(n))
+				w.rest = w.rest[n:]
 			}
-			if err == nil && !all {
+			if err == nil && (len(w.rest) > 0 || w.batch != nil) {
 				go w.flush(handOver) // goes on where this one stopped
 				return
 			}
@@ -397,21 +395,10 @@ func (w *writer) write() error {
 		}
 		return nil
 	}
-	b := w.gather()
-	b.write(w)
-	return w.endBatch(b.err)
-}
-
-// gather has the batch hold all that take took, which it writes if it is more than one write carries.
-func (w *writer) gather() *batch {
 	if w.batch == nil {
 		w.batch = batches.Get().(*batch)
 	}
 	b := w.batch
-	if b.gathered {
-		return b
-	}
-	b.gathered = true
 	pos := len(w.out) - len(w.rest)
 	for _, c := range w.outCuts {
 		b.add(w, w.out[pos:c.at])
@@ -423,58 +410,15 @@ func (w *writer) gather() *batch {
 		b.add(w, b.heads[i][:])
 		b.add(w, b.data[i])
 	}
-	return b
-}
-
-// endBatch lets go of the batch, which is written, or failed with err.
-func (w *writer) endBatch(err error) error {
-	b := w.batch
-	w.batch = nil
+	b.write(w)
+	err := b.err
+	clear(b.data[:b.parts])
+	b.parts, b.err, w.batch = 0, nil, nil
 	if err != nil {
 		return err // vec may have something left
 	}
-	clear(b.data[:b.parts])
-	b.parts, b.gathered = 0, false
 	batches.Put(b)
 	return nil
-}
-
-// try writes what goes at once of what take took, and reports whether that is all.
-func (w *writer) try() (all bool, err error) {
-	if w.batch == nil && len(w.outCuts) == 0 {
-		n, err := w.raw.tryWrite(w.rest)
-		w.written.Add(uint64(n))
-		w.rest = w.rest[n:]
-		return len(w.rest) == 0, err
-	}
-	size := len(w.rest)
-	for _, c := range w.outCuts {
-		size += c.msg.Len()
-	}
-	if b := w.batch; b != nil {
-		for _, p := range b.data[:b.parts] {
-			size += partHead + len(p)
-		}
-	}
-	if size > maxTry {
-		return false, nil
-	}
-	b := w.gather()
-	n, err := w.raw.tryWritev(b.vec)
-	w.written.Add(uint64(n))
-	for n > 0 && n >= len(b.vec[0]) {
-		n -= len(b.vec[0])
-		b.vec[0] = nil
-		b.vec = b.vec[1:]
-	}
-	if err != nil || len(b.vec) > 0 {
-		if n > 0 {
-			b.vec[0] = b.vec[0][n:]
-		}
-		return false, err
-	}
-	b.vec, b.size = b.vec[:0], 0
-	return true, w.endBatch(nil)
 }
 
 // take makes the next write of what has gathered: all frames, and a few parts. It
