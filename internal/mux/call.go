@@ -303,6 +303,7 @@ func (c *Conn) waitLocked(ctx context.Context, callback bool) (uint16, error) {
 	w := &waiter{ready: make(chan struct{}), callback: callback}
 	c.waiters = append(c.waiters, turn{w: w})
 	c.mu.Unlock()
+	c.recallLead()
 	var err error
 	select {
 	case <-w.ready:
@@ -750,7 +751,12 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 		p := in.sending
 		c.mu.Unlock()
 		c.w.kickAndUnlock(mayBlock)
-		<-p.done
+		select {
+		case <-p.done:
+		default:
+			c.recallLead()
+			<-p.done
+		}
 		c.mu.Lock()
 		in.sending = nil
 		if last {

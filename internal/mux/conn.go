@@ -218,7 +218,7 @@ func New(conn io.ReadWriteCloser, read []byte, cfg Config) *Conn {
 	}
 	c.w = writer{conn: conn, raw: raw, load: &c.load, received: &c.received, failed: c.lost, written: &count.Written}
 	if c.lead.able = raw != nil && cfg.Local.Resume == 0; c.lead.able {
-		c.lead.back = make(chan struct{}, 1)
+		c.lead.back, c.lead.ours = make(chan struct{}, 1), cfg.Dialer
 	}
 	c.mu.Lock()
 	c.greetLocked()

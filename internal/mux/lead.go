@@ -26,6 +26,9 @@ const (
 	// many more if it has done so and was needed again.
 	leadAfter = 16
 	leadRest  = 32
+	// leadTurned is how many more after a call the other way: what comes from a peer that calls, too,
+	// should not have to wait for the read loop often.
+	leadTurned = 1024
 	// quickServe is how little time a call may take for who reads to serve it, and slowServe how much
 	// shows that others of the procedure may take as much.
 	quickServe = 200 * time.Microsecond
@@ -60,6 +63,7 @@ type lead struct {
 	call  *Incoming // to be served by who leads
 	err   error     // why the read loop has to go on, and end
 	alone int       // calls that were, in a row; negative: of those that do not count
+	ours  bool      // the last of them was this side's
 	last  time.Time // when the last of them came
 
 	// Guarded by leads.mu.
@@ -75,14 +79,17 @@ func (l *lead) change(seen uint64, to leader) (turn uint64, ok bool) {
 
 func leaderOf(turn uint64) leader { return leader(turn & (1<<leaderBits - 1)) }
 
-// next counts a call that came, or was answered, alone, and reports whether the read loop should step
-// back.
-func (l *lead) next() bool {
+// next counts a call that came alone, or if it is ours was answered, and reports whether the read loop
+// should step back.
+func (l *lead) next(ours bool) bool {
 	now := time.Now()
 	if now.Sub(l.last) > leadGap {
 		l.alone = min(l.alone, 0)
 	}
-	l.last = now
+	if ours != l.ours {
+		l.alone = -leadTurned
+	}
+	l.last, l.ours = now, ours
 	l.alone++
 	return l.alone > leadAfter
 }
@@ -99,7 +106,7 @@ func (c *Conn) alone(in *Incoming) bool {
 		return false
 	}
 	in.timed = true
-	return (leaderOf(l.turn.Load()) != loopLeads || l.next()) && in.Name.quick.Load() >= leadAfter
+	return (leaderOf(l.turn.Load()) != loopLeads || l.next(false)) && in.Name.quick.Load() >= leadAfter
 }
 
 // took takes note of how long a call took that was alone.
@@ -133,7 +140,7 @@ func (c *Conn) pause() error {
 			l.alone = min(l.alone, 0)
 			return nil
 		}
-		if !l.next() {
+		if !l.next(true) {
 			return nil
 		}
 		c.woke = false
@@ -246,7 +253,7 @@ func (c *Conn) awaitFrame() error {
 			case h.Type == wire.Part && n > 0:
 				need = partHead
 			case wire.HeaderSize+n <= wholeFrame:
-				need = wire.HeaderSize + n
+				need, r.narrow = wire.HeaderSize+n, false
 			}
 			if r.w-r.r >= need {
 				return nil
@@ -264,7 +271,8 @@ func (c *Conn) returnLead() {
 	c.lead.back <- struct{}{}
 }
 
-// recallLead has the read loop lead again if nobody reads.
+// recallLead has the read loop lead again if nobody reads. Whoever waits for something of the peer's
+// calls it first.
 func (c *Conn) recallLead() {
 	l := &c.lead
 	for {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
 // sockets returns both ends of a connection over TCP, which others than the read loops can lead.
@@ -233,13 +236,13 @@ func TestLeadRandom(t *testing.T) {
 	end := time.Now().Add(2 * time.Second)
 	var wg sync.WaitGroup
 	for i := range 4 {
-		from := a
+		from, rest := a, 0
 		if i == 3 {
-			from = b // calls the other way now and then
+			from, rest = b, 300 // calls the other way now and then, when others than the read loops lead
 		}
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			for time.Now().Before(end) {
+			for time.Sleep(time.Duration(rest) * time.Millisecond); time.Now().Before(end); {
 				for n := range r.IntN(200) {
 					want := fmt.Sprint(byte(r.Uint32()), i, n)
 					ctx, cancel := t.Context(), context.CancelFunc(func() {})
@@ -263,7 +266,7 @@ func TestLeadRandom(t *testing.T) {
 						led.Add(1)
 					}
 				}
-				time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond)
+				time.Sleep(time.Duration(rest+r.IntN(40)) * time.Millisecond)
 			}
 		})
 	}
@@ -272,4 +275,149 @@ func TestLeadRandom(t *testing.T) {
 		t.Errorf("of %d calls none was led by another than the read loop", calls.Load())
 	}
 	until(t, "all calls end", func() bool { return counts(a) == (count{}) && counts(b) == (count{}) })
+}
+
+// TestLeadWaits has whoever waits for the peer, as who leads or while nobody does, see to it that what
+// comes is read, without the timer.
+func TestLeadWaits(t *testing.T) {
+	var b *Conn
+	a, b := sockets(t, config(echo), config(func(ctx context.Context, in *Incoming) {
+		switch string(in.Body) {
+		case "large":
+			answer(in, string(make([]byte, 3<<20)))
+		case "send", "items", "value":
+			in.Reply(0, nil, NewMessage(), false)
+			p := in.SendStream(1)
+			switch string(in.Body) {
+			case "send":
+				p.Write(make([]byte, 500_000))
+			case "items":
+				for range 500 {
+					p.Item(message(string(make([]byte, 1000))))
+				}
+			case "value":
+				p.Item(message(string(make([]byte, 3<<20))))
+			}
+			in.CloseStream(p, nil, true)
+		case "receive":
+			r, err := in.RecvStream(1)
+			if err == nil {
+				_, err = io.ReadAll(r)
+			}
+			answer(in, fmt.Sprint(err))
+		default:
+			echo(ctx, in)
+		}
+	}))
+	// held calls f while c's read loop does not lead and the timer does not look.
+	held := func(c *Conn, f func(ctx context.Context)) {
+		for {
+			oneByOne(t, a, b)
+			c.workers.leads.mu.Lock()
+			if leaderNow(c) != loopLeads {
+				break
+			}
+			c.workers.leads.mu.Unlock()
+		}
+		defer c.workers.leads.mu.Unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		f(ctx)
+	}
+	held(b, func(ctx context.Context) {
+		if got, err := call(ctx, a, request("large")); len(got) != 3<<20 || err != nil {
+			t.Errorf("a large answer: %d bytes, %v", len(got), err)
+		}
+	})
+	for _, what := range []string{"send", "items", "value", "receive"} {
+		held(b, func(ctx context.Context) {
+			o, err := a.Start(ctx, request(what))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if what == "receive" {
+				time.AfterFunc(20*time.Millisecond, func() {
+					p := o.SendStream(1)
+					p.Write([]byte("x"))
+					o.CloseStream(p, nil)
+				})
+			}
+			if err := o.Wait(ctx); err != nil {
+				t.Errorf("%s: %v", what, err)
+				return
+			}
+			if what == "receive" {
+				return
+			}
+			r, err := o.RecvStream(1)
+			for err == nil {
+				if what == "send" {
+					_, err = r.next(ctx)
+				} else {
+					_, _, err = r.Items(ctx)
+				}
+			}
+			if err != io.EOF {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
+	held(a, func(ctx context.Context) {
+		for i := range 300 { // of 100 at a time
+			q := request("y")
+			q.Flags = wire.OneWay
+			o, err := a.Start(ctx, q)
+			if err != nil {
+				t.Errorf("one-way call %d: %v", i, err)
+				return
+			}
+			o.Forget()
+		}
+	})
+}
+
+// A small frame between the parts of a message is not read by the few bytes.
+func TestLeadSmallBetweenParts(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	c := New(near, nil, config(nobody))
+	defer c.Close()
+	frame := append(wire.AppendHeader(nil, wire.Header{Type: wire.Ping}, 8000), make([]byte, 8000)...)
+	if _, err := far.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	reads := 0
+	c.r.onRead = func(int) { reads++ }
+	c.r.narrow = true
+	if err := c.awaitFrame(); err != nil || reads > 10 {
+		t.Errorf("%d reads of a frame, %v", reads, err)
+	}
+}
+
+// Where both sides call, what the other calls is read at once.
+func TestLeadBothWays(t *testing.T) {
+	a, b := sockets(t, config(echo), config(echo))
+	for n := range 500 {
+		for _, c := range []*Conn{a, b} {
+			if got, err := call(t.Context(), c, request("x")); got != "x" || err != nil {
+				t.Fatalf("%q, %v", got, err)
+			}
+		}
+		if leaderNow(a) != loopLeads || leaderNow(b) != loopLeads {
+			t.Fatalf("after %d calls each way, a read loop has stepped back", n+1)
+		}
+	}
 }

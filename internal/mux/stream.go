@@ -222,6 +222,7 @@ func (p *SendStream) spend(cost, most int) (int, error) {
 			return cost, nil
 		}
 		p.mu.Unlock()
+		p.conn.recallLead()
 		<-p.wake
 	}
 }
@@ -251,6 +252,7 @@ func (p *SendStream) Item(value *Message) error {
 	p.drainLocked()
 	sending := c.w.partsLocked(h, head, p.channel, own)
 	c.w.kickAndUnlock(handOver)
+	c.recallLead()
 	for {
 		select {
 		case <-sending.done:
@@ -280,6 +282,7 @@ func (p *SendStream) gather(value []byte) error {
 	for p.err == nil && (p.room <= 0 || len(p.frames) >= maxGathered) {
 		p.full = len(p.frames) >= maxGathered
 		p.mu.Unlock()
+		p.conn.recallLead()
 		<-p.wake
 		p.mu.Lock()
 	}
@@ -592,6 +595,7 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 		if err != nil {
 			return segment{}, err
 		}
+		r.conn.recallLead()
 		select {
 		case <-r.wake:
 		case <-ctx.Done():
