@@ -224,25 +224,37 @@ func TestLeadEnd(t *testing.T) {
 // TestLeadRandom has callers come and go, so that the lead changes all the time, and checks that each
 // gets its own answer, in time.
 func TestLeadRandom(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	var calls, led atomic.Int64
+	for round := range uint64(8) {
+		leadRandom(t, seed+round, round%2 == 1, &calls, &led)
+	}
+	if led.Load() == 0 {
+		t.Errorf("of %d calls none was led by another than the read loop", calls.Load())
+	}
+}
+
+// leadRandom is a round of TestLeadRandom, over a connection that is led by others at first, with one
+// of the callers at the other end or not. It counts the calls, and those after which others led.
+func leadRandom(t *testing.T, seed uint64, bothWays bool, calls, led *atomic.Int64) {
 	a, b := sockets(t, config(echo), config(func(ctx context.Context, in *Incoming) {
 		if len(in.Body) > 0 && in.Body[0]%16 == 0 {
 			time.Sleep(time.Duration(in.Body[0]) * 20 * time.Microsecond)
 		}
 		echo(ctx, in)
 	}))
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	var calls, led atomic.Int64
-	end := time.Now().Add(2 * time.Second)
+	oneByOne(t, a, b)
+	end := time.Now().Add(250 * time.Millisecond)
 	var wg sync.WaitGroup
 	for i := range 4 {
-		from, rest := a, 0
-		if i == 3 {
-			from, rest = b, 300 // calls the other way now and then, when others than the read loops lead
+		from := a
+		if i == 3 && bothWays {
+			from = b
 		}
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			for time.Sleep(time.Duration(rest) * time.Millisecond); time.Now().Before(end); {
+			for time.Now().Before(end) {
 				for n := range r.IntN(200) {
 					want := fmt.Sprint(byte(r.Uint32()), i, n)
 					ctx, cancel := t.Context(), context.CancelFunc(func() {})
@@ -266,14 +278,11 @@ func TestLeadRandom(t *testing.T) {
 						led.Add(1)
 					}
 				}
-				time.Sleep(time.Duration(rest+r.IntN(40)) * time.Millisecond)
+				time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond)
 			}
 		})
 	}
 	wg.Wait()
-	if led.Load() == 0 {
-		t.Errorf("of %d calls none was led by another than the read loop", calls.Load())
-	}
 	until(t, "all calls end", func() bool { return counts(a) == (count{}) && counts(b) == (count{}) })
 }
 
