@@ -430,3 +430,48 @@ func TestLeadBothWays(t *testing.T) {
 		}
 	}
 }
+
+// How the connection ends does not depend on who finds out.
+func TestLeadEndReason(t *testing.T) {
+	big := wire.AppendHeader(nil, wire.Header{Type: wire.Response}, 60_000)
+	for name, bytes := range map[string][]byte{
+		"violation": wire.AppendHeader(nil, wire.Header{Type: wire.Hello}, 0),
+		"end":       nil,
+		"cut small": wire.AppendHeader(nil, wire.Header{Type: wire.Response}, 100),
+		"cut large": append(big, make([]byte, 20_000)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ends := func(led bool) (called, over string) {
+				a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
+					if string(in.Body) != "bad" {
+						echo(ctx, in)
+						return
+					}
+					raw := in.conn.conn.(*net.TCPConn)
+					raw.Write(bytes)
+					raw.CloseWrite()
+					<-ctx.Done()
+				}))
+				for led {
+					oneByOne(t, a, b)
+					a.workers.leads.mu.Lock()
+					if leaderNow(a) == nobodyLeads {
+						defer a.workers.leads.mu.Unlock()
+						break
+					}
+					a.workers.leads.mu.Unlock()
+				}
+				_, err := call(t.Context(), a, request("bad"))
+				<-a.Done()
+				b.Close()
+				return fmt.Sprint(err), fmt.Sprint(a.Err())
+			}
+			calledLoop, overLoop := ends(false)
+			called, over := ends(true)
+			if called != calledLoop || over != overLoop {
+				t.Errorf("who leads: %q, %q; the read loop: %q, %q", called, over, calledLoop, overLoop)
+			}
+			t.Log(called)
+		})
+	}
+}
