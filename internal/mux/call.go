@@ -79,6 +79,7 @@ type Outgoing struct {
 	tag   any
 	ready chan struct{} // receives once the response or err is there
 	over  bool          // the slot was free again before ready received
+	small []byte        // where a response of at most smallBody bytes is put; nil before it is used again
 
 	// Guarded by conn.mu.
 	state   outState
@@ -576,6 +577,9 @@ func (o *Outgoing) Release() {
 		o.state, o.replied, o.last, o.ended, o.over, o.unsent = awaiting, false, false, false, false, false
 		o.err, o.arrives, o.arrived, o.sending, o.tag = nil, nil, nil, nil, nil
 		o.expires = time.Time{}
+		if o.small == nil {
+			o.small = make([]byte, 0, smallBody)
+		}
 		o.conn.spare.Put(o)
 	}
 }
@@ -666,6 +670,7 @@ type Incoming struct {
 	conn    *Conn
 	id      uint32
 	msg     *Message
+	small   []byte    // where a request of at most smallBody bytes is put; nil before it is used again
 	arrived *assembly // Body, before it is put together
 	timed   bool      // it was alone when it came: how long it takes counts
 	turn    uint64    // of who serves it to lead; 0: it does not
@@ -695,8 +700,17 @@ func (in *Incoming) ReleaseBody() {
 // Reset makes a call that [Handler.Free] has been given as good as new, but for its Owner.
 func (in *Incoming) Reset() {
 	in.ReleaseBody()
-	*in = Incoming{Owner: in.Owner}
+	owner, small := in.Owner, in.small
+	if small == nil {
+		small = make([]byte, 0, smallBody)
+	}
+	*in = Incoming{}
+	in.Owner, in.small = owner, small
 }
+
+// smallBody is how much memory a call that is used again has for a small message, in bytes: to take
+// a [Message] from its pool and to give it back is most of what one costs.
+const smallBody = 128
 
 // Reply answers the call, once; flags may hold Failed and Packed. With last set that ends it; otherwise its streams
 // follow, and the last of them does. The connection owns body from now on. Reply
@@ -734,9 +748,11 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 	head := wire.ResponseHead{Meta: meta}
 	var scratch [64]byte
 	front := wire.AppendResponse(scratch[:0], flags, &head)
+	settle := last
 	if len(front)+body.Len() <= wire.MaxBody {
 		if last {
 			c.leaveLocked(in)
+			settle = c.closingLocked()
 		}
 		c.w.mu.Lock()
 		c.w.messageLocked(h, front, body)
@@ -758,7 +774,7 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 		}
 		c.mu.Unlock()
 	}
-	if last {
+	if settle {
 		c.settle()
 	}
 	return nil

@@ -102,6 +102,9 @@ type ProtocolError struct {
 
 func (e *ProtocolError) Error() string { return "protocol error: " + e.Reason }
 
+// violation is not inlined so that programs stay small.
+//
+//go:noinline
 func violation(format string, args ...any) error {
 	return &ProtocolError{Reason: fmt.Sprintf(format, args...)}
 }
@@ -182,6 +185,7 @@ type Conn struct {
 	parted   int         // messages that arrive in parts just now
 	heard    uint64      // bytes of them, so far
 	woke     bool        // who leads has woken somebody since it last read; its own
+	clock    time.Time   // what it has read of the clock since it last read; zero: nothing; its own
 	unsaid   int         // bytes of them taken without the peer's knowledge; of who leads
 	said     uint64      // what had been received when an ACK was last due; of who leads
 	streams  int         // streams that we consume, of calls of either direction
@@ -381,6 +385,9 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 	c.settle()
 }
 
+// closingLocked reports whether the end of a call may be that of the connection: see settle.
+func (c *Conn) closingLocked() bool { return c.gone != nil || c.refusing != nil }
+
 // settle ends a connection that has nothing more to do: one side wants no new
 // calls and none is in flight. The side that was told closes it, and the side
 // that told waits for that a little, so that no call crosses the closing.
@@ -390,7 +397,7 @@ func (c *Conn) settle() {
 	if c.err != nil || c.ending != nil || c.incoming > 0 || c.outgoing > 0 {
 		return
 	}
-	switch {
+	switch { // see closingLocked
 	case c.gone != nil:
 		c.endAfterWritesLocked(ErrClosed, maxLinger)
 	case c.refusing != nil:

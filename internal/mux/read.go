@@ -156,7 +156,7 @@ func (c *Conn) beforeRead() {
 	if c.woke && c.load.Load() <= 1 {
 		runtime.Gosched() // who has just been woken, and is alone, goes before a read that will only wait
 	}
-	c.woke = false
+	c.woke, c.clock = false, time.Time{}
 }
 
 // frame takes one frame. The body is valid only until it returns, unless the message that it is
@@ -197,11 +197,15 @@ func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 }
 
 // own returns a message that part of a frame is in, to be kept: the one that the frame is in, if
-// there is one, which is then taken, or a copy.
-func own(part []byte, from **Message) (*Message, []byte) {
+// there is one, which is then taken, or a copy. If that has room in small, there is no message.
+func own(part []byte, from **Message, small *[]byte) (*Message, []byte) {
 	if msg := *from; msg != nil {
 		*from = nil
 		return msg, part
+	}
+	if len(part) <= cap(*small) {
+		*small = append((*small)[:0], part...)
+		return nil, *small
 	}
 	msg := NewMessage()
 	msg.Write(part)
@@ -258,7 +262,7 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 	case h.Flags&wire.More != 0:
 		return nil // the arguments are still to come
 	}
-	in.msg, in.Body = own(in.Body, from)
+	in.msg, in.Body = own(in.Body, from, &in.small)
 	c.begin(in)
 	return nil
 }
@@ -285,7 +289,10 @@ func (c *Conn) enter(in *Incoming, body []byte) (refusal *GoAwayError, err error
 		return nil, err
 	}
 	if in.Flags&wire.HasLimit != 0 {
-		in.Deadline = time.Now().Add(in.Head.Limit)
+		if c.clock.IsZero() {
+			c.clock = time.Now()
+		}
+		in.Deadline = c.clock.Add(in.Head.Limit)
 	}
 	parted := in.Flags&wire.More != 0
 	c.mu.Lock()
@@ -473,16 +480,18 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 		return nil
 	}
 	if o.state == awaiting && o.err == nil {
-		o.msg, o.Body = own(rest, from)
+		o.msg, o.Body = own(rest, from, &o.small)
 	}
 	last := o.last
 	c.repliedLocked(o)
+	settle := last && c.closingLocked()
 	c.mu.Unlock()
 	c.woke = true
 	c.lead.pause = c.lead.able
 	switch {
-	case last:
+	case settle:
 		c.settle()
+	case last:
 	case refuse != nil && first: // nobody will read its streams
 		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
 	}
