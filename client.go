@@ -560,31 +560,19 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 			})
 			return results, err
 		}
-		f := c.newFuncCall()
+		f, _ := c.spare.Get().(*funcCall)
+		if f == nil {
+			f = new(funcCall)
+		}
 		results := f.init(name, plan, args)
 		f.ref = r
 		err := c.Call(ctx, &f.Call)
-		c.release(f)
+		if c.keepsNothing(&f.Call) {
+			f.reset()
+			c.spare.Put(f)
+		}
 		return results, err
 	}), nil
-}
-
-// newFuncCall returns a call of a bound function, to be initialised.
-func (c *Client) newFuncCall() *funcCall {
-	if f, ok := c.spare.Get().(*funcCall); ok {
-		return f
-	}
-	return new(funcCall)
-}
-
-// release lets another call have the memory of one that is over, and reports whether it could.
-func (c *Client) release(f *funcCall) bool {
-	if !c.keepsNothing(&f.Call) {
-		return false
-	}
-	*f = funcCall{}
-	c.spare.Put(f)
-	return true
 }
 
 // keepsNothing reports whether nobody can have kept a call that is over: no interceptor or
@@ -686,7 +674,7 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 	if err != nil {
 		panic(fmt.Sprintf("yonder: remote %q: %v", name, err))
 	}
-	spare := c.pools.of(reflect.TypeFor[pair[Req, Resp]]())
+	spare := c.pools.of(reflect.TypeFor[remoteCall[Req, Resp]]())
 	return func(ctx context.Context, req Req) (Resp, error) {
 		if res := c.direct(ctx, r); res != nil {
 			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
@@ -701,15 +689,15 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 				return resp, nil
 			}
 		}
-		v, _ := spare.Get().(*pair[Req, Resp])
+		v, _ := spare.Get().(*remoteCall[Req, Resp])
 		if v == nil {
-			v = new(pair[Req, Resp])
+			v = new(remoteCall[Req, Resp])
 		}
 		v.req = req
-		reusable, err := c.callRemote(ctx, name, plan, r, &v.req, &v.resp)
+		reusable, err := c.callRemote(ctx, &v.funcCall, plan, r, &v.req, &v.resp)
 		resp := v.resp
 		if reusable {
-			v.clear()
+			v.req, v.resp = *new(Req), *new(Resp)
 			spare.Put(v)
 		}
 		if err != nil {
@@ -719,12 +707,21 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 	}
 }
 
-// callRemote makes a call of a function that [Remote] has made, and reports whether nobody can
-// have kept req and resp.
-func (c *Client) callRemote(ctx context.Context, name string, plan *fn.Func, r *ref, req, resp any) (reusable bool, err error) {
-	f := c.newFuncCall()
-	f.Procedure, f.plan, f.ref, f.indirect = name, plan, r, true
+// remoteCall is a call of a function that [Remote] has made, which is used again where nobody can
+// have kept it.
+type remoteCall[Req, Resp any] struct {
+	funcCall
+	req  Req
+	resp Resp
+}
+
+// callRemote makes such a call, and reports whether nobody can have kept it.
+func (c *Client) callRemote(ctx context.Context, f *funcCall, plan *fn.Func, r *ref, req, resp any) (reusable bool, err error) {
+	f.Procedure, f.plan, f.ref, f.indirect = r.Name, plan, r, true
 	f.args, f.into = append(f.argv[:0], req), append(f.intov[:0], resp)
 	err = c.Call(ctx, &f.Call)
-	return c.release(f), err
+	if reusable = c.keepsNothing(&f.Call); reusable {
+		f.reset()
+	}
+	return reusable, err
 }

@@ -236,7 +236,7 @@ func (s *Server) nearest(name, protocol string, conn any) string {
 func (s *Server) prepare() {
 	s.ready.Do(func() {
 		s.handler = chain(s.Interceptors, func(ctx context.Context, call *Call) error {
-			return call.proc.invoke(ctx, call)
+			return call.resolved.invoke(ctx, call)
 		})
 		s.errs = newErrorTable(s.Errors)
 		s.builtin = s.builtins()
@@ -251,6 +251,9 @@ func (s *Server) prepare() {
 	})
 }
 
+// logger is not inlined so that programs stay small.
+//
+//go:noinline
 func (s *Server) logger() *slog.Logger {
 	if s.Logger != nil {
 		return s.Logger

@@ -24,7 +24,7 @@ type Target struct {
 	// Error says that the procedure returns an error after them.
 	Error bool
 
-	resolved resolution
+	resolved *resolution
 }
 
 // Target finds the procedure that is called. Of info its name, the protocol and the connection
@@ -43,7 +43,7 @@ func (p *procedure) target() *Target {
 	if t := p.seen.Load(); t != nil {
 		return t
 	}
-	t := &Target{Info: p.info(), Variadic: p.plan.Variadic, Error: p.plan.Error, resolved: resolution{proc: p, args: -1}}
+	t := &Target{Info: p.info(), Variadic: p.plan.Variadic, Error: p.plan.Error, resolved: p.resolution()}
 	for i := range p.plan.Args {
 		t.Args = append(t.Args, p.plan.Args[i].Type)
 	}
@@ -56,7 +56,7 @@ func (p *procedure) target() *Target {
 
 // Plain reports whether all arguments and results are values: whether none is a stream, a
 // reader or a function.
-func (t *Target) Plain() bool { return t.resolved.proc.plan.Plain }
+func (t *Target) Plain() bool { return t.resolved.plan.Plain }
 
 // NewCall returns a call of the procedure, for [Server.Call]; after that, [Call.Results]
 // are what it returned. info tells the handler where the call came from; its Procedure
@@ -67,7 +67,7 @@ func (t *Target) Plain() bool { return t.resolved.proc.plan.Plain }
 func (t *Target) NewCall(info CallInfo, decode func(args []any) error) *Call {
 	call := &Call{
 		Procedure: t.Info.Name, Metadata: info.Metadata, protocol: info.Protocol, conn: info.Conn,
-		proc: t.resolved.proc, resolved: &t.resolved,
+		proc: t.resolved.proc, resolved: t.resolved,
 	}
 	call.source = decodeFunc(decode)
 	return call
