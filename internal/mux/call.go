@@ -668,7 +668,10 @@ type Incoming struct {
 	msg     *Message
 	arrived *assembly // Body, before it is put together
 	timed   bool      // it was alone when it came: how long it takes counts
-	turn    uint64    // of who serves it to lead; 0: it does not
+	// Of who serves it: Reply has taken it out of the table, and nobody had found it there who may
+	// still hold it.
+	over, alone bool
+	turn        uint64 // of who serves it to lead; 0: it does not
 
 	// Guarded by conn.mu.
 	arrives  *assembly
@@ -734,9 +737,11 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 	head := wire.ResponseHead{Meta: meta}
 	var scratch [64]byte
 	front := wire.AppendResponse(scratch[:0], flags, &head)
+	drains := c.drainsLocked()
 	if len(front)+body.Len() <= wire.MaxBody {
 		if last {
 			c.leaveLocked(in)
+			in.over, in.alone = true, !in.canceled && in.streams == nil
 		}
 		c.w.mu.Lock()
 		c.w.messageLocked(h, front, body)
@@ -756,9 +761,10 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 		if last {
 			c.leaveLocked(in)
 		}
+		drains = c.drainsLocked()
 		c.mu.Unlock()
 	}
-	if last {
+	if last && drains {
 		c.settle()
 	}
 	return nil

@@ -371,11 +371,14 @@ func (c *Conn) judge(in *Incoming) error {
 func (c *Conn) serve(in *Incoming) (took time.Duration) {
 	returned := false
 	defer func() {
-		c.mu.Lock()
-		forgotten := !in.ended
-		// Who has found it in the table before it left may still hold it.
-		alone := in.left && !in.canceled && in.streams == nil && c.err == nil
-		c.mu.Unlock()
+		forgotten, alone := false, in.alone
+		if !in.over {
+			c.mu.Lock()
+			forgotten = !in.ended
+			// Who has found it in the table before it left may still hold it.
+			alone = in.left && !in.canceled && in.streams == nil && c.err == nil
+			c.mu.Unlock()
+		}
 		switch {
 		case forgotten:
 			c.reject(in, wire.CodeInternal, "the call was not answered")
@@ -475,14 +478,15 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 	if o.state == awaiting && o.err == nil {
 		o.msg, o.Body = own(rest, from)
 	}
-	last := o.last
+	last, drains := o.last, c.drainsLocked()
 	c.repliedLocked(o)
 	c.mu.Unlock()
 	c.woke = true
 	c.lead.pause = c.lead.able
 	switch {
-	case last:
+	case last && drains:
 		c.settle()
+	case last:
 	case refuse != nil && first: // nobody will read its streams
 		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
 	}
