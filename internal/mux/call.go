@@ -594,13 +594,15 @@ func (o *Outgoing) Ended() bool {
 // ID returns the call's id, by which callbacks name it.
 func (o *Outgoing) ID() uint32 { return o.id }
 
-// answerLocked hands the response to the caller, if it still waits.
-func (o *Outgoing) answerLocked() {
-	if o.state == awaiting {
-		o.state = answered
-		o.over = o.ended
-		o.ready <- struct{}{}
+// answerLocked settles that the caller gets the response, and reports whether it still waits: then
+// ready is to receive, and until it has, the call is nobody else's.
+func (o *Outgoing) answerLocked() (waits bool) {
+	if o.state != awaiting {
+		return false
 	}
+	o.state = answered
+	o.over = o.ended
+	return true
 }
 
 // failLocked ends a call without a response.
@@ -612,7 +614,9 @@ func (c *Conn) failLocked(o *Outgoing, err error) {
 		o.arrives = nil
 		c.parted--
 	}
-	o.answerLocked()
+	if o.answerLocked() {
+		o.ready <- struct{}{}
+	}
 }
 
 // endLocked frees the slot of a call that the callee has ended.
