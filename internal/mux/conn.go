@@ -385,8 +385,8 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 	c.settle()
 }
 
-// closingLocked reports whether the end of a call may be that of the connection: see settle.
-func (c *Conn) closingLocked() bool { return c.gone != nil || c.refusing != nil }
+// drainsLocked reports whether settle may be needed when a call ends.
+func (c *Conn) drainsLocked() bool { return c.gone != nil || c.refusing != nil }
 
 // settle ends a connection that has nothing more to do: one side wants no new
 // calls and none is in flight. The side that was told closes it, and the side
@@ -397,7 +397,7 @@ func (c *Conn) settle() {
 	if c.err != nil || c.ending != nil || c.incoming > 0 || c.outgoing > 0 {
 		return
 	}
-	switch { // see closingLocked
+	switch {
 	case c.gone != nil:
 		c.endAfterWritesLocked(ErrClosed, maxLinger)
 	case c.refusing != nil:
