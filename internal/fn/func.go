@@ -230,6 +230,7 @@ func (fr *Frame) Place(i int) reflect.Value { return fr.places[i] }
 // Release lets another call have the frame. Nobody may look at its arguments any more.
 func (fr *Frame) Release() {
 	clear(fr.Args)
+	fr.ctx = nil // of a function that has panicked
 	for _, p := range fr.places {
 		p.Elem().SetZero()
 	}
