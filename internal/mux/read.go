@@ -202,7 +202,7 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 	case err != nil:
 		return err
 	case refusal != nil:
-		c.reject(in, refusal.Code, refusal.Reason)
+		c.reject(in, unrun(refusal.Code, refusal.Reason))
 		return nil
 	case h.Flags&wire.More != 0:
 		return nil // the arguments are still to come
@@ -317,7 +317,7 @@ func (c *Conn) serve(in *Incoming) {
 		c.mu.Unlock()
 		switch {
 		case forgotten:
-			c.reject(in, wire.CodeInternal, "the call was not answered")
+			c.reject(in, &wire.Error{Code: wire.CodeInternal, Message: "the call was not answered"})
 		case alone && returned:
 			c.cfg.Handler.Free(in)
 		}
@@ -479,7 +479,7 @@ func (c *Conn) cancel(id uint32, body []byte) error {
 	in.streamsLocked().failLocked(cause)
 	if in.arrives != nil {
 		c.mu.Unlock()
-		c.reject(in, body[0], "")
+		c.reject(in, &wire.Error{Code: body[0]})
 		return nil
 	}
 	if in.sending != nil {
