@@ -492,7 +492,7 @@ func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
 		return r, nil
 	}
 	if len(c.refs) >= maxRefs {
-		return nil, Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs)
+		return nil, unrun(Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs))
 	}
 	r := &ref{Ref: mux.Ref{Index: uint32(len(c.refs)), Name: name, Signature: key.signature}}
 	if c.calls != nil {

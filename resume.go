@@ -29,6 +29,17 @@ func MayHaveRun(err error) bool {
 	return !ok || !e.unrun
 }
 
+// NotRun returns err as the error of a call that has surely not run, which [MayHaveRun] then says: for
+// a [Transport] that has given nothing of the call to a connection, or an [Interceptor] of a client's
+// that has not made it. An [Error] is copied, another error wrapped in one.
+func NotRun(err error) error {
+	if e, ok := err.(*Error); ok {
+		own := *e
+		return unrun(&own)
+	}
+	return &Error{Code: CodeOf(err), Message: err.Error(), Err: err, unrun: true}
+}
+
 // unrun notes that the call has not run.
 func unrun(err error) error {
 	if e, ok := err.(*Error); ok {

@@ -514,6 +514,14 @@ func TestMayHaveRun(t *testing.T) {
 	if !yonder.MayHaveRun(nil) || !yonder.MayHaveRun(errors.New("another")) {
 		t.Error("what is not known counts as true")
 	}
+	plain := errors.New("no line")
+	if err := yonder.NotRun(plain); yonder.MayHaveRun(err) || !errors.Is(err, plain) || err.Error() != "no line" || yonder.CodeOf(err) != yonder.Unknown {
+		t.Errorf("NotRun of another error: %#v", err)
+	}
+	coded := yonder.Errorf(yonder.Unavailable, "yonder: %w", plain)
+	if err := yonder.NotRun(coded); yonder.MayHaveRun(err) || !errors.Is(err, plain) || yonder.CodeOf(err) != yonder.Unavailable || !yonder.MayHaveRun(coded) {
+		t.Errorf("NotRun of an Error: %#v, of which is left %#v", err, coded)
+	}
 }
 
 // The server ends what waits for its clients beyond its bounds, those that have waited longest
