@@ -139,21 +139,19 @@ func (w *watchedStream) ended(err error) {
 // watched returns a stream or a reader whose end is told. One that nobody has any more has ended.
 func watched(slot *fn.Slot, v reflect.Value, end *callEnd) reflect.Value {
 	w := &watchedStream{end: end}
-	holder := &watchedReader{stream: w}
-	runtime.AddCleanup(holder, func(w *watchedStream) {
+	held := newGrip(func() {
 		if !w.over.Load() {
-			go w.ended(nil) // the collector is not to wait for f
+			go w.ended(nil) // the collector is not to wait
 		}
-	}, w)
+	})
 	if slot.Kind == fn.Reader || slot.Kind == fn.ReadCloser {
-		holder.Reader = v.Interface().(io.Reader)
-		return reflect.ValueOf(holder)
+		return reflect.ValueOf(&watchedReader{Reader: v.Interface().(io.Reader), stream: w, grip: held})
 	}
 	inner := reflect.New(slot.Type).Elem() // v may be where the watched one goes
 	inner.Set(v)
 	return iteratorOf(slot, func(place reflect.Value, yield func() bool) (err error) {
-		defer runtime.KeepAlive(holder)
-		defer func() { holder.stream.ended(err) }() // also of a yield that panics, with nil
+		defer runtime.KeepAlive(held)
+		defer func() { w.ended(err) }() // also of a yield that panics, with nil
 		return rangeOver(slot, inner, func(elem reflect.Value) bool {
 			place.Elem().Set(elem)
 			return yield()
@@ -165,6 +163,7 @@ func watched(slot *fn.Slot, v reflect.Value, end *callEnd) reflect.Value {
 type watchedReader struct {
 	io.Reader
 	stream *watchedStream
+	grip   *grip
 }
 
 func (r *watchedReader) Read(b []byte) (int, error) {

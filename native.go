@@ -769,6 +769,8 @@ func (sc *serverCall) succeed() (err error) {
 	return nil
 }
 
+var bytesType = reflect.TypeFor[[]byte]()
+
 // endWithBytes appends the last result if that is a large byte string, without a copy. Where it may
 // have to be sent again after a loss, it is copied: by then the program may have changed it.
 func (l *link) endWithBytes(msg *mux.Message, call *Call) bool {
@@ -780,7 +782,9 @@ func (l *link) endWithBytes(msg *mux.Message, call *Call) bool {
 	if p, ok := call.result.(*[]byte); ok {
 		b = *p
 	} else if call.result == nil {
-		b, _ = reflect.TypeAssert[[]byte](call.out[len(call.out)-1])
+		if v := call.out[len(call.out)-1]; v.Type() == bytesType {
+			b = v.Bytes()
+		}
 	}
 	if len(b) <= copyStep || l.resume > 0 && l.mux.Resumable() {
 		return false

@@ -414,10 +414,8 @@ func (s *Server) Serve(l net.Listener) error {
 		}
 		// Too many open files, most likely, passes; a listener that has been closed does not, and
 		// not all say so by net.ErrClosed.
-		if e, ok := errors.AsType[interface {
-			error
-			Temporary() bool
-		}](err); !ok || !e.Temporary() {
+		var e interface{ Temporary() bool }
+		if !errors.As(err, &e) || !e.Temporary() {
 			return err
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)

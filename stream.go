@@ -220,15 +220,26 @@ type inStream struct {
 // value returns the stream as the iterator or reader that its slot says. When that is
 // forgotten before its end, the other end is told.
 func (s *inStream) value() reflect.Value {
-	holder := &remoteReader{s: s} // of an iterator, too: each type has an AddCleanup of its own
-	runtime.AddCleanup(holder, (*inStream).forget, s)
+	held := newGrip(s.forget)
 	if s.slot.Kind == fn.Reader || s.slot.Kind == fn.ReadCloser {
-		return reflect.ValueOf(holder)
+		return reflect.ValueOf(&remoteReader{s: s, grip: held})
 	}
 	return iteratorOf(s.slot, func(place reflect.Value, yield func() bool) error {
-		defer runtime.KeepAlive(holder)
-		return holder.s.each(place, yield)
+		defer runtime.KeepAlive(held)
+		return s.each(place, yield)
 	})
+}
+
+// A grip is what those have who may still use a stream. It is a type of its own because each has an
+// AddCleanup of its own, and has a pointer because small values without one share memory.
+type grip struct{ _ *grip }
+
+// newGrip returns a grip, and has the garbage collector call f, which must not wait, when nobody has it
+// any more.
+func newGrip(f func()) *grip {
+	g := new(grip)
+	runtime.AddCleanup(g, func(f func()) { f() }, f)
+	return g
 }
 
 // each reads the stream, once. It is a [streamed].
@@ -300,6 +311,7 @@ func (s *inStream) error(err error) error {
 // remoteReader reads what the other end's reader does.
 type remoteReader struct {
 	s      *inStream
+	grip   *grip
 	closed atomic.Bool
 }
 

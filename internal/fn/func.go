@@ -213,7 +213,7 @@ func (f *Func) Call(fv reflect.Value, ctx context.Context, args []reflect.Value)
 	if f.Error {
 		last := len(out) - 1
 		if !out[last].IsNil() {
-			err, _ = reflect.TypeAssert[error](out[last])
+			err, _ = out[last].Interface().(error)
 		}
 		out = out[:last]
 	}

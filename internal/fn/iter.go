@@ -35,7 +35,7 @@ func (s *Slot) Range(v reflect.Value, yield func(elem reflect.Value) bool) error
 	v.Call([]reflect.Value{reflect.MakeFunc(v.Type().In(0), func(in []reflect.Value) []reflect.Value {
 		var err error
 		if len(in) > 1 && !in[1].IsNil() {
-			err, _ = reflect.TypeAssert[error](in[1])
+			err, _ = in[1].Interface().(error)
 		}
 		place.Set(in[0])
 		again := l.step(place, err)

@@ -208,9 +208,21 @@ func (s *Sig) appendGo(b []byte, params []string) []byte {
 	return append(b, "error)"...)
 }
 
-// goNames are what Go calls the kinds that have another name in signatures.
-var goNames = map[string]string{
-	"bytes": "[]byte", "time": "time.Time", "duration": "time.Duration", "bigint": "big.Int", "reader": "io.Reader",
+// goName is what Go calls a kind that has another name in signatures, and otherwise "".
+func goName(kind string) string {
+	switch kind {
+	case "bytes":
+		return "[]byte"
+	case "time":
+		return "time.Time"
+	case "duration":
+		return "time.Duration"
+	case "bigint":
+		return "big.Int"
+	case "reader":
+		return "io.Reader"
+	}
+	return ""
 }
 
 // appendGo appends t, within the structs outer. A struct with a name is only that.
@@ -255,7 +267,7 @@ func (t *Type) appendGo(b []byte, outer []*Type) []byte {
 		}
 		return append(b, '}')
 	}
-	if name := goNames[t.Kind]; name != "" {
+	if name := goName(t.Kind); name != "" {
 		return append(b, name...)
 	}
 	return append(b, t.Kind...)

@@ -25,6 +25,8 @@ type Name struct {
 	Excess bool
 	// Resolved is for the handler: what it found under the name.
 	Resolved atomic.Value
+
+	quick atomic.Int32 // calls in a row that were alone and took little time
 }
 
 // A Request is a call to be made.
@@ -395,6 +397,7 @@ func (c *Conn) failWaitersLocked(all bool) {
 // Wait waits for the response, until ctx ends; then the callee is told to stop,
 // and the call is over for its caller. The response is valid if the error is nil.
 func (o *Outgoing) Wait(ctx context.Context) error {
+	o.conn.leadFor(o)
 	if done := ctx.Done(); done == nil {
 		<-o.ready
 	} else {
@@ -664,6 +667,8 @@ type Incoming struct {
 	id      uint32
 	msg     *Message
 	arrived *assembly // Body, before it is put together
+	timed   bool      // it was alone when it came: how long it takes counts
+	turn    uint64    // of who serves it to lead; 0: it does not
 
 	// Guarded by conn.mu.
 	arrives  *assembly

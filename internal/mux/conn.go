@@ -147,6 +147,8 @@ type Conn struct {
 
 	workers *Workers
 	later   later
+	lead    lead
+	rest    rest // of who leads
 
 	mu       sync.Mutex
 	err      error          // why the connection is over; nil while it is not
@@ -179,9 +181,9 @@ type Conn struct {
 	nameSize int         // bytes that names hold
 	parted   int         // messages that arrive in parts just now
 	heard    uint64      // bytes of them, so far
-	woke     bool        // the read loop has woken somebody since it last read; its own
-	unsaid   int         // bytes of them taken without the peer's knowledge; of the read loop
-	said     uint64      // what had been received when an ACK was last due; of the read loop
+	woke     bool        // who leads has woken somebody since it last read; its own
+	unsaid   int         // bytes of them taken without the peer's knowledge; of who leads
+	said     uint64      // what had been received when an ACK was last due; of who leads
 	streams  int         // streams that we consume, of calls of either direction
 }
 
@@ -208,13 +210,16 @@ func New(conn io.ReadWriteCloser, read []byte, cfg Config) *Conn {
 	raw := newRawConn(conn)
 	count := cfg.Count
 	count.Read.Add(uint64(len(read)))
-	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)); count.Read.Add(uint64(n)) }, onWait: c.beforeRead}
+	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)); count.Read.Add(uint64(n)) }, onWait: c.beforeRead, kicked: c.kicked}
 	if n := len(read); n > 0 {
 		copy(c.r.space(), read)
 		c.r.w = n
 		c.received.Store(uint64(n))
 	}
 	c.w = writer{conn: conn, raw: raw, load: &c.load, received: &c.received, failed: c.lost, written: &count.Written}
+	if c.lead.able = raw != nil && cfg.Local.Resume == 0; c.lead.able {
+		c.lead.back = make(chan struct{}, 1)
+	}
 	c.mu.Lock()
 	c.greetLocked()
 	c.mu.Unlock()
@@ -528,6 +533,7 @@ func (c *Conn) end(err error) {
 	c.mu.Unlock()
 	c.w.close(err)
 	conn.Close()
+	c.recallLead()
 	c.workers.leave()
 	c.later.run()
 	for _, in := range canceled {

@@ -2,7 +2,10 @@
 
 package mux
 
-import "io"
+import (
+	"io"
+	"time"
+)
 
 // rawConn is for sockets that can be read and written without blocking; on this
 // system there are none, and reads and writes go through the connection.
@@ -11,5 +14,7 @@ type rawConn struct{}
 func newRawConn(io.ReadWriteCloser) *rawConn { return nil }
 
 func (*rawConn) tryWrite([]byte) (int, error) { panic("mux: no raw connections here") }
+
+func (*rawConn) limit(time.Time) error { panic("mux: no raw connections here") }
 
 func (*rawConn) read(*reader) (int, error) { panic("mux: no raw connections here") }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"time"
 )
 
 // rawConn reads and writes a socket without blocking a goroutine where that
@@ -14,7 +15,8 @@ import (
 // takes a buffer only once there is something to read, so that an idle
 // connection holds none.
 type rawConn struct {
-	conn syscall.RawConn
+	conn  syscall.RawConn
+	limit func(time.Time) error // SetReadDeadline
 
 	// For the one writer at a time.
 	out     []byte
@@ -31,8 +33,12 @@ type rawConn struct {
 
 // newRawConn returns nil where the transport is not a plain socket.
 func newRawConn(conn io.ReadWriteCloser) *rawConn {
-	switch conn.(type) {
-	case *net.TCPConn, *net.UnixConn: // exactly these: a type that wraps them may do more in Read and Write
+	var limit func(time.Time) error
+	switch c := conn.(type) { // exactly these: a type that wraps them may do more in Read and Write
+	case *net.TCPConn:
+		limit = c.SetReadDeadline
+	case *net.UnixConn:
+		limit = c.SetReadDeadline
 	default:
 		return nil
 	}
@@ -40,7 +46,7 @@ func newRawConn(conn io.ReadWriteCloser) *rawConn {
 	if err != nil {
 		return nil
 	}
-	r := &rawConn{conn: raw}
+	r := &rawConn{conn: raw, limit: limit}
 	r.writeFn, r.readFn = r.writeOnce, r.readOnce
 	return r
 }
@@ -100,6 +106,7 @@ func (r *rawConn) readOnce(fd uintptr) bool {
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			r.in.rest()
+			r.in.waited = true
 			return false
 		default:
 			r.rerr = err

@@ -54,18 +54,23 @@ func (c *Conn) readHello() error {
 // read is the read loop. It returns why it ended.
 func (c *Conn) read() error {
 	for {
-		h, n, err := c.r.peekHeader()
-		if err != nil {
-			return err
+		if c.lead.pause && c.r.empty() {
+			if err := c.pause(); err != nil {
+				return err
+			}
 		}
-		c.later.run()
-		if h.Type == wire.Part {
-			c.r.next(wire.HeaderSize)
-			err = c.part(h, n)
+		var err error
+		if c.rest.h.Type != 0 {
+			err = c.readRest()
 		} else {
-			err = c.readFrame(h, n)
+			var h wire.Header
+			var n int
+			if h, n, err = c.r.peekHeader(); err == nil {
+				c.later.run()
+				err = c.readFrame(h, n)
+			}
 		}
-		if err != nil {
+		if err != nil && err != errKicked {
 			return err
 		}
 	}
@@ -73,21 +78,67 @@ func (c *Conn) read() error {
 
 // readFrame reads the rest of a frame and takes it.
 func (c *Conn) readFrame(h wire.Header, n int) error {
+	if h.Type == wire.Part {
+		c.r.next(wire.HeaderSize)
+		return c.part(h, n)
+	}
 	c.r.narrow = false
-	body, msg, err := c.r.body(n)
+	if wire.HeaderSize+n > wholeFrame {
+		c.rest = rest{h: h, msg: c.r.large(n)}
+		return c.readRest()
+	}
+	body, none, err := c.r.body(n)
 	if err != nil {
 		return err
 	}
-	err = c.frame(h, body, &msg)
-	msg.Release()
-	if err != nil {
-		return asViolation(err)
+	return asViolation(c.frame(h, body, &none))
+}
+
+// rest is what is still to be read of a frame. Who reads can leave that to another.
+type rest struct {
+	h       wire.Header // Type is 0: nothing
+	msg     *Message    // of a frame that is not parsed where it was read
+	channel uint8       // of a part
+	into    *assembly
+	left    int // of a part: bytes that have no place yet
+	skip    int // of a part that nobody wants
+}
+
+// readRest reads the rest of a frame and takes it.
+func (c *Conn) readRest() error {
+	f := &c.rest
+	for f.skip > 0 {
+		n, err := c.r.skip(f.skip)
+		if err != nil {
+			return unexpected(err)
+		}
+		f.skip -= n
 	}
-	return nil
+	for {
+		if err := c.r.fillInto(); err != nil {
+			return err
+		}
+		if f.left == 0 {
+			break
+		}
+		c.r.into = f.into.room(f.left)
+		f.left -= len(c.r.into)
+	}
+	done := c.rest
+	c.rest = rest{}
+	if done.msg == nil {
+		return c.partRead(&done)
+	}
+	err := c.frame(done.h, done.msg.Bytes(), &done.msg)
+	done.msg.Release()
+	return asViolation(err)
 }
 
 // asViolation returns the error of a frame as what ends the connection.
 func asViolation(err error) error {
+	if err == nil {
+		return nil // before the pointers, which are allocated
+	}
 	var lost *LostError
 	var bad *ProtocolError
 	if errors.As(err, &bad) || errors.As(err, &lost) {
@@ -208,9 +259,18 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 		return nil // the arguments are still to come
 	}
 	in.msg, in.Body = own(in.Body, from)
+	c.begin(in)
+	return nil
+}
+
+// begin has a call served that has come whole.
+func (c *Conn) begin(in *Incoming) {
+	if c.alone(in) {
+		c.lead.call, c.lead.pause = in, true
+		return
+	}
 	c.woke = true
 	c.workers.start(in)
-	return nil
 }
 
 // enter puts a call of the peer's, whose frame is body, into the table, and returns why it is
@@ -306,8 +366,9 @@ func (c *Conn) judge(in *Incoming) error {
 	return nil
 }
 
-// serve has the handler answer a call, and sees to it that it is answered.
-func (c *Conn) serve(in *Incoming) {
+// serve has the handler answer a call, and sees to it that it is answered. It returns how long that
+// took if the call was alone.
+func (c *Conn) serve(in *Incoming) (took time.Duration) {
 	returned := false
 	defer func() {
 		c.mu.Lock()
@@ -325,8 +386,16 @@ func (c *Conn) serve(in *Incoming) {
 	if in.arrived != nil {
 		in.Body, in.arrived = in.arrived.bytes(), nil
 	}
-	c.cfg.Handler.Serve(in)
+	if in.timed {
+		name, began := in.Name, time.Now()
+		c.cfg.Handler.Serve(in)
+		took = time.Since(began)
+		name.took(took)
+	} else {
+		c.cfg.Handler.Serve(in)
+	}
 	returned = true
+	return took
 }
 
 // partedLocked judges the frame that announces a message in parts, if it is one.
@@ -410,6 +479,7 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 	c.repliedLocked(o)
 	c.mu.Unlock()
 	c.woke = true
+	c.lead.pause = c.lead.able
 	switch {
 	case last:
 		c.settle()
@@ -667,39 +737,39 @@ func (c *Conn) part(h wire.Header, n int) error {
 		c.unsaid = 0
 	}
 	c.mu.Lock()
-	a, deliver := c.assemblyLocked(h, channel)
+	a, _ := c.assemblyLocked(h, channel)
 	if a != nil && !a.skip {
 		a.heard += int64(n)
 		c.heard += uint64(n)
 	}
 	c.mu.Unlock()
-	if a == nil {
-		return unexpected(c.r.skip(n)) // of a call, or a stream, that has ended
-	}
-	if end := a.got + int64(n); end > a.total || (h.Flags&wire.More == 0) != (end == a.total) {
+	c.rest = rest{h: h, channel: channel, into: a}
+	f := &c.rest
+	switch {
+	case a == nil: // of a call, or a stream, that has ended
+		f.skip = n
+		return c.readRest()
+	case a.got+int64(n) > a.total || (h.Flags&wire.More == 0) != (a.got+int64(n) == a.total):
 		return violation("the parts of a message of call %#x do not make its length of %d bytes", h.ID, a.total)
-	}
-	if a.skip {
-		if err := c.r.skip(n); err != nil {
-			return unexpected(err)
-		}
+	case a.skip:
 		a.got += int64(n)
+		f.skip = n
+	default:
+		f.left = n
 	}
-	for n := n; n > 0 && !a.skip; {
-		room := a.room(n)
-		if err := c.r.readFull(room); err != nil {
-			return err
-		}
-		n -= len(room)
-	}
-	if a.got < a.total {
-		c.r.narrow = !a.skip
+	return c.readRest()
+}
+
+// partRead takes a part that has been read.
+func (c *Conn) partRead(f *rest) error {
+	a := f.into
+	if c.r.narrow = a != nil && a.got < a.total && !a.skip; a == nil || a.got < a.total {
 		return nil
 	}
-	c.r.narrow = false
 	c.mu.Lock()
 	// While it was read, the call may have ended and let go of it.
-	if again, _ := c.assemblyLocked(h, channel); again != a {
+	again, deliver := c.assemblyLocked(f.h, f.channel)
+	if again != a {
 		c.mu.Unlock()
 		return nil
 	}
@@ -726,7 +796,7 @@ func (c *Conn) assemblyLocked(h wire.Header, channel uint8) (*assembly, func(*as
 			in.arrives = nil
 			c.mu.Unlock()
 			in.arrived, in.Large = a, true
-			c.workers.start(in)
+			c.begin(in)
 			return nil
 		}
 	case channel == 0:
@@ -738,6 +808,7 @@ func (c *Conn) assemblyLocked(h wire.Header, channel uint8) (*assembly, func(*as
 			last := o.last
 			c.repliedLocked(o)
 			c.mu.Unlock()
+			c.lead.pause = c.lead.able
 			if last {
 				c.settle()
 			}

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"errors"
 	"io"
 	"sync"
 
@@ -23,18 +24,22 @@ var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 // place. It is used by the connection's read loop alone. While it waits for a
 // peer that says nothing it holds no buffer, if the transport can tell.
 type reader struct {
-	conn io.Reader
-	raw  *rawConn
-	buf  *[readSize]byte // nil: none is held
-	r, w int             // buf[r:w] is unread
+	conn   io.Reader
+	raw    *rawConn
+	buf    *[readSize]byte // nil: none is held
+	r, w   int             // buf[r:w] is unread
+	into   []byte          // what is to be read past the buffer
+	waited bool            // a read has found nothing at first, if the transport can tell
 	// narrow says that the next frame is likely to be a part: no more than its head is read into
 	// the buffer, so that the rest is read to where it belongs.
 	narrow bool
 	// onWait is called before each read, onRead after each that brought something, with how
-	// much. again, unless it is nil, is called after one that failed, and reports whether to go on,
+	// much. kicked and again, unless they are nil, are called after one that failed: kicked reports
+	// whether it did only because who reads should leave that to another, again whether to go on,
 	// over another connection.
 	onWait func()
 	onRead func(n int)
+	kicked func(error) bool
 	again  func(error) bool
 }
 
@@ -61,37 +66,51 @@ func (r *reader) rest() {
 // the connection ends where it could, io.ErrUnexpectedEOF if it ends elsewhere.
 func (r *reader) fill(n int) error {
 	for r.w-r.r < n {
-		if r.r == r.w {
-			r.r, r.w = 0, 0
-		} else if r.r+n > readSize {
-			r.w = copy(r.buf[:], r.buf[r.r:r.w])
-			r.r = 0
-		}
-		r.onWait()
-		var got int
-		var err error
-		if r.raw != nil {
-			got, err = r.raw.read(r)
-		} else {
-			got, err = r.conn.Read(r.space())
-		}
-		r.w += got
-		if got > 0 {
-			r.onRead(got)
-			continue // an error stays for the next read
-		}
-		if err != nil && r.again != nil && r.again(err) {
-			continue
-		}
-		if err == io.EOF && r.w > r.r {
-			return io.ErrUnexpectedEOF
-		}
-		if err != nil {
+		if err := r.more(n); err != nil && err != errKicked {
 			return err
 		}
 	}
 	return nil
 }
+
+// errKicked says that who reads should leave that to another.
+var errKicked = errors.New("kicked")
+
+// more reads once, to have n bytes buffered in the end. Its errors are those of fill, and errKicked.
+func (r *reader) more(n int) error {
+	if r.r == r.w {
+		r.r, r.w = 0, 0
+	} else if r.r+n > readSize {
+		r.w = copy(r.buf[:], r.buf[r.r:r.w])
+		r.r = 0
+	}
+	r.onWait()
+	var got int
+	var err error
+	if r.raw != nil {
+		got, err = r.raw.read(r)
+	} else {
+		got, err = r.conn.Read(r.space())
+	}
+	r.w += got
+	switch {
+	case got > 0:
+		r.onRead(got)
+		return nil // an error stays for the next read
+	case err == nil:
+		return nil
+	case r.kicked != nil && r.kicked(err):
+		return errKicked
+	case r.again != nil && r.again(err):
+		return nil
+	case err == io.EOF && r.w > r.r:
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// empty reports whether there is nothing in the buffer.
+func (r *reader) empty() bool { return r.r == r.w }
 
 // next returns n buffered bytes and moves past them. They are valid until the
 // next fill.
@@ -110,55 +129,62 @@ func (r *reader) body(n int) ([]byte, *Message, error) {
 		}
 		return r.next(size)[wire.HeaderSize:], nil, nil
 	}
-	r.next(wire.HeaderSize)
-	msg := NewMessage()
-	if err := r.readFull(msg.Sized(n)); err != nil {
+	msg := r.large(n)
+	if err := r.fillInto(); err != nil {
 		return nil, nil, err
 	}
 	return msg.Bytes(), msg, nil
 }
 
-// readFull fills dst, from the buffer first and then past it, so that a large
-// message is not copied twice.
-func (r *reader) readFull(dst []byte) error {
-	if r.r < r.w {
-		n := copy(dst, r.buf[r.r:r.w])
+// large moves past a header and returns a message that fillInto reads the n bytes after it into.
+func (r *reader) large(n int) *Message {
+	r.next(wire.HeaderSize)
+	msg := NewMessage()
+	r.into = msg.Sized(n)
+	return msg
+}
+
+// fillInto fills into, from the buffer first and then past it, so that a large message is not
+// copied twice. After errKicked it can be called again.
+func (r *reader) fillInto() error {
+	if !r.empty() {
+		n := copy(r.into, r.buf[r.r:r.w])
 		r.r += n
-		dst = dst[n:]
+		r.into = r.into[n:]
 	}
-	for len(dst) > 0 {
+	for len(r.into) > 0 {
 		r.onWait()
-		n, err := r.conn.Read(dst)
-		if n > 0 {
+		n, err := r.conn.Read(r.into)
+		switch {
+		case n > 0:
 			r.onRead(n)
-			dst = dst[n:]
-			continue
-		}
-		if err != nil && r.again != nil && r.again(err) {
-			continue
-		}
-		if err == io.EOF {
+			r.into = r.into[n:]
+		case err == nil:
+		case r.kicked != nil && r.kicked(err):
+			return errKicked
+		case r.again != nil && r.again(err):
+		case err == io.EOF:
 			return io.ErrUnexpectedEOF
-		}
-		if err != nil {
+		default:
 			return err
 		}
 	}
+	r.into = nil // an empty slice holds what it is of
 	return nil
 }
 
-// skip moves past n bytes.
-func (r *reader) skip(n int) error {
-	r.narrow = false
-	for n > 0 {
-		step := min(n, wholeFrame)
-		if err := r.fill(step); err != nil {
-			return err
+// skip moves past up to n bytes, reading once if there are none, and returns past how many. Its errors
+// are those of more.
+func (r *reader) skip(n int) (int, error) {
+	if r.empty() {
+		r.narrow = false
+		if err := r.more(1); err != nil {
+			return 0, err
 		}
-		r.r += step
-		n -= step
 	}
-	return nil
+	n = min(n, r.w-r.r)
+	r.r += n
+	return n, nil
 }
 
 // peekHeader reads the header of the next frame without moving past it.

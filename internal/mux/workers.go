@@ -33,6 +33,7 @@ type Workers struct {
 	idle  []chan struct{} // one a worker that waits; the last in is the first out
 	least int             // of len(idle), since the last trim
 	trim  *time.Timer     // nil: no worker waits
+	leads leads
 }
 
 // join counts a connection.
@@ -91,7 +92,11 @@ func (w *Workers) work() {
 		for w.queue.len() > 0 {
 			in := w.queue.pop()
 			w.wakeAndUnlock()
-			in.conn.serve(in)
+			c, turn := in.conn, in.turn
+			took := c.serve(in)
+			if turn != 0 {
+				c.leadOn(turn, took)
+			}
 			w.mu.Lock()
 		}
 		if w.conns == 0 || len(w.idle) >= maxIdle {

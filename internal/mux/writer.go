@@ -200,9 +200,10 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 	}
 }
 
-// messageLocked adds a frame whose body is head and msg, which it owns from now on.
+// messageLocked adds a frame whose body is head and msg, which it owns from now on. Who calls alone
+// writes it for itself: to copy it takes less time than to have a goroutine write it.
 func (w *writer) messageLocked(h wire.Header, head []byte, msg *Message) {
-	if msg.Len() < wholeSize || w.err != nil {
+	if msg.Len() < wholeSize || w.err != nil || h.Type == wire.Request && w.load.Load() == 1 {
 		w.frameLocked(h, head, msg.Bytes())
 		msg.Release()
 		return

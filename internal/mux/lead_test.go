@@ -1,0 +1,275 @@
+package mux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// sockets returns both ends of a connection over TCP, which others than the read loops can lead.
+func sockets(tb testing.TB, client, server Config) (*Conn, *Conn) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	client.Dialer = true
+	a, b := start(tb, near, client), start(tb, far, server)
+	if !a.lead.able || !b.lead.able {
+		tb.Skip("sockets cannot be read without blocking on this system")
+	}
+	return a, b
+}
+
+func leaderNow(c *Conn) leader { return leaderOf(c.lead.turn.Load()) }
+
+// until waits for something that takes a moment.
+func until(tb testing.TB, what string, f func() bool) {
+	tb.Helper()
+	for range 5000 {
+		if f() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	tb.Fatalf("not within 5 s: %s", what)
+}
+
+// oneByOne makes calls until neither read loop leads.
+func oneByOne(tb testing.TB, a, b *Conn) {
+	tb.Helper()
+	until(tb, "the read loops step back", func() bool {
+		for range 100 {
+			if got, err := call(context.Background(), a, request("x")); got != "x" || err != nil {
+				tb.Fatalf("%q, %v", got, err)
+			}
+		}
+		return leaderNow(a) == nobodyLeads && leaderNow(b) != loopLeads
+	})
+}
+
+// within ends the test if f takes longer than it should by far: the read loop leads again within two
+// ticks.
+func within(tb testing.TB, what string, f func()) {
+	tb.Helper()
+	began := time.Now()
+	f()
+	if took := time.Since(began); took > 2*time.Second {
+		tb.Errorf("%s took %v", what, took)
+	}
+}
+
+func TestLead(t *testing.T) {
+	a, b := sockets(t, config(nobody), config(echo))
+	oneByOne(t, a, b)
+	until(t, "the read loops lead again when there are no calls", func() bool {
+		return leaderNow(a) == loopLeads && leaderNow(b) == loopLeads
+	})
+	oneByOne(t, a, b)
+	checkIdle(t, a)
+}
+
+// A caller that leads leaves when its context ends, like any other.
+func TestLeadCanceled(t *testing.T) {
+	var held atomic.Bool
+	a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
+		if held.Load() {
+			<-ctx.Done()
+		}
+		echo(ctx, in)
+	}))
+	oneByOne(t, a, b)
+	held.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	within(t, "to be canceled", func() {
+		if _, err := call(ctx, a, request("")); err != context.Canceled {
+			t.Errorf("canceled: %v", err)
+		}
+	})
+	held.Store(false)
+	oneByOne(t, a, b)
+	held.Store(true)
+	within(t, "to expire", func() {
+		q := request("")
+		q.Expire, q.Deadline = true, time.Now().Add(20*time.Millisecond)
+		if _, err := call(t.Context(), a, q); err != context.DeadlineExceeded {
+			t.Errorf("expired: %v", err)
+		}
+	})
+	held.Store(false)
+	oneByOne(t, a, b)
+}
+
+// A handler that takes longer than those before it holds nobody up: not other callers, not who cancels
+// its call, and not itself where it calls back.
+func TestLeadSlowHandler(t *testing.T) {
+	begun := make(chan struct{}, 1)
+	var b *Conn
+	a, b := sockets(t, config(echo), config(func(ctx context.Context, in *Incoming) {
+		switch string(in.Body) {
+		case "slow":
+			begun <- struct{}{}
+			<-ctx.Done()
+			answer(in, "slow")
+		case "back":
+			got, err := call(ctx, b, request("there"))
+			answer(in, fmt.Sprint(got, err))
+		case "exit":
+			runtime.Goexit()
+		default:
+			echo(ctx, in)
+		}
+	}))
+	oneByOne(t, a, b)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { call(ctx, a, request("slow")) })
+	<-begun
+	within(t, "another call", func() {
+		if got, err := call(t.Context(), a, request("y")); got != "y" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+	cancel()
+	within(t, "to be canceled", wg.Wait)
+	until(t, "the slow call ends", func() bool { return counts(b).Incoming == 0 })
+
+	oneByOne(t, a, b)
+	within(t, "to call back", func() {
+		if got, err := call(t.Context(), a, request("back")); got != "there<nil>" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+	oneByOne(t, a, b)
+	within(t, "to exit", func() {
+		var failed *failure
+		if _, err := call(t.Context(), a, request("exit")); !errors.As(err, &failed) {
+			t.Errorf("%v", err)
+		}
+	})
+	oneByOne(t, a, b)
+}
+
+// What comes while nobody reads is read soon.
+func TestLeadByNobody(t *testing.T) {
+	a, b := sockets(t, config(echo), config(echo))
+	oneByOne(t, a, b)
+	within(t, "a call the other way", func() {
+		if got, err := call(t.Context(), b, request("z")); got != "z" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+	oneByOne(t, a, b)
+	b.Shutdown(&GoAwayError{Reason: "enough"})
+	within(t, "GOAWAY", func() { <-a.Done() })
+}
+
+// The end of the connection, from either side, ends the turn of whoever leads.
+func TestLeadEnd(t *testing.T) {
+	for _, near := range []bool{true, false} {
+		for _, calls := range []bool{true, false} {
+			var held atomic.Bool
+			a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
+				if held.Load() {
+					<-ctx.Done()
+				}
+				echo(ctx, in)
+			}))
+			oneByOne(t, a, b)
+			held.Store(true)
+			var wg sync.WaitGroup
+			if calls {
+				wg.Go(func() {
+					var lost *LostError
+					if _, err := call(t.Context(), a, request("")); !errors.As(err, &lost) && err != ErrClosed {
+						t.Errorf("near %v: %v", near, err)
+					}
+				})
+				until(t, "the call begins", func() bool { return counts(b).Incoming == 1 })
+			}
+			within(t, "to end", func() {
+				if near {
+					a.Close()
+				} else {
+					b.Close()
+				}
+				<-a.Done()
+				<-b.Done()
+				wg.Wait()
+			})
+		}
+	}
+}
+
+// TestLeadRandom has callers come and go, so that the lead changes all the time, and checks that each
+// gets its own answer, in time.
+func TestLeadRandom(t *testing.T) {
+	a, b := sockets(t, config(echo), config(func(ctx context.Context, in *Incoming) {
+		if len(in.Body) > 0 && in.Body[0]%16 == 0 {
+			time.Sleep(time.Duration(in.Body[0]) * 20 * time.Microsecond)
+		}
+		echo(ctx, in)
+	}))
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	var calls, led atomic.Int64
+	end := time.Now().Add(2 * time.Second)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		from := a
+		if i == 3 {
+			from = b // calls the other way now and then
+		}
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
+			for time.Now().Before(end) {
+				for n := range r.IntN(200) {
+					want := fmt.Sprint(byte(r.Uint32()), i, n)
+					ctx, cancel := t.Context(), context.CancelFunc(func() {})
+					if r.IntN(50) == 0 {
+						ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(3))*time.Millisecond)
+					}
+					if r.IntN(100) == 0 {
+						want += string(make([]byte, r.IntN(200_000)))
+					}
+					began := time.Now()
+					got, err := call(ctx, from, request(want))
+					if took := time.Since(began); took > 2*time.Second {
+						t.Errorf("a call took %v", took)
+					}
+					if err == nil && got != want || err != nil && ctx.Err() == nil {
+						t.Errorf("%q is answered by %q, %v", want, got, err)
+					}
+					cancel()
+					calls.Add(1)
+					if leaderNow(a) == nobodyLeads || leaderNow(b) == otherLeads {
+						led.Add(1)
+					}
+				}
+				time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond)
+			}
+		})
+	}
+	wg.Wait()
+	if led.Load() == 0 {
+		t.Errorf("of %d calls none was led by another than the read loop", calls.Load())
+	}
+	until(t, "all calls end", func() bool { return counts(a) == (count{}) && counts(b) == (count{}) })
+}
