@@ -1309,7 +1309,7 @@ func TestRollingRestart(t *testing.T) {
 		for i := range callers {
 			running.Go(func() { // ends with stop
 				ctx := t.Context()
-				large := make([]byte, 200<<10)
+				large := make([]byte, 100<<10)
 				for !stop.Load() && !t.Failed() {
 					id := ids.Add(1)
 					var got int64
