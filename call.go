@@ -66,6 +66,9 @@ type Call struct {
 	conn     any    // that it came over, by another protocol
 
 	context *localContext // of the handler, in the same process; nil: it is in another
+	// Functions, so that programs that have no use for them are without them: adoptAll, and Server.direct.
+	adopts func(*Call, *fn.Func) ([]reflect.Value, error) // nil: the call is not made of values
+	direct func(*Server, context.Context, *Call) error    // of NewCall's
 
 	began time.Duration // since epoch; 0: it is not measured
 	ends  []func(error) // of OnEnd
@@ -108,7 +111,7 @@ func (f *funcCall) init(procedure string, plan *fn.Func, args []reflect.Value) (
 // [Server.Call]. [Call.Into] says where the results go. Server.Call does without: then
 // [Call.Results] has them.
 func NewCall(procedure string, args ...any) *Call {
-	return &Call{Procedure: procedure, args: args}
+	return &Call{Procedure: procedure, args: args, direct: (*Server).direct}
 }
 
 // Into has the results stored in what the pointers point to, and returns the call.
@@ -129,7 +132,7 @@ func (c *Call) Into(results ...any) *Call {
 func (c *Call) Clone() *Call {
 	clone := &Call{
 		Procedure: c.Procedure, Metadata: c.Metadata, OneWay: c.OneWay,
-		plan: c.plan, ref: c.ref, carried: c.carried, args: c.args, indirect: c.indirect,
+		plan: c.plan, ref: c.ref, carried: c.carried, args: c.args, indirect: c.indirect, direct: c.direct,
 	}
 	if c.into != nil {
 		clone.into = make([]any, len(c.into))

@@ -156,6 +156,7 @@ func Local(s *Server) *Client { return new(Dialer).Local(s) }
 func (d *Dialer) Local(s *Server) *Client {
 	c := newClient(d)
 	c.local = &localServer{s}
+	c.localCall = c.local.call
 	return c
 }
 
@@ -169,6 +170,7 @@ type Client struct {
 	handler     Handler      // the interceptors around send
 	intercepted bool         // there are some
 	local       *localServer // of Local
+	localCall   Handler      // of local; a function, so that programs that have no use for it are without it
 	transport   Transport
 	borrowed    bool // the connection is not the client's to close
 	config      linkConfig
@@ -286,7 +288,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		if c.life.Err() != nil {
 			return refused(call, errClientClosed)
 		}
-		return c.local.call(ctx, call)
+		return c.localCall(ctx, call)
 	}
 	for again := 0; ; again++ {
 		l := c.live.Load()

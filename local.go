@@ -178,6 +178,7 @@ func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
 func (c *Call) apartFrom() Call {
 	own := *c
 	own.began, own.ends, own.end = 0, nil, nil
+	own.adopts = adoptAll
 	return own
 }
 
@@ -343,7 +344,7 @@ func adopt[T any](call *Call, plan *fn.Func, into *T) error {
 			return nil
 		}
 	}
-	in, err := adoptAll(call, plan)
+	in, err := call.adopts(call, plan)
 	if err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (p *procedure) invoke(ctx context.Context, call *Call) error {
 			return err
 		}
 	} else if call.in == nil {
-		in, err := adoptAll(call, p.plan)
+		in, err := call.adopts(call, p.plan)
 		if err != nil {
 			return err
 		}

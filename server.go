@@ -263,8 +263,10 @@ func (s *Server) logger() *slog.Logger {
 // the client that [Local] returns has it served.
 func (s *Server) Call(ctx context.Context, call *Call) (err error) {
 	s.prepare()
-	if call.proc == nil {
-		return s.direct(ctx, call)
+	if call.proc == nil && call.direct == nil {
+		return Errorf(InvalidArgument, "yonder: Server.Call: %s is to be made by NewCall", quoted(call))
+	} else if call.proc == nil {
+		return call.direct(s, ctx, call)
 	}
 	if call.link == nil && call.context == nil { // else the context is of a kind that knows the call
 		ctx = context.WithValue(ctx, callKey{}, call)

@@ -11,7 +11,7 @@ import (
 // A goal is something that yonder must reach.
 type goal struct {
 	what string
-	// atLeast or atMost is the bound; the other is zero.
+	// atLeast or atMost is the bound; the other is zero, and of a limit both are.
 	atLeast, atMost float64
 	// values are what it is about, of each round; none if that was not measured.
 	values func(r *report) []float64
@@ -78,6 +78,23 @@ func allGoals() []goal {
 	)
 }
 
+// allLimits are figures of the goals' kind for bare code written by hand: what that loses no library can
+// win back.
+func allLimits() []goal {
+	limits := []goal{
+		{"small, 1 caller: the raw multiplexer to raw TCP, p50", 0, 0, versus("small/1", "raw-mux", "raw", p50), hundredths},
+		{"256 callers: the raw multiplexer with deadlines to without, calls/s", 0, 0, between("small/256/deadline", "small/256", "raw-mux", rate), hundredths},
+		{"the raw multiplexer: 4,096 callers to 256, calls/s", 0, 0, between("small/4096", "small/256", "raw-mux", rate), hundredths},
+		{"the raw multiplexer: eight connections to one, calls/s", 0, 0, between("small/256/connections", "small/256", "raw-mux", rate), hundredths},
+	}
+	for _, size := range []string{"64KiB", "1MiB"} {
+		limits = append(limits,
+			goal{size + ", 1 caller: raw TCP into fresh memory to into the same again, bytes/s", 0, 0, versus(size+"/1", "raw-fresh", "raw", rate), hundredths},
+			goal{size + ", 1 caller: generic to raw TCP into fresh memory, bytes/s", 0, 0, versus(size+"/1", "yonder-generic", "raw-fresh", rate), hundredths})
+	}
+	return limits
+}
+
 // versus compares two entrants.
 func versus(workload, a, b string, m metric) func(*report) []float64 {
 	return func(r *report) []float64 { return ratios(r.samples(workload, a), r.samples(workload, b), m) }
@@ -140,12 +157,27 @@ func (r *report) writeGoals(b *strings.Builder) {
 			verdict = "met"
 			met++
 		}
-		spread := g.format(slices.Min(values)) + ".." + g.format(slices.Max(values))
-		rows = append(rows, []string{g.what, want, g.format(v), spread, verdict})
+		rows = append(rows, []string{g.what, want, g.format(v), g.spread(values), verdict})
 	}
 	if len(rows) == 1 {
 		return
 	}
 	fmt.Fprintf(b, "\n## Goals\n\n%d of %d are met, by the median of the rounds.\n\n", met, len(rows)-1)
 	writeTable(b, rows)
+	rows = [][]string{{"", "measured", "rounds"}}
+	for _, g := range allLimits() {
+		values := g.values(r)
+		if v, ok := middle(values); ok {
+			rows = append(rows, []string{g.what, g.format(v), g.spread(values)})
+		}
+	}
+	if len(rows) > 1 {
+		b.WriteString("\nThe same for bare code written by hand, whose losses no library can win back:\n\n")
+		writeTable(b, rows)
+	}
+}
+
+// spread says between what the values lie.
+func (g *goal) spread(values []float64) string {
+	return g.format(slices.Min(values)) + ".." + g.format(slices.Max(values))
 }

@@ -16,11 +16,18 @@ import (
 
 const rawBuffer = 4 << 10 // for messages that fit; larger ones go past it
 
-func serveRaw(l net.Listener, _ int) error {
+func serveRaw(l net.Listener, _ int) error { return serveRawIn(l, false) }
+
+func serveRawFresh(l net.Listener, _ int) error { return serveRawIn(l, true) }
+
+func serveRawIn(l net.Listener, fresh bool) error {
 	return acceptAll(l, func(conn net.Conn) {
 		r := bufio.NewReaderSize(conn, rawBuffer)
 		var msg []byte
 		for {
+			if fresh {
+				msg = nil
+			}
 			var err error
 			if msg, err = readRaw(r, msg); err != nil {
 				return
@@ -48,7 +55,8 @@ func readRaw(r *bufio.Reader, buf []byte) ([]byte, error) {
 }
 
 type rawClient struct {
-	conn net.Conn
+	conn  net.Conn
+	fresh bool // each answer has memory of its own
 
 	mu  sync.Mutex // one call at a time
 	r   *bufio.Reader
@@ -56,12 +64,16 @@ type rawClient struct {
 	out []byte
 }
 
-func dialRaw(ctx context.Context, t target) (client, error) {
+func dialRaw(ctx context.Context, t target) (client, error) { return dialRawIn(ctx, t, false) }
+
+func dialRawFresh(ctx context.Context, t target) (client, error) { return dialRawIn(ctx, t, true) }
+
+func dialRawIn(ctx context.Context, t target, fresh bool) (client, error) {
 	conn, err := t.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &rawClient{conn: conn, r: bufio.NewReaderSize(conn, rawBuffer)}, nil
+	return &rawClient{conn: conn, fresh: fresh, r: bufio.NewReaderSize(conn, rawBuffer)}, nil
 }
 
 // rawItem stands for an encoded Item.
@@ -82,6 +94,9 @@ func exchangeRaw[T string | []byte](c *rawClient, b T) error {
 	c.out = append(c.out, b...)
 	if _, err := c.conn.Write(c.out); err != nil {
 		return err
+	}
+	if c.fresh {
+		c.in = nil
 	}
 	var err error
 	c.in, err = readRaw(c.r, c.in)

@@ -15,8 +15,8 @@ import (
 
 // The raw multiplexer sends an id of 4 bytes, a length of 4 bytes and opaque bytes, and
 // has them sent back by a goroutine a request: what is left of an RPC library when it does
-// nothing but bring answers to those who asked. It has no deadlines, no cancellation, no
-// fairness, no limits. The server gives each request bytes of its own, as a handler gets
+// nothing but bring answers to those who asked. It has no cancellation, no fairness, no
+// limits, and a deadline only ends the caller's waiting. The server gives each request bytes of its own, as a handler gets
 // them; the client uses its buffers again.
 
 const (
@@ -186,7 +186,8 @@ func (c *muxClient) begin() (*muxCall, error) {
 	return call, nil
 }
 
-func (c *muxClient) exchange(b []byte) error {
+// exchange makes a call. One whose context ends is left to its answer, and its object with it.
+func (c *muxClient) exchange(ctx context.Context, b []byte) error {
 	call, err := c.begin()
 	if err != nil {
 		return err
@@ -194,7 +195,15 @@ func (c *muxClient) exchange(b []byte) error {
 	if err := c.w.write(call.id, b); err != nil {
 		return err
 	}
-	err = <-call.answered
+	if done := ctx.Done(); done == nil {
+		err = <-call.answered
+	} else {
+		select {
+		case err = <-call.answered:
+		case <-done:
+			return ctx.Err()
+		}
+	}
 	err = checkBytes(call.in, b, err)
 	c.mu.Lock()
 	c.free = append(c.free, call)
@@ -204,9 +213,9 @@ func (c *muxClient) exchange(b []byte) error {
 
 var rawItemBytes = []byte(rawItem)
 
-func (c *muxClient) small(context.Context) error { return c.exchange(rawItemBytes) }
+func (c *muxClient) small(ctx context.Context) error { return c.exchange(ctx, rawItemBytes) }
 
-func (c *muxClient) bytes(_ context.Context, b []byte) error { return c.exchange(b) }
+func (c *muxClient) bytes(ctx context.Context, b []byte) error { return c.exchange(ctx, b) }
 
 func (c *muxClient) close() error {
 	err := c.w.conn.Close()
