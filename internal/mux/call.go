@@ -594,13 +594,15 @@ func (o *Outgoing) Ended() bool {
 // ID returns the call's id, by which callbacks name it.
 func (o *Outgoing) ID() uint32 { return o.id }
 
-// answerLocked hands the response to the caller, if it still waits.
-func (o *Outgoing) answerLocked() {
-	if o.state == awaiting {
-		o.state = answered
-		o.over = o.ended
-		o.ready <- struct{}{}
+// answerLocked settles that the caller gets the response, and reports whether it still waits: then
+// ready is to receive, and until it has, the call is nobody else's.
+func (o *Outgoing) answerLocked() (waits bool) {
+	if o.state != awaiting {
+		return false
 	}
+	o.state = answered
+	o.over = o.ended
+	return true
 }
 
 // failLocked ends a call without a response.
@@ -612,7 +614,9 @@ func (c *Conn) failLocked(o *Outgoing, err error) {
 		o.arrives = nil
 		c.parted--
 	}
-	o.answerLocked()
+	if o.answerLocked() {
+		o.ready <- struct{}{}
+	}
 }
 
 // endLocked frees the slot of a call that the callee has ended.
@@ -668,7 +672,10 @@ type Incoming struct {
 	msg     *Message
 	arrived *assembly // Body, before it is put together
 	timed   bool      // it was alone when it came: how long it takes counts
-	turn    uint64    // of who serves it to lead; 0: it does not
+	// Of who serves it: Reply has taken it out of the table, and nobody had found it there who may
+	// still hold it.
+	over, alone bool
+	turn        uint64 // of who serves it to lead; 0: it does not
 
 	// Guarded by conn.mu.
 	arrives  *assembly
@@ -734,9 +741,11 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 	head := wire.ResponseHead{Meta: meta}
 	var scratch [64]byte
 	front := wire.AppendResponse(scratch[:0], flags, &head)
+	drains := c.drainsLocked()
 	if len(front)+body.Len() <= wire.MaxBody {
 		if last {
 			c.leaveLocked(in)
+			in.over, in.alone = true, !in.canceled && in.streams == nil
 		}
 		c.w.mu.Lock()
 		c.w.messageLocked(h, front, body)
@@ -756,9 +765,10 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 		if last {
 			c.leaveLocked(in)
 		}
+		drains = c.drainsLocked()
 		c.mu.Unlock()
 	}
-	if last {
+	if last && drains {
 		c.settle()
 	}
 	return nil

@@ -393,6 +393,9 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 	c.settle()
 }
 
+// drainsLocked reports whether settle may be needed when a call ends.
+func (c *Conn) drainsLocked() bool { return c.gone != nil || c.refusing != nil }
+
 // settle ends a connection that has nothing more to do: one side wants no new
 // calls and none is in flight. The side that was told closes it, and the side
 // that told waits for that a little, so that no call crosses the closing.

@@ -371,11 +371,14 @@ func (c *Conn) judge(in *Incoming) error {
 func (c *Conn) serve(in *Incoming) (took time.Duration) {
 	returned := false
 	defer func() {
-		c.mu.Lock()
-		forgotten := !in.ended
-		// Who has found it in the table before it left may still hold it.
-		alone := in.left && !in.canceled && in.streams == nil && c.err == nil
-		c.mu.Unlock()
+		forgotten, alone := false, in.alone
+		if !in.over {
+			c.mu.Lock()
+			forgotten = !in.ended
+			// Who has found it in the table before it left may still hold it.
+			alone = in.left && !in.canceled && in.streams == nil && c.err == nil
+			c.mu.Unlock()
+		}
 		switch {
 		case forgotten:
 			c.reject(in, &wire.Error{Code: wire.CodeInternal, Message: "the call was not answered"})
@@ -463,8 +466,8 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 	if parted {
 		c.parted++
 		o.arrives = &assembly{total: int64(min(head.Total, maxTotal)), skip: refuse != nil || !first}
-		if o.arrives.skip && first {
-			o.answerLocked()
+		if o.arrives.skip && o.answerLocked() {
+			o.ready <- struct{}{}
 		}
 		c.mu.Unlock()
 		if refuse != nil && first {
@@ -475,28 +478,32 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 	if o.state == awaiting && o.err == nil {
 		o.msg, o.Body = own(rest, from)
 	}
-	last := o.last
-	c.repliedLocked(o)
+	last, drains := o.last, c.drainsLocked()
+	waits := c.repliedLocked(o)
 	c.mu.Unlock()
+	if waits { // without the lock, which who is woken wants
+		o.ready <- struct{}{}
+	}
 	c.woke = true
 	c.lead.pause = c.lead.able
 	switch {
-	case last:
+	case last && drains:
 		c.settle()
+	case last:
 	case refuse != nil && first: // nobody will read its streams
 		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
 	}
 	return nil
 }
 
-// repliedLocked settles a call whose answer is complete.
-func (c *Conn) repliedLocked(o *Outgoing) {
+// repliedLocked settles a call whose answer is complete. It reports whether its caller waits, for
+// whom ready is to receive: from then on it may be another call.
+func (c *Conn) repliedLocked(o *Outgoing) (waits bool) {
 	o.replied = true
-	last := o.last
-	if last {
+	if o.last {
 		c.endLocked(o)
 	}
-	o.answerLocked() // from here on o may be another call
+	return o.answerLocked()
 }
 
 func (c *Conn) outgoingLocked(id uint32) *Outgoing {
@@ -806,8 +813,11 @@ func (c *Conn) assemblyLocked(h wire.Header, channel uint8) (*assembly, func(*as
 				o.arrived, o.Large = a, true
 			}
 			last := o.last
-			c.repliedLocked(o)
+			waits := c.repliedLocked(o)
 			c.mu.Unlock()
+			if waits {
+				o.ready <- struct{}{}
+			}
 			c.lead.pause = c.lead.able
 			if last {
 				c.settle()
