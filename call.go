@@ -270,7 +270,7 @@ func (c *Call) describe() error {
 	}
 	plan, err := fn.Dynamic(args, results)
 	if err != nil {
-		return Errorf(InvalidArgument, "yonder: call %q: %w", c.Procedure, err)
+		return unrun(Errorf(InvalidArgument, "yonder: call %q: %w", c.Procedure, err))
 	}
 	c.plan = plan
 	return nil
@@ -281,7 +281,7 @@ func (c *Call) describe() error {
 func (c *Call) plainArgs() error {
 	for i := range c.plan.Args {
 		if c.plan.Args[i].Kind != fn.Value && marker(reflect.ValueOf(c.args[i])) != nil {
-			return Errorf(InvalidArgument, "yonder: %s: argument %d: a stream, a reader or a function cannot go with a one-way call; use Call", quoted(c), i+1)
+			return unrun(Errorf(InvalidArgument, "yonder: %s: argument %d: a stream, a reader or a function cannot go with a one-way call; use Call", quoted(c), i+1))
 		}
 	}
 	return nil

@@ -70,7 +70,8 @@ func NewClient(conn io.ReadWriteCloser) *Client { return new(Dialer).NewClient(c
 // lost later, and not resumed, the calls in flight fail with [Unavailable], and the next call connects
 // again: at once after a loss, and after a failed attempt not before a pause of 20
 // milliseconds to 2 seconds, growing and random. A call fails when one attempt has
-// failed while it waited.
+// failed while it waited. One that has surely not run, since it was not sent, or the server
+// shuts down, is made again on another connection, twice at most. See [MayHaveRun].
 func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
 	network, addr, err := splitAddress(address)
 	if err != nil && d.NetDial == nil {
@@ -100,6 +101,7 @@ func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.only = c.attachLocked(conn)
+	c.useLocked(c.only)
 	return c
 }
 
@@ -303,7 +305,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		if sent || err == nil || c.dial == nil || again == 2 || CodeOf(err) != Unavailable {
 			return err
 		}
-		c.detach(l) // it was lost just now, and the peer has not seen the call
+		c.detach(l) // it was lost just now, or the peer goes, and has not run the call
 	}
 }
 
@@ -355,45 +357,74 @@ func backoff(failures int) time.Duration {
 
 // try makes one attempt to connect.
 func (c *Client) try(a *attempt, pause time.Duration) {
-	t := time.NewTimer(pause)
-	defer t.Stop()
-	var conn io.ReadWriteCloser
-	var err error
-	select {
-	case <-t.C:
-		ctx, cancel := context.WithTimeout(c.life, c.dialTimeout)
-		conn, err = c.dial(ctx)
-		cancel()
-	case <-c.life.Done():
-		err = c.life.Err()
+	l, err := c.open(pause)
+	for again := 0; again < 2; again++ {
+		if _, lost := err.(*mux.LostError); !lost {
+			break
+		}
+		l, err = c.open(backoff(again)) // the server was on its way out, and another may be there
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attempt = nil
 	switch {
 	case c.closed:
-		if err == nil {
-			conn.Close()
-		}
 		a.err = errClientClosed
 	case err != nil:
 		c.failures++
 		a.err = Errorf(Unavailable, "yonder: cannot connect: %w", err)
 	default:
 		c.failures = 0
-		a.link = c.attachLocked(conn)
+		a.link = l
+		c.useLocked(l)
 	}
 	close(a.done)
 }
 
-// attachLocked makes conn the connection that calls use.
+// open makes a connection, after a pause. If it is not the client's first, it waits until the other
+// end has greeted: a server that goes may have been connected to and yet never have looked, and of
+// a call that was sent with the greeting nobody could tell whether it has run.
+func (c *Client) open(pause time.Duration) (*link, error) {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.life.Done():
+		return nil, c.life.Err()
+	}
+	ctx, cancel := context.WithTimeout(c.life, c.dialTimeout)
+	conn, err := c.dial(ctx)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		conn.Close()
+		return nil, errClientClosed
+	}
+	first := c.current == nil
+	l := c.attachLocked(conn)
+	c.mu.Unlock()
+	if first {
+		return l, nil
+	}
+	return l, l.mux.Greeted()
+}
+
+// useLocked makes l the connection that calls use.
+func (c *Client) useLocked(l *link) {
+	c.current = l
+	c.live.Store(l)
+}
+
+// attachLocked makes a connection of the client's of conn.
 func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
 	l := newLink(conn, nil, &c.traffic.count, &c.config)
 	c.traffic.total.Add(1)
 	c.traffic.open.Add(1)
-	c.current = l
 	c.links[l] = true
-	c.live.Store(l)
 	c.running.Go(func() { // ends when the peer has greeted; another one needs less of the stack
 		err := l.begin()
 		c.running.Go(func() { // ends with the connection
@@ -463,7 +494,7 @@ func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
 		return r, nil
 	}
 	if len(c.refs) >= maxRefs {
-		return nil, Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs)
+		return nil, unrun(Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs))
 	}
 	r := &ref{Ref: mux.Ref{Index: uint32(len(c.refs)), Name: name, Signature: key.signature}}
 	if c.calls != nil {

@@ -44,7 +44,7 @@ func (l *localServer) resolve(r *ref, oneWay bool) (*resolution, error) {
 // call is send for a server in the same process.
 func (l *localServer) call(ctx context.Context, call *Call) error {
 	if ctx.Err() != nil {
-		return contextFailure(ctx, quoted(call))
+		return unrun(contextFailure(ctx, quoted(call)))
 	}
 	if l.server.refuses.Load() {
 		return refused(call, Errorf(Unavailable, "%w", ErrServerClosed))

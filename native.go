@@ -237,8 +237,8 @@ func endedFailure(err, cause error, what string) error {
 	return e
 }
 
-// exchange makes a call over the connection. sent is false if the peer cannot have
-// seen it.
+// exchange makes a call over the connection. sent is false if the call has surely not run, and
+// may be made again.
 func (l *link) exchange(ctx context.Context, call *Call) (sent bool, err error) {
 	return l.request(ctx, call, mux.Request{Ref: &call.ref.Ref})
 }
@@ -278,7 +278,8 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 		return true, nil
 	}
 	if !call.plan.Plain {
-		return true, l.converse(ctx, call, o)
+		err := l.converse(ctx, call, o)
+		return err == nil || MayHaveRun(err) || call.produces(), err
 	}
 	if err := o.Wait(wait); err != nil {
 		if ctx.Err() != nil && err == ctx.Err() {
@@ -291,7 +292,18 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	}
 	err = l.answer(call, o, nil)
 	o.Release()
-	return true, inTime(ctx, call, err)
+	return err == nil || MayHaveRun(err), inTime(ctx, call, err)
+}
+
+// produces reports whether there is a stream or a reader among the arguments, of which something
+// may have been taken.
+func (c *Call) produces() bool {
+	for i := range c.plan.Args {
+		if k := c.plan.Args[i].Kind; k != fn.Value && k != fn.Callback && !isNil(reflect.ValueOf(c.args[i])) {
+			return true
+		}
+	}
+	return false
 }
 
 // inTime returns the error of an answer, unless that only says what the caller's own

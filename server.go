@@ -605,7 +605,8 @@ func (s *Server) untrack(o *other) {
 }
 
 // Shutdown stops accepting connections and calls, lets the calls in flight end, and
-// closes the connections. New calls get [Unavailable] at once. Connections that are lost and
+// closes the connections. New calls get [Unavailable] at once, and clients that can dial make them again
+// on another connection. Connections that are lost and
 // wait to be resumed are closed, too. If ctx ends before
 // that, it closes what is left as Close does, and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {

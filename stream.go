@@ -400,6 +400,9 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 		if ctx.Err() != nil && err == ctx.Err() {
 			return contextFailure(ctx, quoted(call))
 		}
+		if o.Unsent() {
+			return unrun(l.failure(quoted(call), err))
+		}
 		return l.failure(quoted(call), err)
 	}
 	c := &conversation{link: l, name: name, out: o}

@@ -112,7 +112,8 @@ func (d *Dialer) DecodeError(record []byte, codec Codec) error {
 // A Transport brings a client's calls to servers that do not speak the native protocol.
 type Transport interface {
 	// Call makes a call: it sends [Call.Args], stores the results in [Call.Places], and
-	// returns when ctx ends, at the latest. It is the innermost [Handler].
+	// returns when ctx ends, at the latest. It is the innermost [Handler]. The error of a call that
+	// has surely not run, since it was not sent, is one of [NotRun].
 	Call(ctx context.Context, call *Call) error
 	// Done returns a channel that is closed when no call can be made any more.
 	Done() <-chan struct{}

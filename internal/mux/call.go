@@ -826,18 +826,23 @@ func (c *Conn) leaveLocked(in *Incoming) {
 	c.load.Add(-1)
 }
 
+// unrun returns the error of a call that nobody has served, nor will.
+func unrun(code uint8, text string) *wire.Error {
+	return &wire.Error{Code: code, Message: text, Names: []string{wire.Unrun}}
+}
+
 // reject ends a call that nobody serves, or goes on serving.
-func (c *Conn) reject(in *Incoming, code uint8, text string) {
+func (c *Conn) reject(in *Incoming, why *wire.Error) {
 	c.mu.Lock()
-	c.rejectLocked(in, code, text)
+	c.rejectLocked(in, why)
 	c.mu.Unlock()
 	c.w.kickAndUnlock(noBlock)
 	c.settle()
 }
 
 // rejectLocked is reject, and locks the writer, which it leaves to its caller to have written.
-func (c *Conn) rejectLocked(in *Incoming, code uint8, text string) {
-	record := wire.AppendError(nil, &wire.Error{Code: code, Message: text})
+func (c *Conn) rejectLocked(in *Incoming, why *wire.Error) {
+	record := wire.AppendError(nil, why)
 	h := wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: in.id}
 	var head []byte
 	if in.answered { // one of the streams ends it then

@@ -304,6 +304,18 @@ func (c *Conn) over(err error) error {
 	return c.err
 }
 
+// Greeted waits for the peer's HELLO. The error is why the connection was over before.
+func (c *Conn) Greeted() error {
+	select {
+	case <-c.hello:
+		return nil
+	case <-c.done:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.err
+	}
+}
+
 // Done returns a channel that is closed when the connection is over.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 

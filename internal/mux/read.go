@@ -257,7 +257,7 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 	case err != nil:
 		return err
 	case refusal != nil:
-		c.reject(in, refusal.Code, refusal.Reason)
+		c.reject(in, unrun(refusal.Code, refusal.Reason))
 		return nil
 	case h.Flags&wire.More != 0:
 		return nil // the arguments are still to come
@@ -388,7 +388,7 @@ func (c *Conn) serve(in *Incoming) (took time.Duration) {
 		}
 		switch {
 		case forgotten:
-			c.reject(in, wire.CodeInternal, "the call was not answered")
+			c.reject(in, &wire.Error{Code: wire.CodeInternal, Message: "the call was not answered"})
 		case alone && returned:
 			c.cfg.Handler.Free(in)
 		}
@@ -563,7 +563,7 @@ func (c *Conn) cancel(id uint32, body []byte) error {
 	in.streamsLocked().failLocked(cause)
 	if in.arrives != nil {
 		c.mu.Unlock()
-		c.reject(in, body[0], "")
+		c.reject(in, &wire.Error{Code: body[0]})
 		return nil
 	}
 	if in.sending != nil {
