@@ -195,8 +195,8 @@ func benchStream[S ~func(func(T, error) bool), T any](b *testing.B, c *yonder.Cl
 	}
 }
 
-// TestAllocations: what a call over a connection may allocate, both sides together, the
-// decoded values' own 4 included: the strings of a short one share their memory.
+// TestAllocations: what a call over a connection may allocate, both sides together, the decoded
+// values' own 2 included: the strings of short ones share their memory.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates, too")
@@ -214,8 +214,8 @@ func TestAllocations(t *testing.T) {
 		f    func(context.Context, sample) (sample, error)
 		most float64
 	}{
-		{"Remote and Handle", yonder.Remote[sample, sample](c, "echo"), 6},
-		{"Bind and Register", bound, 16},
+		{"Remote and Handle", yonder.Remote[sample, sample](c, "echo"), 4},
+		{"Bind and Register", bound, 11},
 	} {
 		var err error
 		got := testing.AllocsPerRun(1000, func() {

@@ -3,12 +3,12 @@ package yonder
 import (
 	"context"
 	"reflect"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/plain"
 )
 
 // A Handler does a call: it sends it, or serves it. [Client.Call] and [Server.Call]
@@ -57,9 +57,10 @@ type Call struct {
 	source   argSource
 	in       []reflect.Value
 	out      []reflect.Value
-	result   any                  // instead of out: a pointer to the only result
-	used     interface{ clear() } // what argument and result are in; nil: nothing that is used again
-	spare    *sync.Pool           // where it goes then
+	result   any                    // instead of out: a pointer to the only result
+	used     interface{ Release() } // what arguments and result are in, to be used again; nil: what is not
+
+	texts plain.Texts // of what is decoded; outlives the call where its memory does
 
 	link     *link  // that it came over; nil: none
 	protocol string // of another protocol's
@@ -90,6 +91,14 @@ type funcCall struct {
 	argv, intov [2]any
 }
 
+// reset makes a call that is over as good as new.
+//
+//go:noinline
+func (f *funcCall) reset() {
+	f.Call.reset()
+	f.argv, f.intov = [2]any{}, [2]any{}
+}
+
 // newFuncCall returns a call with a bound function's arguments, and its results, which it
 // fills and which take the memory of args.
 func newFuncCall(procedure string, plan *fn.Func, args []reflect.Value) (*Call, []reflect.Value) {
@@ -112,6 +121,24 @@ func (f *funcCall) init(procedure string, plan *fn.Func, args []reflect.Value) (
 // [Call.Results] has them.
 func NewCall(procedure string, args ...any) *Call {
 	return &Call{Procedure: procedure, args: args, direct: (*Server).direct}
+}
+
+// drop lets go of arguments and results that nobody looks at any more, on the callee's side.
+func (c *Call) drop() {
+	c.args, c.in, c.out, c.result = nil, nil, nil, nil
+	if c.used != nil {
+		c.used.Release()
+		c.used = nil
+	}
+}
+
+// reset makes a call that is over as good as new.
+//
+//go:noinline
+func (c *Call) reset() {
+	texts := c.texts
+	*c = Call{}
+	c.texts = texts
 }
 
 // Into has the results stored in what the pointers point to, and returns the call.
@@ -243,7 +270,7 @@ func (c *Call) describe() error {
 	}
 	plan, err := fn.Dynamic(args, results)
 	if err != nil {
-		return Errorf(InvalidArgument, "yonder: call %q: %w", c.Procedure, err)
+		return unrun(Errorf(InvalidArgument, "yonder: call %q: %w", c.Procedure, err))
 	}
 	c.plan = plan
 	return nil
@@ -254,7 +281,7 @@ func (c *Call) describe() error {
 func (c *Call) plainArgs() error {
 	for i := range c.plan.Args {
 		if c.plan.Args[i].Kind != fn.Value && marker(reflect.ValueOf(c.args[i])) != nil {
-			return Errorf(InvalidArgument, "yonder: %s: argument %d: a stream, a reader or a function cannot go with a one-way call; use Call", quoted(c), i+1)
+			return unrun(Errorf(InvalidArgument, "yonder: %s: argument %d: a stream, a reader or a function cannot go with a one-way call; use Call", quoted(c), i+1))
 		}
 	}
 	return nil

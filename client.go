@@ -70,7 +70,8 @@ func NewClient(conn io.ReadWriteCloser) *Client { return new(Dialer).NewClient(c
 // lost later, and not resumed, the calls in flight fail with [Unavailable], and the next call connects
 // again: at once after a loss, and after a failed attempt not before a pause of 20
 // milliseconds to 2 seconds, growing and random. A call fails when one attempt has
-// failed while it waited.
+// failed while it waited. One that has surely not run, since it was not sent, or the server
+// shuts down, is made again on another connection, twice at most. See [MayHaveRun].
 func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
 	network, addr, err := splitAddress(address)
 	if err != nil && d.NetDial == nil {
@@ -100,6 +101,7 @@ func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.only = c.attachLocked(conn)
+	c.useLocked(c.only)
 	return c
 }
 
@@ -303,7 +305,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		if sent || err == nil || c.dial == nil || again == 2 || CodeOf(err) != Unavailable {
 			return err
 		}
-		c.detach(l) // it was lost just now, and the peer has not seen the call
+		c.detach(l) // it was lost just now, or the peer goes, and has not run the call
 	}
 }
 
@@ -355,45 +357,74 @@ func backoff(failures int) time.Duration {
 
 // try makes one attempt to connect.
 func (c *Client) try(a *attempt, pause time.Duration) {
-	t := time.NewTimer(pause)
-	defer t.Stop()
-	var conn io.ReadWriteCloser
-	var err error
-	select {
-	case <-t.C:
-		ctx, cancel := context.WithTimeout(c.life, c.dialTimeout)
-		conn, err = c.dial(ctx)
-		cancel()
-	case <-c.life.Done():
-		err = c.life.Err()
+	l, err := c.open(pause)
+	for again := 0; again < 2; again++ {
+		if _, lost := err.(*mux.LostError); !lost {
+			break
+		}
+		l, err = c.open(backoff(again)) // the server was on its way out, and another may be there
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.attempt = nil
 	switch {
 	case c.closed:
-		if err == nil {
-			conn.Close()
-		}
 		a.err = errClientClosed
 	case err != nil:
 		c.failures++
 		a.err = Errorf(Unavailable, "yonder: cannot connect: %w", err)
 	default:
 		c.failures = 0
-		a.link = c.attachLocked(conn)
+		a.link = l
+		c.useLocked(l)
 	}
 	close(a.done)
 }
 
-// attachLocked makes conn the connection that calls use.
+// open makes a connection, after a pause. If it is not the client's first, it waits until the other
+// end has greeted: a server that goes may have been connected to and yet never have looked, and of
+// a call that was sent with the greeting nobody could tell whether it has run.
+func (c *Client) open(pause time.Duration) (*link, error) {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.life.Done():
+		return nil, c.life.Err()
+	}
+	ctx, cancel := context.WithTimeout(c.life, c.dialTimeout)
+	conn, err := c.dial(ctx)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		conn.Close()
+		return nil, errClientClosed
+	}
+	first := c.current == nil
+	l := c.attachLocked(conn)
+	c.mu.Unlock()
+	if first {
+		return l, nil
+	}
+	return l, l.mux.Greeted()
+}
+
+// useLocked makes l the connection that calls use.
+func (c *Client) useLocked(l *link) {
+	c.current = l
+	c.live.Store(l)
+}
+
+// attachLocked makes a connection of the client's of conn.
 func (c *Client) attachLocked(conn io.ReadWriteCloser) *link {
 	l := newLink(conn, nil, &c.traffic.count, &c.config)
 	c.traffic.total.Add(1)
 	c.traffic.open.Add(1)
-	c.current = l
 	c.links[l] = true
-	c.live.Store(l)
 	c.running.Go(func() { // ends when the peer has greeted; another one needs less of the stack
 		err := l.begin()
 		c.running.Go(func() { // ends with the connection
@@ -463,7 +494,7 @@ func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
 		return r, nil
 	}
 	if len(c.refs) >= maxRefs {
-		return nil, Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs)
+		return nil, unrun(Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs))
 	}
 	r := &ref{Ref: mux.Ref{Index: uint32(len(c.refs)), Name: name, Signature: key.signature}}
 	if c.calls != nil {
@@ -560,31 +591,19 @@ func (c *Client) bind(name string, t reflect.Type) (reflect.Value, error) {
 			})
 			return results, err
 		}
-		f := c.newFuncCall()
+		f, _ := c.spare.Get().(*funcCall)
+		if f == nil {
+			f = new(funcCall)
+		}
 		results := f.init(name, plan, args)
 		f.ref = r
 		err := c.Call(ctx, &f.Call)
-		c.release(f)
+		if c.keepsNothing(&f.Call) {
+			f.reset()
+			c.spare.Put(f)
+		}
 		return results, err
 	}), nil
-}
-
-// newFuncCall returns a call of a bound function, to be initialised.
-func (c *Client) newFuncCall() *funcCall {
-	if f, ok := c.spare.Get().(*funcCall); ok {
-		return f
-	}
-	return new(funcCall)
-}
-
-// release lets another call have the memory of one that is over, and reports whether it could.
-func (c *Client) release(f *funcCall) bool {
-	if !c.keepsNothing(&f.Call) {
-		return false
-	}
-	*f = funcCall{}
-	c.spare.Put(f)
-	return true
 }
 
 // keepsNothing reports whether nobody can have kept a call that is over: no interceptor or
@@ -686,7 +705,7 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 	if err != nil {
 		panic(fmt.Sprintf("yonder: remote %q: %v", name, err))
 	}
-	spare := c.pools.of(reflect.TypeFor[pair[Req, Resp]]())
+	spare := c.pools.of(reflect.TypeFor[remoteCall[Req, Resp]]())
 	return func(ctx context.Context, req Req) (Resp, error) {
 		if res := c.direct(ctx, r); res != nil {
 			if f, ok := res.proc.Func.(func(context.Context, Req) (Resp, error)); ok {
@@ -701,15 +720,15 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 				return resp, nil
 			}
 		}
-		v, _ := spare.Get().(*pair[Req, Resp])
+		v, _ := spare.Get().(*remoteCall[Req, Resp])
 		if v == nil {
-			v = new(pair[Req, Resp])
+			v = new(remoteCall[Req, Resp])
 		}
 		v.req = req
-		reusable, err := c.callRemote(ctx, name, plan, r, &v.req, &v.resp)
+		reusable, err := c.callRemote(ctx, &v.funcCall, plan, r, &v.req, &v.resp)
 		resp := v.resp
 		if reusable {
-			v.clear()
+			v.req, v.resp = *new(Req), *new(Resp)
 			spare.Put(v)
 		}
 		if err != nil {
@@ -719,12 +738,21 @@ func Remote[Req, Resp any](c *Client, name string) func(ctx context.Context, req
 	}
 }
 
-// callRemote makes a call of a function that [Remote] has made, and reports whether nobody can
-// have kept req and resp.
-func (c *Client) callRemote(ctx context.Context, name string, plan *fn.Func, r *ref, req, resp any) (reusable bool, err error) {
-	f := c.newFuncCall()
-	f.Procedure, f.plan, f.ref, f.indirect = name, plan, r, true
+// remoteCall is a call of a function that [Remote] has made, which is used again where nobody can
+// have kept it.
+type remoteCall[Req, Resp any] struct {
+	funcCall
+	req  Req
+	resp Resp
+}
+
+// callRemote makes such a call, and reports whether nobody can have kept it.
+func (c *Client) callRemote(ctx context.Context, f *funcCall, plan *fn.Func, r *ref, req, resp any) (reusable bool, err error) {
+	f.Procedure, f.plan, f.ref, f.indirect = r.Name, plan, r, true
 	f.args, f.into = append(f.argv[:0], req), append(f.intov[:0], resp)
 	err = c.Call(ctx, &f.Call)
-	return c.release(f), err
+	if reusable = c.keepsNothing(&f.Call); reusable {
+		f.reset()
+	}
+	return reusable, err
 }

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/yonder-rpc/yonder/internal/mux"
 )
 
 // lazyContext is a context that costs nothing until somebody asks for Done, or derives a
@@ -45,7 +43,7 @@ func (c *lazyContext) Err() error {
 	case c.err != nil:
 	case c.standard != nil:
 		c.err = c.standard.Err()
-	case !c.deadline.IsZero() && !time.Now().Before(c.deadline):
+	case !c.deadline.IsZero() && time.Until(c.deadline) <= 0:
 		c.err, c.cause = context.DeadlineExceeded, context.DeadlineExceeded
 	}
 	return c.err
@@ -88,9 +86,8 @@ func (c *callContext) Value(key any) any {
 
 // leftCall is what a context can still tell of its call when that is over.
 type leftCall struct {
-	name *mux.Name
+	res  *resolution
 	meta Metadata
-	link *link
 }
 
 // show returns the call, or what is left of it.
@@ -98,22 +95,23 @@ func (c *callContext) show() *Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.call == nil {
-		return &Call{Procedure: c.left.name.Name, Metadata: c.left.meta, link: c.left.link}
+		return &Call{Procedure: c.left.res.proc.Name, Metadata: c.left.meta, link: c.left.res.link}
 	}
 	c.shown = true
 	return c.call
 }
 
-// leave takes the call, which is over, away from the context, and reports whether nobody
-// else has it.
-func (c *callContext) leave(left leftCall) bool {
+// leave ends the context, whose call is over. If that is to be used again, it takes it away from the
+// context, and reports whether nobody else has it.
+func (c *callContext) leave(again bool, left leftCall) (alone bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.shown {
-		return false
+	s := c.endLocked(context.Canceled)
+	if alone = again && !c.shown; alone {
+		c.call, c.left = nil, left
 	}
-	c.call, c.left = nil, left
-	return true
+	c.mu.Unlock()
+	s.end(context.Canceled)
+	return alone
 }
 
 // derive returns the standard context, made when it is first asked for.
@@ -145,18 +143,28 @@ func (c *lazyContext) derive() *standardContext {
 // end ends the context, for the first cause it is given.
 func (c *lazyContext) end(cause error) {
 	c.mu.Lock()
-	if c.standard == nil {
-		if c.err == nil {
-			c.err, c.cause = context.Canceled, cause
-			if cause == context.DeadlineExceeded {
-				c.err = cause
-			}
+	s := c.endLocked(cause)
+	c.mu.Unlock()
+	s.end(cause)
+}
+
+// endLocked ends the context if it has no standard context, and returns that, which is to be ended
+// without the lock.
+func (c *lazyContext) endLocked(cause error) *standardContext {
+	if c.standard == nil && c.err == nil {
+		c.err, c.cause = context.Canceled, cause
+		if cause == context.DeadlineExceeded {
+			c.err = cause
 		}
-		c.mu.Unlock()
+	}
+	return c.standard
+}
+
+// end ends the context, if there is one.
+func (s *standardContext) end(cause error) {
+	if s == nil {
 		return
 	}
-	s := c.standard
-	c.mu.Unlock()
 	if cause == context.DeadlineExceeded {
 		s.expire()
 	}

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/yonder-rpc/yonder/internal/fn"
@@ -40,7 +42,7 @@ type Error struct {
 	is      []error // sentinels that the error was on the other side
 	details []byte  // as they came
 	codec   Codec   // of details
-	unrun   bool    // the call has not reached the other end: see MayHaveRun
+	unrun   bool    // the call has not run: see MayHaveRun
 }
 
 // Errorf returns an [Error] with a text made as fmt.Errorf makes it, %w included.
@@ -230,6 +232,9 @@ func newErrorTable(listed map[string]error) *errorTable {
 		if err == nil {
 			panic(fmt.Sprintf("yonder: Errors: %q is nil; give a sentinel, or a nil pointer or zero value of an error type", name))
 		}
+		if strings.HasPrefix(name, "yonder.") {
+			panic(fmt.Sprintf("yonder: Errors: %q: names that begin with \"yonder.\" are yonder's own; use another", name))
+		}
 		if v := reflect.ValueOf(err); v.IsZero() {
 			t.types[name] = v.Type()
 			t.names[v.Type()] = name
@@ -349,7 +354,11 @@ func (t *errorTable) decode(record []byte, codec Codec) error {
 	if n.Code == 0 {
 		n.Code = uint8(Unknown)
 	}
-	return t.build(n, codec)
+	e := t.build(n, codec)
+	if slices.Contains(n.Names, wire.Unrun) {
+		return unrun(e)
+	}
+	return e
 }
 
 func (t *errorTable) build(n *wire.Error, codec Codec) error {

@@ -303,6 +303,11 @@ func TestErrorsPanics(t *testing.T) {
 	if got := panicOf(func() { srv.ServeConn(s) }); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
+	want = `yonder: Errors: "yonder.unrun": names that begin with "yonder." are yonder's own; use another`
+	d = yonder.Dialer{Errors: map[string]error{"yonder.unrun": errZero}}
+	if got := panicOf(func() { d.NewClient(c) }); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
 }
 
 func TestDetails(t *testing.T) {

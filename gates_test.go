@@ -89,7 +89,7 @@ func TestDependencies(t *testing.T) {
 		cannot []string
 	}{
 		{"internal/wire", nil, []string{"net", "context", "log/slog"}},
-		{"internal/fn", nil, []string{"net", "log/slog", "github.com/fxamacker/cbor/v2"}},
+		{"internal/fn", []string{"internal/plain"}, []string{"net", "log/slog", "github.com/fxamacker/cbor/v2"}},
 		{"internal/layers", nil, []string{"log/slog", "crypto/x509", "encoding/json"}},
 		{"internal/cborjson", nil, []string{"net", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 		{"internal/pattern", nil, []string{"net", "context", "log/slog", "regexp"}},

@@ -761,6 +761,50 @@ func TestReconnect(t *testing.T) {
 	})
 }
 
+// A server that goes may have accepted a connection, and close it unread. So a client that connects
+// again sends no call before it has been greeted, and connects once more.
+func TestReconnectUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var servers [2]*yonder.Server
+		ran := 0
+		for i := range servers {
+			servers[i] = &yonder.Server{Logger: logger(t)}
+			servers[i].Register("count", func() int { ran++; return i })
+		}
+		dials := 0
+		d := yonder.Dialer{Logger: logger(t), NetDial: func(context.Context, string, string) (net.Conn, error) {
+			near, far := net.Pipe()
+			switch dials++; dials {
+			case 1:
+				go servers[0].ServeConn(far) // ends with the connection
+			case 2, 3:
+				go io.Copy(io.Discard, far) // ends with the connection
+				time.AfterFunc(time.Second, func() { far.Close() })
+			default:
+				go servers[1].ServeConn(far) // ends with the connection
+			}
+			return near, nil
+		}}
+		c, err := d.Dial(t.Context(), "x:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for i := range servers {
+			if got, err := yonder.Invoke[int](t.Context(), c, "count"); got != i || err != nil {
+				t.Errorf("server %d: %d, %v, may have run: %t", i, got, err, yonder.MayHaveRun(err))
+			}
+			servers[i].Shutdown(t.Context())
+		}
+		if ran != 2 || dials != 4 {
+			t.Errorf("%d calls have run, and the client has dialed %d times", ran, dials)
+		}
+		if _, err := yonder.Invoke[int](t.Context(), c, "count"); yonder.CodeOf(err) != yonder.Unavailable || yonder.MayHaveRun(err) {
+			t.Errorf("without a server: %v, may have run: %t", err, yonder.MayHaveRun(err))
+		}
+	})
+}
+
 // fakeNet dials a server in memory, or fails.
 type fakeNet struct {
 	srv  *yonder.Server
@@ -1209,4 +1253,118 @@ func TestPair(t *testing.T) {
 			t.Errorf("a client without procedures: %v", err)
 		}
 	})
+}
+
+// Servers take each other's place while clients go on calling, and no call is lost or run twice:
+// those that cross a shutdown are made again at the next server, which has the same listening socket,
+// as after a restart that passes it on. So are those whose connection the old one has accepted, but
+// not looked at any more.
+func TestRollingRestart(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a listening socket cannot be passed on by its file there")
+	}
+	noLeak(t)
+	const restarts, clients, callers = 20, 2, 8
+	var mu sync.Mutex
+	ran := make(map[int64]int)
+	count := func(id int64) int64 {
+		mu.Lock()
+		defer mu.Unlock()
+		ran[id]++
+		return id
+	}
+	begin := func(l net.Listener) (end func()) {
+		srv := &yonder.Server{Logger: logger(t)}
+		srv.Register("plain", count)
+		srv.Register("parts", func(id int64, _ []byte) int64 { return count(id) })
+		srv.Register("callback", func(id int64, f func() (int64, error)) (int64, error) {
+			count(id)
+			return f()
+		})
+		srv.Register("stream", func(id int64) iter.Seq2[int64, error] {
+			count(id)
+			return func(yield func(int64, error) bool) { yield(id, nil) }
+		})
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(l) }() // ends with Shutdown
+		return func() {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if err := srv.Shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+			<-served
+		}
+	}
+	l := listenOn(t, "127.0.0.1:0")
+	address := l.Addr().String()
+	end := begin(l)
+	var ids atomic.Int64
+	var stop atomic.Bool
+	var running sync.WaitGroup
+	var c *yonder.Client
+	for range clients {
+		c = dialTo(t, address)
+		if _, err := yonder.Invoke[int64](t.Context(), c, "plain", ids.Add(1)); err != nil {
+			t.Fatal(err)
+		}
+		c := c
+		for i := range callers {
+			running.Go(func() { // ends with stop
+				ctx := t.Context()
+				large := make([]byte, 100<<10)
+				for !stop.Load() && !t.Failed() {
+					id := ids.Add(1)
+					var got int64
+					var err error
+					switch i {
+					case 0:
+						got, err = yonder.Invoke[int64](ctx, c, "parts", id, large)
+					case 1:
+						got, err = yonder.Invoke[int64](ctx, c, "callback", id, func() (int64, error) { return id, nil })
+					case 2:
+						var seq iter.Seq2[int64, error]
+						if seq, err = yonder.Invoke[iter.Seq2[int64, error]](ctx, c, "stream", id); err == nil {
+							for got, err = range seq {
+							}
+						}
+					default:
+						got, err = yonder.Invoke[int64](ctx, c, "plain", id)
+					}
+					if got != id || err != nil {
+						t.Errorf("call %d of kind %d: %d, %v, may have run: %t", id, i, got, err, yonder.MayHaveRun(err))
+					}
+				}
+			})
+		}
+	}
+	for range restarts {
+		for range 10 {
+			if _, err := yonder.Invoke[int64](t.Context(), c, "plain", ids.Add(1)); err != nil {
+				t.Error(err)
+			}
+		}
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l, err = net.FileListener(f); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		next := begin(l)
+		end()
+		end = next
+	}
+	stop.Store(true)
+	running.Wait()
+	end()
+	if int64(len(ran)) != ids.Load() {
+		t.Errorf("%d calls were made, and %d have run", ids.Load(), len(ran))
+	}
+	for id, n := range ran {
+		if n != 1 {
+			t.Errorf("call %d ran %d times", id, n)
+		}
+	}
 }

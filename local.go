@@ -11,6 +11,7 @@ import (
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/plain"
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
@@ -43,7 +44,7 @@ func (l *localServer) resolve(r *ref, oneWay bool) (*resolution, error) {
 // call is send for a server in the same process.
 func (l *localServer) call(ctx context.Context, call *Call) error {
 	if ctx.Err() != nil {
-		return contextFailure(ctx, quoted(call))
+		return unrun(contextFailure(ctx, quoted(call)))
 	}
 	if l.server.refuses.Load() {
 		return refused(call, Errorf(Unavailable, "%w", ErrServerClosed))
@@ -178,7 +179,7 @@ func (c *Call) apart(ctx context.Context, serve func(own *Call) error) error {
 func (c *Call) apartFrom() Call {
 	own := *c
 	own.began, own.ends, own.end = 0, nil, nil
-	own.adopts = adoptAll
+	own.texts, own.adopts = plain.Texts{}, adoptAll
 	return own
 }
 
@@ -441,13 +442,13 @@ func transcode(v reflect.Value, from *fn.Slot, to reflect.Type) (reflect.Value, 
 
 // adaptCallback wraps a function of the caller's so that it ends with the call.
 func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) reflect.Value {
-	proc := &procedure{plan: from, fv: f}
+	res := (&procedure{plan: from, fv: f}).resolution()
 	return to.Make(func(ctx context.Context, args []reflect.Value) ([]reflect.Value, error) {
 		if ctx == nil {
 			ctx = c.context
 		}
 		call, results := newFuncCall(name, to, args)
-		call.proc, call.resolved = proc, &resolution{proc: proc}
+		call.proc, call.resolved = res.proc, res
 		switch {
 		case c.context.over():
 			return nil, errOver(name)
@@ -466,7 +467,7 @@ func (c *Call) adaptCallback(f reflect.Value, name string, from, to *fn.Func) re
 // serveCallback runs a function of the caller's.
 func (c *Call) serveCallback(ctx context.Context, s *Server) error {
 	c.context = newLocalContext(ctx, s, c)
-	return c.served(c.proc.guarded(c.context, c, s.logger()))
+	return c.served(c.resolved.guarded(c.context, c, s.logger()))
 }
 
 // localReader reads what the other end's reader does.

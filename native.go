@@ -15,6 +15,7 @@ import (
 
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/mux"
+	"github.com/yonder-rpc/yonder/internal/plain"
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
@@ -96,6 +97,9 @@ func newLink(conn io.ReadWriteCloser, read []byte, count *mux.Count, cfg *linkCo
 	return l
 }
 
+// logger is not inlined so that programs stay small.
+//
+//go:noinline
 func (l *link) logger() *slog.Logger {
 	if l.logs != nil {
 		return l.logs
@@ -233,8 +237,8 @@ func endedFailure(err, cause error, what string) error {
 	return e
 }
 
-// exchange makes a call over the connection. sent is false if the peer cannot have
-// seen it.
+// exchange makes a call over the connection. sent is false if the call has surely not run, and
+// may be made again.
 func (l *link) exchange(ctx context.Context, call *Call) (sent bool, err error) {
 	return l.request(ctx, call, mux.Request{Ref: &call.ref.Ref})
 }
@@ -274,7 +278,8 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 		return true, nil
 	}
 	if !call.plan.Plain {
-		return true, l.converse(ctx, call, o)
+		err := l.converse(ctx, call, o)
+		return err == nil || MayHaveRun(err) || call.produces(), err
 	}
 	if err := o.Wait(wait); err != nil {
 		if ctx.Err() != nil && err == ctx.Err() {
@@ -287,7 +292,18 @@ func (l *link) request(ctx context.Context, call *Call, q mux.Request) (sent boo
 	}
 	err = l.answer(call, o, nil)
 	o.Release()
-	return true, inTime(ctx, call, err)
+	return err == nil || MayHaveRun(err), inTime(ctx, call, err)
+}
+
+// produces reports whether there is a stream or a reader among the arguments, of which something
+// may have been taken.
+func (c *Call) produces() bool {
+	for i := range c.plan.Args {
+		if k := c.plan.Args[i].Kind; k != fn.Value && k != fn.Callback && !isNil(reflect.ValueOf(c.args[i])) {
+			return true
+		}
+	}
+	return false
 }
 
 // inTime returns the error of an answer, unless that only says what the caller's own
@@ -315,6 +331,10 @@ type offer struct {
 	args      []any
 }
 
+// quoted is how messages name a call. Like other functions of errors, it is not inlined so that
+// programs stay small.
+//
+//go:noinline
 func quoted(call *Call) string { return fmt.Sprintf("call %q", call.Procedure) }
 
 // encodeArgs appends the arguments of a call: values as they are, and null or 1 for
@@ -357,6 +377,9 @@ func isNil(v reflect.Value) bool {
 
 // encodeValue appends one value, or a pointer's.
 func encodeValue(codec Codec, msg *mux.Message, slot *fn.Slot, v any) error {
+	if _, ok := codec.(*cborCodec); ok && slot.Plan != nil && slot.Plan.Encode(&msg.Buffer, reflect.ValueOf(v)) {
+		return nil
+	}
 	if slot.Walk {
 		if err := fn.Acyclic(reflect.ValueOf(v)); err != nil {
 			return err
@@ -395,7 +418,7 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 		case len(rest) == 0:
 			err = errors.New("it is missing from the answer")
 		case slot.Kind == fn.Value:
-			rest, err = decodeValue(l.codec, rest, large, call.into[i])
+			rest, err = decodeValue(l.codec, slot, rest, large, call.into[i], &call.texts)
 		default:
 			var there *int
 			if rest, err = l.codec.Decode(rest, &there); err == nil && there != nil {
@@ -416,10 +439,17 @@ type bytesCutter interface {
 	appendHead(buf *bytes.Buffer, n int)
 }
 
-// decodeValue reads one value. Bytes of a message that nothing else uses, a large
-// one, are not copied.
-func decodeValue(codec Codec, data []byte, large bool, into any) (rest []byte, err error) {
-	if b, ok := into.(*[]byte); ok && large {
+// decodeValue reads one value, whose strings texts makes. Bytes of a message that nothing else uses,
+// a large one, are not copied.
+func decodeValue(codec Codec, slot *fn.Slot, data []byte, large bool, into any, texts *plain.Texts) (rest []byte, err error) {
+	if slot.Plan != nil {
+		if c, ok := codec.(*cborCodec); ok {
+			if rest, ok := slot.Plan.Decode(data, reflect.ValueOf(into), texts); ok {
+				return rest, nil
+			}
+			return c.decode(data, into)
+		}
+	} else if b, ok := into.(*[]byte); ok && large {
 		if cutter, ok := codec.(bytesCutter); ok {
 			if value, rest, ok := cutter.cutBytes(data); ok {
 				*b = value
@@ -437,6 +467,7 @@ type serverCall struct {
 	ctx  *callContext // apart, because a handler may keep it
 	link *link
 	over atomic.Bool // callbacks are not valid any more
+	free bool        // nobody else has call, and in is all that is left of it
 }
 
 var serverCalls = sync.Pool{New: func() any { return new(serverCall) }}
@@ -455,18 +486,21 @@ func (l *link) NewCall() *mux.Incoming {
 // the garbage collector.
 func (l *link) Free(in *mux.Incoming) {
 	sc := in.Owner.(*serverCall)
-	if sc.call.proc == nil || in.Name == nil || !sc.call.proc.plan.Plain || len(l.server.Interceptors) > 0 ||
-		!sc.ctx.leave(leftCall{in.Name, sc.call.Metadata, l}) {
+	if !sc.free {
 		return
 	}
 	in.Reset()
-	if used := sc.call.used; used != nil {
-		used.clear()
-		sc.call.spare.Put(used)
-	}
-	sc.call, sc.ctx, sc.link = Call{}, nil, nil
+	sc.call.drop()
+	sc.call.reset()
+	sc.ctx, sc.link, sc.free = nil, nil, false
 	sc.over.Store(false)
 	serverCalls.Put(sc)
+}
+
+// keepsNothing reports whether nobody can keep a call that the peer makes: no interceptor sees it,
+// and no streams, readers or functions belong to it.
+func (l *link) keepsNothing(plan *fn.Func) bool {
+	return plan.Plain && (l.server == nil || len(l.server.Interceptors) == 0)
 }
 
 // Cancel implements [mux.Owner].
@@ -489,7 +523,8 @@ func (l *link) Serve(in *mux.Incoming) {
 	sc := in.Owner.(*serverCall)
 	defer func() { // even if the handler ends its goroutine
 		sc.over.Store(true)
-		sc.ctx.end(context.Canceled)
+		again := sc.call.resolved != nil && in.Name != nil && l.keepsNothing(sc.call.resolved.plan)
+		sc.free = sc.ctx.leave(again, leftCall{sc.call.resolved, sc.call.Metadata})
 	}()
 	sc.ctx.deadline = in.Deadline
 	sc.call.Metadata = in.Head.Meta
@@ -539,6 +574,7 @@ func (sc *serverCall) procedure() error {
 		if res, err = proc.resolve(sig); err != nil {
 			return sc.refuse(proc, err)
 		}
+		res.link = sc.link
 		name.Resolved.Store(res)
 	}
 	if err := res.refusal(sc.call.OneWay); err != nil {
@@ -575,13 +611,13 @@ func (sc *serverCall) callback() error {
 	}
 	sc.call.Procedure = callbackName(call.procedure, arg)
 	sc.call.proc = &procedure{plan: call.slots[arg].Func, fv: f}
-	sc.call.resolved = &resolution{proc: sc.call.proc, args: -1}
+	sc.call.resolved = sc.call.proc.resolution()
 	sc.call.source = sc
 	if s := sc.link.server; s != nil {
 		sc.call.proc.tally = &s.callbacks
 		return s.Call(sc.ctx, &sc.call)
 	}
-	return sc.call.proc.guarded(sc.ctx, &sc.call, sc.link.logger())
+	return sc.call.resolved.guarded(sc.ctx, &sc.call, sc.link.logger())
 }
 
 // callbackName is what interceptors see as the name of a function among the arguments.
@@ -598,7 +634,7 @@ func (sc *serverCall) argument(call *Call, into any) error {
 	if len(rest) == 0 {
 		err = errors.New("it is missing")
 	} else {
-		rest, err = decodeValue(sc.link.codec, rest, sc.in.Large, into)
+		rest, err = decodeValue(sc.link.codec, &call.resolved.plan.Args[0], rest, sc.in.Large, into, &call.texts)
 	}
 	if err != nil {
 		return badArgument(call, 0, err)
@@ -626,8 +662,16 @@ func codeOr(err error, other Code) Code {
 
 // arguments implements [argSource].
 func (sc *serverCall) arguments(call *Call) ([]reflect.Value, error) {
-	plan := call.proc.plan
-	args := make([]reflect.Value, len(plan.Args))
+	plan := call.resolved.plan
+	var args []reflect.Value
+	var place func(i int) reflect.Value
+	if sc.link.keepsNothing(plan) {
+		frame := plan.NewFrame()
+		args, place, call.used = frame.Args, frame.Place, frame
+	} else {
+		args = make([]reflect.Value, len(plan.Args))
+		place = func(i int) reflect.Value { return reflect.New(plan.Args[i].Type) }
+	}
 	rest, err := sc.body()
 	if err != nil {
 		return nil, err
@@ -650,8 +694,8 @@ func (sc *serverCall) arguments(call *Call) ([]reflect.Value, error) {
 				err = errors.New("it is missing")
 			}
 		case slot.Kind == fn.Value:
-			v := reflect.New(slot.Type)
-			rest, err = decodeValue(sc.link.codec, rest, sc.in.Large, v.Interface())
+			v := place(i)
+			rest, err = decodeValue(sc.link.codec, slot, rest, sc.in.Large, v.Interface(), &call.texts)
 			args[i] = v.Elem()
 		default:
 			var there *int
@@ -709,7 +753,7 @@ func (sc *serverCall) succeed() (err error) {
 	}()
 	msg := mux.NewMessage()
 	var streams []outStream
-	plan := call.proc.plan
+	plan := call.resolved.plan
 	for i := range plan.Results {
 		slot := &plan.Results[i]
 		var err error
@@ -732,12 +776,9 @@ func (sc *serverCall) succeed() (err error) {
 			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(call), i+1, err)
 		}
 	}
-	if plan.Plain && (l.server == nil || len(l.server.Interceptors) == 0) {
+	if l.keepsNothing(plan) {
 		// Nobody looks at them any more, and a peer that does not read keeps the call here.
-		call.in, call.out = nil, nil
-		if call.used != nil {
-			call.used.clear()
-		}
+		call.drop()
 	}
 	flags := l.pack(&msg)
 	if call.measured() {

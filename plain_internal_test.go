@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/yonder-rpc/yonder/internal/plain"
 )
 
@@ -581,6 +583,49 @@ func TestPlainAllocations(t *testing.T) {
 	into := new(smallValue)
 	if n := testing.AllocsPerRun(100, func() { *into = smallValue{}; plain.Decode(buf.Bytes(), into) }); n != 2 {
 		t.Errorf("decoding takes %v allocations, want 2: a slice, and what the name and the tags share", n)
+	}
+}
+
+// Values that are decoded one after the other share memory for their strings, and each keeps its own.
+func TestPlainTexts(t *testing.T) {
+	plan := plain.Of(reflect.TypeFor[smallValue]())
+	var texts plain.Texts
+	var want, got []smallValue
+	for i := range 100 {
+		v := smallValue{Name: strings.Repeat("n", i), Tags: []string{fmt.Sprint(i), "", "tag"}}
+		var buf bytes.Buffer
+		plain.Encode(&buf, v)
+		var into smallValue
+		if _, ok := plan.Decode(buf.Bytes(), reflect.ValueOf(&into), &texts); !ok {
+			t.Fatalf("%+v is not decoded", v)
+		}
+		want, got = append(want, v), append(got, into)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	var buf bytes.Buffer
+	plain.Encode(&buf, aSmallValue)
+	into := new(smallValue)
+	place := reflect.ValueOf(into)
+	n := testing.AllocsPerRun(100, func() { *into = smallValue{}; plan.Decode(buf.Bytes(), place, &texts) })
+	if n != 1 {
+		t.Errorf("decoding takes %v allocations, want little more than 1: a slice", n)
+	}
+}
+
+// A plan touches no value of another type.
+func TestPlainOtherType(t *testing.T) {
+	plan := plain.Of(reflect.TypeFor[smallValue]())
+	var none *smallValue
+	for _, v := range []any{1, new(int), none, new(none)} {
+		var buf bytes.Buffer
+		if plan.Encode(&buf, reflect.ValueOf(v)) || buf.Len() > 0 {
+			t.Errorf("%T is encoded as %x", v, buf.Bytes())
+		}
+		if _, ok := plan.Decode([]byte{0xa0}, reflect.ValueOf(v), new(plain.Texts)); ok {
+			t.Errorf("%T is decoded", v)
+		}
 	}
 }
 

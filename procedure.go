@@ -59,15 +59,15 @@ type Skipped struct {
 
 // procedure is a registered Procedure.
 type procedure struct {
-	Procedure
-	plan *fn.Func
-	fv   reflect.Value
+	// What calls look at is together.
+	plan  *fn.Func
+	fv    reflect.Value
+	tally *tally // nil: of a function among the arguments in the same process
 	// run is the procedure without reflection; nil: there is only fv.
 	run func(ctx context.Context, call *Call) error
 
 	seen atomic.Pointer[Target] // what protocols see; nil: none has asked
-
-	tally *tally // nil: of a function among the arguments in the same process
+	Procedure
 }
 
 // newProcedure checks p. It panics if it is unsuitable.
@@ -111,22 +111,28 @@ func (p *procedure) info() ProcedureInfo {
 }
 
 // invoke is the innermost Handler of the callee's side.
-func (p *procedure) invoke(ctx context.Context, call *Call) error {
-	if p.run != nil {
-		return p.run(ctx, call)
+func (r *resolution) invoke(ctx context.Context, call *Call) error {
+	if r.run != nil {
+		return r.run(ctx, call)
 	}
 	if call.source != nil {
 		if err := call.decode(); err != nil {
 			return err
 		}
 	} else if call.in == nil {
-		in, err := call.adopts(call, p.plan)
+		in, err := call.adopts(call, r.plan)
 		if err != nil {
 			return err
 		}
 		call.in = in
 	}
-	out, err := p.plan.Call(p.fv, ctx, call.in)
+	var out []reflect.Value
+	var err error
+	if frame, ok := call.used.(*fn.Frame); ok {
+		out, err = frame.Call(r.proc.fv, ctx)
+	} else {
+		out, err = r.plan.Call(r.proc.fv, ctx, call.in)
+	}
 	if err != nil {
 		return err
 	}
@@ -138,21 +144,27 @@ func (p *procedure) invoke(ctx context.Context, call *Call) error {
 }
 
 // guarded is invoke for what is not called through a server, which sees to panics itself.
-func (p *procedure) guarded(ctx context.Context, call *Call, logger *slog.Logger) (err error) {
+func (r *resolution) guarded(ctx context.Context, call *Call, logger *slog.Logger) (err error) {
 	done := false
 	defer func() {
 		if !done { // either a panic, or runtime.Goexit
 			err = panicked(logger, call.Procedure, recover())
 		}
 	}()
-	err = p.invoke(ctx, call)
+	err = r.invoke(ctx, call)
 	done = true
 	return err
 }
 
-// resolution is what a procedure is to a caller with a certain view of it.
+// resolution is what a procedure is to a caller with a certain view of it. Where there are many
+// procedures each thing that a call looks at is not in the processor's cache: so all is here, and
+// fills a line of it.
 type resolution struct {
 	proc *procedure
+	plan *fn.Func                                    // the procedure's
+	run  func(ctx context.Context, call *Call) error // the procedure's
+	// link is where the caller comes from; nil: not over the native protocol.
+	link *link
 	// spread says that the caller passes one by one what the procedure takes as a slice.
 	spread bool
 	// args is how many arguments the caller passes; -1: nobody knows.
@@ -161,10 +173,15 @@ type resolution struct {
 	unfit error
 }
 
+// resolution returns what p is to a caller of which nothing is known.
+func (p *procedure) resolution() *resolution {
+	return &resolution{proc: p, plan: p.plan, run: p.run, args: -1}
+}
+
 // resolve checks that a caller with this signature can call p.
 func (p *procedure) resolve(caller *fn.Sig) (*resolution, error) {
 	callee := p.plan.Signature()
-	r := &resolution{proc: p, args: -1}
+	r := p.resolution()
 	if caller != nil {
 		r.args = len(caller.Args)
 	}
@@ -191,12 +208,17 @@ func (r *resolution) refusal(oneWay bool) error {
 // pair is the argument and the result of a call, which is used again where nobody can have
 // kept it.
 type pair[Req, Resp any] struct {
-	req  Req
-	resp Resp
-	args [1]any
+	spare *sync.Pool
+	req   Req
+	resp  Resp
+	args  [1]any
 }
 
-func (p *pair[Req, Resp]) clear() { *p = pair[Req, Resp]{} }
+// Release lets another call have it.
+func (p *pair[Req, Resp]) Release() {
+	*p = pair[Req, Resp]{spare: p.spare}
+	p.spare.Put(p)
+}
 
 // pools has what is used again, by type.
 type pools struct {
@@ -230,9 +252,9 @@ func Handle[Req, Resp any](s *Server, name string, f func(ctx context.Context, r
 	p.run = func(ctx context.Context, call *Call) error {
 		v, _ := spare.Get().(*pair[Req, Resp])
 		if v == nil {
-			v = new(pair[Req, Resp])
+			v = &pair[Req, Resp]{spare: spare}
 		}
-		call.used, call.spare = v, spare
+		call.used = v
 		switch {
 		case call.source != nil:
 			if err := call.source.argument(call, &v.req); err != nil {

@@ -21,15 +21,26 @@ import (
 // server is meant. See SPEC.md, "Resumption".
 
 // MayHaveRun reports whether the call that err has ended may have run, or run in part. It is false
-// only if the other end has surely not got the call, as when the connection was lost before
-// it was sent: then it may be made again, whatever it does. What is not known counts as true, and
-// over other protocols than yonder's own nothing is.
+// only if the call has surely not, as when the connection was lost before it was sent, or the other
+// end has refused it because it shuts down: then it may be made again, whatever it does. What is not
+// known counts as true.
 func MayHaveRun(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return !ok || !e.unrun
 }
 
-// unrun notes that the call has not reached the other end.
+// NotRun returns err as the error of a call that has surely not run, which [MayHaveRun] then says: for
+// a [Transport] that has given nothing of the call to a connection, or an [Interceptor] of a client's
+// that has not made it. An [Error] is copied, another error wrapped in one.
+func NotRun(err error) error {
+	if e, ok := err.(*Error); ok {
+		own := *e
+		return unrun(&own)
+	}
+	return &Error{Code: CodeOf(err), Message: err.Error(), Err: err, unrun: true}
+}
+
+// unrun notes that the call has not run.
 func unrun(err error) error {
 	if e, ok := err.(*Error); ok {
 		e.unrun = true

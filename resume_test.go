@@ -514,6 +514,14 @@ func TestMayHaveRun(t *testing.T) {
 	if !yonder.MayHaveRun(nil) || !yonder.MayHaveRun(errors.New("another")) {
 		t.Error("what is not known counts as true")
 	}
+	plain := errors.New("no line")
+	if err := yonder.NotRun(plain); yonder.MayHaveRun(err) || !errors.Is(err, plain) || err.Error() != "no line" || yonder.CodeOf(err) != yonder.Unknown {
+		t.Errorf("NotRun of another error: %#v", err)
+	}
+	coded := yonder.Errorf(yonder.Unavailable, "yonder: %w", plain)
+	if err := yonder.NotRun(coded); yonder.MayHaveRun(err) || !errors.Is(err, plain) || yonder.CodeOf(err) != yonder.Unavailable || !yonder.MayHaveRun(coded) {
+		t.Errorf("NotRun of an Error: %#v, of which is left %#v", err, coded)
+	}
 }
 
 // The server ends what waits for its clients beyond its bounds, those that have waited longest
@@ -797,4 +805,53 @@ func TestStatsOfResumption(t *testing.T) {
 	f.set(address, false)
 	want("refused at the client", c.Stats, yonder.ResumptionStats{Resumed: 1, Refused: 1})
 	want("refused at the server", srv.Stats, yonder.ResumptionStats{Resumed: 1, Evicted: 1, Expired: 1, Refused: 1})
+}
+
+// What an answer says of whether the call has run is the word of the other end's yonder alone: it is
+// one name at one place, which no error of a procedure's has.
+func TestUnrunAnswer(t *testing.T) {
+	noLeak(t)
+	const reason = "the server is shutting down"
+	mark := []string{"yonder.unrun"}
+	near, far := net.Pipe()
+	p := &rawPeer{t: t, conn: far}
+	c := (&yonder.Dialer{Logger: logger(t)}).NewClient(near)
+	defer c.Close()
+	greeted := make(chan bool)
+	go func() { p.greet(); close(greeted) }() // ends when the client reads
+	for _, test := range []struct {
+		record wire.Error
+		may    bool
+	}{
+		{wire.Error{Code: 14, Message: reason}, true},
+		{wire.Error{Code: 14, Message: reason, Names: mark}, false},
+		{wire.Error{Code: 5, Message: "not found", Names: mark}, false},
+		{wire.Error{Code: 14, Message: reason, Causes: []*wire.Error{{Code: 14, Message: reason, Names: mark}}}, true},
+		{wire.Error{Code: 14, Message: reason, Type: "yonder.unrun"}, true},
+	} {
+		failed := make(chan error)
+		go func() { failed <- c.Call(t.Context(), yonder.NewCall("echo", 1)) }() // ends with the answer
+		h, _ := p.until(wire.Request)
+		<-greeted
+		p.send(wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: h.ID}, wire.AppendError(nil, &test.record)...)
+		if err := <-failed; yonder.MayHaveRun(err) != test.may || !yonder.IsRemote(err) || err.Error() != test.record.Message {
+			t.Errorf("%+v: %v, may have run: %t", test.record, err, yonder.MayHaveRun(err))
+		}
+	}
+
+	runAll(t, func(t *testing.T, m mode) {
+		closed := yonder.NewClient(near)
+		closed.Close()
+		var srv yonder.Server
+		srv.Register("pass", func(ctx context.Context) (int, error) {
+			n, err := yonder.Invoke[int](ctx, closed, "echo", 1)
+			if yonder.MayHaveRun(err) {
+				t.Errorf("a call of a closed client: %v", err)
+			}
+			return n, err
+		})
+		if _, err := yonder.Invoke[int](t.Context(), m.client(t, &srv), "pass"); yonder.CodeOf(err) != yonder.Unavailable || !yonder.MayHaveRun(err) {
+			t.Errorf("a handler that passes on why its own call has not run: %v, may have run: %t", err, yonder.MayHaveRun(err))
+		}
+	})
 }

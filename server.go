@@ -236,7 +236,7 @@ func (s *Server) nearest(name, protocol string, conn any) string {
 func (s *Server) prepare() {
 	s.ready.Do(func() {
 		s.handler = chain(s.Interceptors, func(ctx context.Context, call *Call) error {
-			return call.proc.invoke(ctx, call)
+			return call.resolved.invoke(ctx, call)
 		})
 		s.errs = newErrorTable(s.Errors)
 		s.builtin = s.builtins()
@@ -251,6 +251,9 @@ func (s *Server) prepare() {
 	})
 }
 
+// logger is not inlined so that programs stay small.
+//
+//go:noinline
 func (s *Server) logger() *slog.Logger {
 	if s.Logger != nil {
 		return s.Logger
@@ -602,7 +605,8 @@ func (s *Server) untrack(o *other) {
 }
 
 // Shutdown stops accepting connections and calls, lets the calls in flight end, and
-// closes the connections. New calls get [Unavailable] at once. Connections that are lost and
+// closes the connections. New calls get [Unavailable] at once, and clients that can dial make them again
+// on another connection. Connections that are lost and
 // wait to be resumed are closed, too. If ctx ends before
 // that, it closes what is left as Close does, and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error {

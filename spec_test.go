@@ -128,8 +128,8 @@ func TestSpecSuffices(t *testing.T) {
 			if err := <-down; err != nil {
 				t.Error(err)
 			}
-			if stopped.Load() != 1 || canceled.Load() != 2 || noted.Load() != 1 {
-				t.Errorf("%d streams were stopped, want 1; %d calls canceled, want 2; %d notes, want 1", stopped.Load(), canceled.Load(), noted.Load())
+			if stopped.Load() != 1 || canceled.Load() != 3 || noted.Load() != 1 {
+				t.Errorf("%d streams were stopped, want 1; %d calls canceled, want 3; %d notes, want 1", stopped.Load(), canceled.Load(), noted.Load())
 			}
 		})
 	}

@@ -137,9 +137,7 @@ func (l *link) produce(procedure string, s outStream) (record []byte, err error)
 	plan := l.planOf(s.slot.Elem)
 	err = rangeOver(s.slot, s.value, func(v reflect.Value) bool {
 		msg.Reset()
-		if plan != nil {
-			plan.Encode(&msg.Buffer, v)
-		} else {
+		if plan == nil || !plan.Encode(&msg.Buffer, v) {
 			failed = encodeValue(l.codec, msg, &elem, v.Interface())
 		}
 		if failed == nil {
@@ -248,10 +246,9 @@ func (s *inStream) each(place reflect.Value, yield func() bool) error {
 		return errUsed(s.name)
 	}
 	defer s.finish()
-	var fast *plain.Decoder
-	if plan := s.link.planOf(s.slot.Elem); plan != nil {
-		fast = plan.Decoder()
-	}
+	plan := s.link.planOf(s.slot.Elem)
+	var texts plain.Texts
+	var unplanned fn.Slot
 	for {
 		data, large, err := s.from.Items(context.Background())
 		if err != nil {
@@ -266,11 +263,11 @@ func (s *inStream) each(place reflect.Value, yield func() bool) error {
 				}
 			}
 			decoded := false
-			if fast != nil && !large {
-				_, decoded = fast.Decode(item, place)
+			if plan != nil && !large {
+				_, decoded = plan.Decode(item, place, &texts)
 			}
 			if !decoded {
-				if _, err := decodeValue(s.link.codec, item, large, place.Interface()); err != nil {
+				if _, err := decodeValue(s.link.codec, &unplanned, item, large, place.Interface(), &texts); err != nil {
 					return Errorf(InvalidArgument, "yonder: stream of %q: %w", s.name, err)
 				}
 			}
@@ -402,6 +399,9 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 	if err := o.Wait(ctx); err != nil {
 		if ctx.Err() != nil && err == ctx.Err() {
 			return contextFailure(ctx, quoted(call))
+		}
+		if o.Unsent() {
+			return unrun(l.failure(quoted(call), err))
 		}
 		return l.failure(quoted(call), err)
 	}

@@ -24,7 +24,7 @@ type Target struct {
 	// Error says that the procedure returns an error after them.
 	Error bool
 
-	resolved resolution
+	resolved *resolution
 }
 
 // Target finds the procedure that is called. Of info its name, the protocol and the connection
@@ -43,7 +43,7 @@ func (p *procedure) target() *Target {
 	if t := p.seen.Load(); t != nil {
 		return t
 	}
-	t := &Target{Info: p.info(), Variadic: p.plan.Variadic, Error: p.plan.Error, resolved: resolution{proc: p, args: -1}}
+	t := &Target{Info: p.info(), Variadic: p.plan.Variadic, Error: p.plan.Error, resolved: p.resolution()}
 	for i := range p.plan.Args {
 		t.Args = append(t.Args, p.plan.Args[i].Type)
 	}
@@ -56,7 +56,7 @@ func (p *procedure) target() *Target {
 
 // Plain reports whether all arguments and results are values: whether none is a stream, a
 // reader or a function.
-func (t *Target) Plain() bool { return t.resolved.proc.plan.Plain }
+func (t *Target) Plain() bool { return t.resolved.plan.Plain }
 
 // NewCall returns a call of the procedure, for [Server.Call]; after that, [Call.Results]
 // are what it returned. info tells the handler where the call came from; its Procedure
@@ -67,7 +67,7 @@ func (t *Target) Plain() bool { return t.resolved.proc.plan.Plain }
 func (t *Target) NewCall(info CallInfo, decode func(args []any) error) *Call {
 	call := &Call{
 		Procedure: t.Info.Name, Metadata: info.Metadata, protocol: info.Protocol, conn: info.Conn,
-		proc: t.resolved.proc, resolved: &t.resolved,
+		proc: t.resolved.proc, resolved: t.resolved,
 	}
 	call.source = decodeFunc(decode)
 	return call
@@ -112,7 +112,8 @@ func (d *Dialer) DecodeError(record []byte, codec Codec) error {
 // A Transport brings a client's calls to servers that do not speak the native protocol.
 type Transport interface {
 	// Call makes a call: it sends [Call.Args], stores the results in [Call.Places], and
-	// returns when ctx ends, at the latest. It is the innermost [Handler].
+	// returns when ctx ends, at the latest. It is the innermost [Handler]. The error of a call that
+	// has surely not run, since it was not sent, is one of [NotRun].
 	Call(ctx context.Context, call *Call) error
 	// Done returns a channel that is closed when no call can be made any more.
 	Done() <-chan struct{}

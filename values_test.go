@@ -12,7 +12,9 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -391,6 +393,62 @@ func TestLargeValues(t *testing.T) {
 		got, err := yonder.Invoke[[]int](t.Context(), c, "numbers", xs)
 		if diff := cmp.Diff(xs, got); diff != "" || err != nil {
 			t.Error(err, diff)
+		}
+	})
+}
+
+// What handlers and callers keep of a call is not another call's, although much of what a call needs
+// is used again.
+func TestKeptValues(t *testing.T) {
+	type value struct {
+		Name string
+		Tags []string
+		Next *string
+	}
+	of := func(n int) value {
+		name := fmt.Sprint("value ", n)
+		return value{name, []string{name, "tag"}, &name}
+	}
+	runAll(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		var mu sync.Mutex
+		var kept []value
+		keep := func(_ context.Context, v value) (value, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			kept = append(kept, v)
+			return v, nil
+		}
+		srv.Register("bound", keep)
+		yonder.Handle(&srv, "generic", keep)
+		c := m.client(t, &srv)
+		var bound func(context.Context, value) (value, error)
+		c.Bind("bound", &bound)
+		var callers sync.WaitGroup
+		for i, call := range []func(context.Context, value) (value, error){bound, yonder.Remote[value, value](c, "generic"), bound} {
+			callers.Go(func() {
+				var got []value
+				for n := range 200 {
+					v, err := call(t.Context(), of(1000*i+n))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					got = append(got, v)
+				}
+				for n, v := range got {
+					if diff := cmp.Diff(of(1000*i+n), v); diff != "" {
+						t.Error(diff)
+					}
+				}
+			})
+		}
+		callers.Wait()
+		slices.SortFunc(kept, func(a, b value) int { return strings.Compare(a.Name, b.Name) })
+		for i, v := range kept {
+			if v.Name != *v.Next || v.Name != v.Tags[0] || v.Tags[1] != "tag" || i > 0 && v.Name == kept[i-1].Name {
+				t.Errorf("the handler has kept %+v", v)
+			}
 		}
 	})
 }

@@ -624,6 +624,56 @@ func TestReconnect(t *testing.T) {
 	}
 }
 
+// MayHaveRun is false where nothing of a call has been given to a connection.
+func TestMayHaveRun(t *testing.T) {
+	run(t, func(t *testing.T, mode string) {
+		srv := new(yonder.Server)
+		began := make(chan struct{}, 1)
+		srv.Register("hang", func(ctx context.Context) {
+			began <- struct{}{}
+			<-ctx.Done()
+		})
+		srv.Register("fail", func(any) error { return yonder.Errorf(yonder.Unavailable, "no") })
+		var mu sync.Mutex // guards what follows
+		var conns []net.Conn
+		away := false
+		c := client(t, mode, srv, &jsonrpc.Dialer{Client: yonder.Dialer{NetDial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if away {
+				return nil, errors.New("nobody is there")
+			}
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			conns = append(conns, conn)
+			return conn, err
+		}}})
+		is := func(what string, err error, may bool) {
+			t.Helper()
+			if err == nil || yonder.MayHaveRun(err) != may {
+				t.Errorf("%s: %v, may have run: %t", what, err, yonder.MayHaveRun(err))
+			}
+		}
+		is("a handler's error", c.Call(t.Context(), yonder.NewCall("fail", 1)), true)
+		is("a bad argument", c.Call(t.Context(), yonder.NewCall("fail", []any{make(chan int)})), false)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		is("a context that is over", c.Call(ctx, yonder.NewCall("fail", 1)), false)
+		failed := make(chan error)
+		go func() { failed <- c.Call(t.Context(), yonder.NewCall("hang")) }() // ends with the connection
+		<-began
+		mu.Lock()
+		away = true
+		for _, conn := range conns {
+			conn.Close()
+		}
+		mu.Unlock()
+		is("a call in flight", <-failed, true)
+		is("without a server", c.Call(t.Context(), yonder.NewCall("fail", 1)), false)
+		c.Close()
+		is("a closed client", c.Call(t.Context(), yonder.NewCall("fail", 1)), false)
+	})
+}
+
 // Shutdown lets calls and streams in flight end.
 func TestShutdown(t *testing.T) {
 	run(t, func(t *testing.T, mode string) {

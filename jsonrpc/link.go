@@ -119,19 +119,22 @@ func (t *duplex) attach(l *link) bool {
 // Call implements [yonder.Transport].
 func (t *duplex) Call(ctx context.Context, call *yonder.Call) error {
 	if ctx.Err() != nil {
-		return ended(ctx, call)
+		return yonder.NotRun(ended(ctx, call))
 	}
 	for again := 0; ; again++ {
 		l, err := t.link(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				return ended(ctx, call)
+				return yonder.NotRun(ended(ctx, call))
 			}
-			return unavailable(call, err)
+			return yonder.NotRun(unavailable(call, err))
 		}
 		sent, err := l.call(ctx, call)
-		if sent || err == nil || t.connect == nil || again == 2 || yonder.CodeOf(err) != yonder.Unavailable {
+		switch {
+		case sent || err == nil:
 			return err
+		case t.connect == nil || again == 2 || yonder.CodeOf(err) != yonder.Unavailable:
+			return yonder.NotRun(err)
 		}
 	}
 }
@@ -305,7 +308,7 @@ func (l *link) call(ctx context.Context, call *yonder.Call) (sent bool, err erro
 		id = l.lastID.Add(1)
 	}
 	if err := l.dialer.encode(ctx, call, id, out, call.Metadata, false); err != nil {
-		return true, err
+		return true, yonder.NotRun(err)
 	}
 	if call.OneWay {
 		if err := l.w.write(out.Bytes(), l.framing, false); err != nil {

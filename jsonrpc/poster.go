@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/yonder-rpc/yonder"
@@ -60,19 +61,20 @@ func (p *poster) Close() error {
 // Call implements [yonder.Transport].
 func (p *poster) Call(ctx context.Context, call *yonder.Call) error {
 	if ctx.Err() != nil {
-		return ended(ctx, call)
+		return yonder.NotRun(ended(ctx, call))
 	}
 	p.mu.Lock()
 	if p.life.Err() != nil {
 		p.mu.Unlock()
-		return unavailable(call, yonder.ErrClientClosed)
+		return yonder.NotRun(unavailable(call, yonder.ErrClientClosed))
 	}
 	p.running.Add(1)
 	p.mu.Unlock()
 	defer p.running.Done()
-	request, err := p.request(ctx, call)
+	var sending atomic.Int32
+	request, err := p.request(ctx, call, &sending)
 	if err != nil {
-		return err
+		return yonder.NotRun(err)
 	}
 	within, cancel := context.WithCancel(ctx)
 	unhook := context.AfterFunc(p.life, cancel)
@@ -88,7 +90,11 @@ func (p *poster) Call(ctx context.Context, call *yonder.Call) error {
 	}()
 	response, err := p.http.Do(request.WithContext(within))
 	if err != nil {
-		return p.failure(ctx, call, err)
+		err = p.failure(ctx, call, err)
+		if sending.CompareAndSwap(unsent, withdrawn) {
+			err = yonder.NotRun(err)
+		}
+		return err
 	}
 	defer func() {
 		if !keep {
@@ -130,8 +136,30 @@ func (p *poster) Call(ctx context.Context, call *yonder.Call) error {
 	return p.dialer.settle(ctx, call, a)
 }
 
+// What has become of a request's body.
+const (
+	unsent    int32 = iota // nobody has read any of it to send it
+	sent                   // somebody has
+	withdrawn              // nobody has, nor may any more
+)
+
+// body is a request's.
+type body struct {
+	r       bytes.Reader
+	sending *atomic.Int32
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if !b.sending.CompareAndSwap(unsent, sent) && b.sending.Load() == withdrawn {
+		return 0, errors.New("the call has ended")
+	}
+	return b.r.Read(p)
+}
+
+func (b *body) Close() error { return nil }
+
 // request returns the request that makes a call.
-func (p *poster) request(ctx context.Context, call *yonder.Call) (*http.Request, error) {
+func (p *poster) request(ctx context.Context, call *yonder.Call, sending *atomic.Int32) (*http.Request, error) {
 	r, err := http.NewRequest(http.MethodPost, p.url, nil)
 	if err != nil {
 		return nil, yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: %w", call.Procedure, err)
@@ -162,9 +190,9 @@ func (p *poster) request(ctx context.Context, call *yonder.Call) (*http.Request,
 	if err := p.dialer.encode(ctx, call, id, out, rest, true); err != nil {
 		return nil, err
 	}
-	body := bytes.Clone(out.Bytes())
-	r.ContentLength = int64(len(body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	text := bytes.Clone(out.Bytes())
+	r.ContentLength = int64(len(text))
+	r.GetBody = func() (io.ReadCloser, error) { return &body{*bytes.NewReader(text), sending}, nil }
 	r.Body, _ = r.GetBody()
 	return r, nil
 }

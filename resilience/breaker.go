@@ -68,11 +68,11 @@ func (b *Breaker) Intercept(next yonder.Handler) yonder.Handler {
 	return func(ctx context.Context, call *yonder.Call) error {
 		if !breaker.TryAcquirePermit() {
 			after := breaker.RemainingDelay()
-			return &yonder.Error{
+			return yonder.NotRun(&yonder.Error{
 				Code:    yonder.Unavailable,
 				Message: fmt.Sprintf("yonder: call %q: it is not made, since too many have failed lately", call.Procedure),
 				Details: yonder.RetryInfo{AfterMS: int64((after + time.Millisecond - 1) / time.Millisecond)},
-			}
+			})
 		}
 		done := false
 		defer func() {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -159,6 +160,68 @@ func TestRetryUnrun(t *testing.T) {
 			t.Errorf("closed: after %v, %v", time.Since(begun), err)
 		}
 	})
+}
+
+// A server is restarted on its port, where meanwhile nobody listens, again and again under calls that
+// must not run twice: all of them surely have not run when they fail, and so are made again.
+func TestRetryRestart(t *testing.T) {
+	const restarts, callers = 20, 8
+	var ran, made atomic.Int64
+	begin := func(address string) (actual string, end func()) {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := new(yonder.Server)
+		srv.Register("put", func() int64 { return ran.Add(1) })
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(l) }() // ends with Shutdown
+		return l.Addr().String(), func() {
+			if err := srv.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			<-served
+		}
+	}
+	address, end := begin("127.0.0.1:0")
+	retry := &resilience.Retry{Attempts: 1000, Pause: time.Millisecond, MaxPause: 50 * time.Millisecond, Budget: resilience.NewBudget(1, callers)}
+	c, err := (&yonder.Dialer{Interceptors: []yonder.Interceptor{retry.Intercept}}).Dial(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := yonder.Invoke[int64](t.Context(), c, "put"); err != nil {
+		t.Fatal(err)
+	}
+	made.Add(1)
+	var stop atomic.Bool
+	var running sync.WaitGroup
+	for range callers {
+		running.Go(func() { // ends with stop
+			for !stop.Load() && !t.Failed() {
+				if _, err := yonder.Invoke[int64](t.Context(), c, "put"); err != nil {
+					t.Errorf("%v, may have run: %t", err, yonder.MayHaveRun(err))
+				}
+				made.Add(1)
+			}
+		})
+	}
+	for range restarts {
+		for range 10 {
+			if _, err := yonder.Invoke[int64](t.Context(), c, "put"); err != nil {
+				t.Error(err)
+			}
+			made.Add(1)
+		}
+		end()
+		_, end = begin(address)
+	}
+	stop.Store(true)
+	running.Wait()
+	end()
+	if ran.Load() != made.Load() {
+		t.Errorf("%d calls were made, and %d have run", made.Load(), ran.Load())
+	}
 }
 
 func TestRetryGivesUp(t *testing.T) {

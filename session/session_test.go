@@ -678,9 +678,54 @@ func TestConnectionLost(t *testing.T) {
 	<-c.Done()
 	err := c.Call(t.Context(), yonder.NewCall("twice", 1))
 	want := `yonder: call "twice": connection lost: EOF; this client was given its connection and cannot make another, as those of session.Dial do`
-	if !errors.Is(err, yonder.ErrConnectionLost) || yonder.CodeOf(err) != yonder.Unavailable || err.Error() != want {
+	if !errors.Is(err, yonder.ErrConnectionLost) || yonder.CodeOf(err) != yonder.Unavailable || err.Error() != want || yonder.MayHaveRun(err) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
+}
+
+// MayHaveRun is false where nothing of a call has been given to a connection.
+func TestMayHaveRun(t *testing.T) {
+	srv := &yonder.Server{Protocols: []yonder.Protocol{session.Protocol}}
+	began := make(chan struct{}, 1)
+	release := make(chan struct{})
+	defer close(release)
+	srv.Register("hang", func() { began <- struct{}{}; <-release })
+	srv.Register("fail", func(any) error { return yonder.Errorf(yonder.Unavailable, "no") })
+	address := serve(t, srv)
+	var conn net.Conn // the last one
+	away := false
+	d := session.Dialer{Client: yonder.Dialer{NetDial: func(ctx context.Context, network, _ string) (c net.Conn, err error) {
+		if away {
+			return nil, errors.New("nobody is there")
+		}
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		return conn, err
+	}}}
+	c, err := d.Dial(t.Context(), "tcp://x:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	is := func(what string, err error, may bool) {
+		t.Helper()
+		if err == nil || yonder.MayHaveRun(err) != may {
+			t.Errorf("%s: %v, may have run: %t", what, err, yonder.MayHaveRun(err))
+		}
+	}
+	is("a handler's error", c.Call(t.Context(), yonder.NewCall("fail", 1)), true)
+	is("a bad argument", c.Call(t.Context(), yonder.NewCall("fail", []any{make(chan int)})), false)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	is("a context that is over", c.Call(ctx, yonder.NewCall("fail", 1)), false)
+	failed := make(chan error)
+	go func() { failed <- c.Call(t.Context(), yonder.NewCall("hang")) }() // ends with the connection
+	<-began
+	away = true
+	conn.Close()
+	is("a call in flight", <-failed, true)
+	is("without a server", c.Call(t.Context(), yonder.NewCall("fail", 1)), false)
+	c.Close()
+	is("a closed client", c.Call(t.Context(), yonder.NewCall("fail", 1)), false)
 }
 
 // What connects again is made as the Dialer says.

@@ -111,29 +111,38 @@ func (t *transport) connection(ctx context.Context) (*link, error) {
 
 // Call implements [yonder.Transport].
 func (t *transport) Call(ctx context.Context, call *yonder.Call) error {
+	sent, err := t.make(ctx, call)
+	if err != nil && !sent {
+		return yonder.NotRun(err)
+	}
+	return err
+}
+
+// make makes a call. sent is false if no connection has been given it.
+func (t *transport) make(ctx context.Context, call *yonder.Call) (sent bool, err error) {
 	if ctx.Err() != nil {
-		return ended(ctx, call)
+		return false, ended(ctx, call)
 	}
 	frame, err := encode(RPCData{Func: call.Procedure, Args: append([]any(nil), call.Args()...)})
 	if err != nil {
-		return yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: the arguments cannot be encoded: %w", call.Procedure, err)
+		return false, yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: the arguments cannot be encoded: %w", call.Procedure, err)
 	}
 	for again := 0; ; again++ {
 		l, err := t.connection(ctx)
 		if ctx.Err() != nil {
-			return ended(ctx, call)
+			return false, ended(ctx, call)
 		}
 		if err != nil {
-			return refused(call, err)
+			return false, refused(call, err)
 		}
 		sent, err := l.call(ctx, call, frame)
 		switch {
 		case sent || err == nil || ctx.Err() != nil:
-			return err
+			return sent, err
 		case t.only != nil && !errors.Is(err, yonder.ErrClientClosed):
-			return refused(call, fmt.Errorf("%w; this client was given its connection and cannot make another, as those of session.Dial do", err))
+			return false, refused(call, fmt.Errorf("%w; this client was given its connection and cannot make another, as those of session.Dial do", err))
 		case t.only != nil || t.line.Closed() || again == 2:
-			return refused(call, err)
+			return false, refused(call, err)
 		}
 	}
 }

@@ -211,6 +211,7 @@ class Client {
     c.codec = { cbor, json }[codecName];
     c.socket = net.connect(port, "127.0.0.1");
     c.closed = new Promise((resolve) => c.socket.on("close", resolve));
+    c.going = new Promise((resolve) => (c.goes = resolve));
     const fields = [[1, codecName], [2, varint(64 << 20)], [3, varint(100)], [4, varint(100)], [5, varint(8192)], [6, varint(window)], [99, "of a later version"]];
     c.socket.write(preface);
     c.send(HELLO, 0, 0, ...fields.flatMap(([k, v]) => [varint(k), blob(v)]));
@@ -261,6 +262,7 @@ class Client {
         return this.send(PONG, 0, 0, c.rest());
       case GOAWAY:
         this.gone = { code: c.u8(), reason: c.rest().toString() };
+        this.goes();
         if (this.gone.code === 13) throw new Error(this.gone.reason);
         if (!this.calls.size) this.socket.end();
         return;
@@ -537,8 +539,17 @@ call = c.call("wait", "(func())", [null], { limit: 20_000 });
 assert.equal((await call.results.catch((e) => e)).code, 4);
 say("cancellation and deadlines");
 
+let begun;
+const started = new Promise((resolve) => (begun = resolve));
+const last = c.call("wait", "(func())", [1], { callbacks: { 0: async () => (begun(), []) } });
+await started; // the connection stays as long as it does
 call = c.call("leave", "()", []);
 assert.deepEqual(await call.results, []);
-await c.closed;
+await c.going;
 assert.equal(c.gone.code, 14);
+call = c.call("note", "(string)", ["too late"]); // as one that was on its way
+const refused = await call.results.catch((e) => e);
+assert.deepEqual([refused.code, refused.message, refused.names], [14, c.gone.reason, ["yonder.unrun"]]);
+last.cancel();
+await c.closed;
 say("shutdown");

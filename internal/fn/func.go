@@ -2,7 +2,8 @@
 // may cross a connection, how one is described to a peer, whether two descriptions fit, and how
 // a function is called with values that were decoded. All reflection on function types is here.
 //
-// The package is pure: no codec, no connection, no goroutine.
+// The package is pure: no connection, no goroutine, and of codecs only the plans of package plain,
+// which are found once a type, too.
 //
 // Only [Methods] looks methods up. [reflect.Type.Method] and its siblings stop the linker from
 // dropping unused methods in every program that can reach them, so they have a file of their own.
@@ -24,6 +25,7 @@ var (
 	errorType      = reflect.TypeFor[error]()
 	anyType        = reflect.TypeFor[any]()
 	boolType       = reflect.TypeFor[bool]()
+	bytesType      = reflect.TypeFor[[]byte]()
 	readerType     = reflect.TypeFor[io.Reader]()
 	readCloserType = reflect.TypeFor[io.ReadCloser]()
 	writerType     = reflect.TypeFor[io.Writer]()
@@ -46,8 +48,8 @@ type Func struct {
 	// Plain says that every argument and result is a [Value].
 	Plain bool
 
-	contexts sync.Pool   // of *context.Context, so that passing one does not allocate
-	sig      func() *Sig // computed once
+	frames sync.Pool   // of *Frame
+	sig    func() *Sig // computed once
 }
 
 // Callee describes a function that a server may register. The error says which argument or
@@ -171,7 +173,6 @@ func (f *Func) addResult(n int, t reflect.Type) error {
 func (f *Func) init() *Func {
 	other := func(s Slot) bool { return s.Kind != Value }
 	f.Plain = !slices.ContainsFunc(f.Args, other) && !slices.ContainsFunc(f.Results, other)
-	f.contexts.New = func() any { return new(context.Context) }
 	f.sig = sync.OnceValue(func() *Sig { return describe(f) })
 	return f
 }
@@ -185,29 +186,74 @@ func (f *Func) Signature() *Sig { return f.sig() }
 //
 // Call may be used concurrently. It panics if args or fv do not fit f.
 func (f *Func) Call(fv reflect.Value, ctx context.Context, args []reflect.Value) ([]reflect.Value, error) {
-	var buf [8]reflect.Value // escapes neither here nor in reflect
-	in, box, reply := args, (*context.Context)(nil), reflect.Value{}
-	if f.Context {
-		box = f.contexts.Get().(*context.Context)
-		*box = ctx
-		in = append(append(buf[:0], reflect.ValueOf(box).Elem()), args...)
+	fr := f.NewFrame()
+	copy(fr.Args, args)
+	out, err := fr.Call(fv, ctx)
+	clear(fr.Args)
+	f.frames.Put(fr)
+	return out, err
+}
+
+// A Frame is the arguments of a call, in memory that other calls use again.
+type Frame struct {
+	Args []reflect.Value // one a [Func.Args]; to be set
+
+	f      *Func
+	ctx    context.Context
+	in     []reflect.Value // ctx, if the function takes one, Args, and room for what a Reply is put in
+	places []reflect.Value // see Place
+}
+
+// NewFrame returns a frame for one call.
+func (f *Func) NewFrame() *Frame {
+	fr, _ := f.frames.Get().(*Frame)
+	if fr != nil {
+		return fr
 	}
+	n := len(f.Args)
+	all := make([]reflect.Value, 2*n+2)
+	fr = &Frame{f: f, Args: all[1 : n+1], in: all[1 : n+1 : n+2], places: all[n+2:]}
+	if f.Context {
+		all[0] = reflect.ValueOf(&fr.ctx).Elem()
+		fr.in = all[: n+1 : n+2]
+	}
+	for i := range f.Args {
+		fr.places[i] = reflect.New(f.Args[i].Type)
+	}
+	return fr
+}
+
+// Place returns a pointer to a zero value of an argument's type, which is used again: what the
+// pointer's Elem is may be set as the argument, and has another value once the frame is released.
+func (fr *Frame) Place(i int) reflect.Value { return fr.places[i] }
+
+// Release lets another call have the frame. Nobody may look at its arguments any more.
+func (fr *Frame) Release() {
+	clear(fr.Args)
+	fr.ctx = nil // of a function that has panicked
+	for _, p := range fr.places {
+		p.Elem().SetZero()
+	}
+	fr.f.frames.Put(fr)
+}
+
+// Call is [Func.Call] with the frame's arguments.
+func (fr *Frame) Call(fv reflect.Value, ctx context.Context) ([]reflect.Value, error) {
+	f, in, reply := fr.f, fr.in, reflect.Value{}
 	if f.Reply {
-		if !f.Context {
-			in = append(buf[:0], args...)
-		}
 		reply = newReply(f.Results[0].Type)
 		in = append(in, reply)
 	}
+	fr.ctx = ctx
 	var out []reflect.Value
 	if f.Variadic {
 		out = fv.CallSlice(in)
 	} else {
 		out = fv.Call(in)
 	}
-	if box != nil {
-		*box = nil
-		f.contexts.Put(box)
+	fr.ctx = nil
+	if f.Reply {
+		in[len(in)-1] = reflect.Value{}
 	}
 	var err error
 	if f.Error {

@@ -253,6 +253,37 @@ func TestCallNested(t *testing.T) {
 	callFunc(desc, context.WithValue(t.Context(), key{}, 3), reflect.ValueOf(f), 3)
 }
 
+// What one call has put into a frame the next one must not find there.
+func TestFrame(t *testing.T) {
+	type key struct{}
+	desc, err := Callee(reflect.TypeFor[func(context.Context, []string, int) (int, error)]())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	f := reflect.ValueOf(func(ctx context.Context, s []string, n int) (int, error) {
+		kept = s
+		return n + ctx.Value(key{}).(int), nil
+	})
+	for i := range 3 {
+		frame := desc.NewFrame()
+		for j := range frame.Args {
+			if place := frame.Place(j).Elem(); frame.Args[j].IsValid() || !place.IsZero() {
+				t.Errorf("argument %d: %v, %v", j, frame.Args[j], place)
+			} else {
+				frame.Args[j] = place
+			}
+		}
+		frame.Args[0].Set(reflect.ValueOf([]string{"a", "b"}))
+		frame.Args[1].SetInt(int64(i))
+		out, err := frame.Call(f, context.WithValue(t.Context(), key{}, 10))
+		frame.Release()
+		if err != nil || len(out) != 1 || out[0].Int() != int64(i)+10 || len(kept) != 2 || kept[1] != "b" {
+			t.Errorf("%v, %v; kept %q", out, err, kept)
+		}
+	}
+}
+
 func BenchmarkCall(b *testing.B) {
 	run := func(name string, f any, args ...any) {
 		desc, err := Callee(reflect.TypeOf(f))

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/yonder-rpc/yonder/internal/plain"
 )
 
 // Kind says how an argument or a result travels.
@@ -25,6 +27,9 @@ type Slot struct {
 	Elem reflect.Type // what a Seq or Seq2 yields, else nil
 	Func *Func        // how a Callback is called, else nil
 
+	// Plan is how a Value of Type goes in CBOR, so that no call looks for it; nil: as the codec says.
+	Plan *plain.Plan
+
 	// Walk says that Type, or Elem of a stream, is recursive or holds interfaces, so that a value
 	// may contain itself: it must pass [Acyclic] before it is encoded.
 	Walk bool
@@ -37,7 +42,7 @@ func newSlot(t reflect.Type, variadic bool, outer []reflect.Type) (Slot, error) 
 		if k := t.Elem().Kind(); k == reflect.Func || t.Elem() == readerType || t.Elem() == readCloserType {
 			return s, fmt.Errorf("...%s cannot cross a connection; only plain values may be variadic", nameOf(t.Elem()))
 		}
-		s.Walk = mayCycle(t)
+		s.describeValue()
 		return s, unsuitable(t.Elem())
 	}
 	switch t {
@@ -49,7 +54,7 @@ func newSlot(t reflect.Type, variadic bool, outer []reflect.Type) (Slot, error) 
 		return s, nil
 	}
 	if t.Kind() != reflect.Func {
-		s.Walk = mayCycle(t)
+		s.describeValue()
 		return s, unsuitable(t)
 	}
 	if elem, second, ok := iterator(t); ok {
@@ -69,6 +74,14 @@ func newSlot(t reflect.Type, variadic bool, outer []reflect.Type) (Slot, error) 
 	}
 	s.Kind, s.Func = Callback, f
 	return s, nil
+}
+
+// describeValue describes one that travels as a value.
+func (s *Slot) describeValue() {
+	s.Walk = mayCycle(s.Type)
+	if s.Type != bytesType { // of which codecs have large ones go a way of their own
+		s.Plan = plain.Of(s.Type)
+	}
 }
 
 // iterator reports whether t is iter.Seq, or iter.Seq2 if second is not nil, or has the shape of one.

@@ -36,7 +36,9 @@ type parser struct {
 	structs int // how many enclose the type being parsed
 }
 
-// take consumes token if it is next.
+// take consumes token if it is next. It is not inlined so that programs stay small.
+//
+//go:noinline
 func (p *parser) take(token string) bool {
 	rest, ok := strings.CutPrefix(p.rest, token)
 	p.rest = rest

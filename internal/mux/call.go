@@ -79,6 +79,7 @@ type Outgoing struct {
 	tag   any
 	ready chan struct{} // receives once the response or err is there
 	over  bool          // the slot was free again before ready received
+	small []byte        // where a response of at most smallBody bytes is put; nil before it is used again
 
 	// Guarded by conn.mu.
 	state   outState
@@ -577,6 +578,9 @@ func (o *Outgoing) Release() {
 		o.state, o.replied, o.last, o.ended, o.over, o.unsent = awaiting, false, false, false, false, false
 		o.err, o.arrives, o.arrived, o.sending, o.tag = nil, nil, nil, nil, nil
 		o.expires = time.Time{}
+		if o.small == nil {
+			o.small = make([]byte, 0, smallBody)
+		}
 		o.conn.spare.Put(o)
 	}
 }
@@ -595,13 +599,15 @@ func (o *Outgoing) Ended() bool {
 // ID returns the call's id, by which callbacks name it.
 func (o *Outgoing) ID() uint32 { return o.id }
 
-// answerLocked hands the response to the caller, if it still waits.
-func (o *Outgoing) answerLocked() {
-	if o.state == awaiting {
-		o.state = answered
-		o.over = o.ended
-		o.ready <- struct{}{}
+// answerLocked settles that the caller gets the response, and reports whether it still waits: then
+// ready is to receive, and until it has, the call is nobody else's.
+func (o *Outgoing) answerLocked() (waits bool) {
+	if o.state != awaiting {
+		return false
 	}
+	o.state = answered
+	o.over = o.ended
+	return true
 }
 
 // failLocked ends a call without a response.
@@ -613,7 +619,9 @@ func (c *Conn) failLocked(o *Outgoing, err error) {
 		o.arrives = nil
 		c.parted--
 	}
-	o.answerLocked()
+	if o.answerLocked() {
+		o.ready <- struct{}{}
+	}
 }
 
 // endLocked frees the slot of a call that the callee has ended.
@@ -667,9 +675,13 @@ type Incoming struct {
 	conn    *Conn
 	id      uint32
 	msg     *Message
+	small   []byte    // where a request of at most smallBody bytes is put; nil before it is used again
 	arrived *assembly // Body, before it is put together
 	timed   bool      // it was alone when it came: how long it takes counts
-	turn    uint64    // of who serves it to lead; 0: it does not
+	// Of who serves it: Reply has taken it out of the table, and nobody had found it there who may
+	// still hold it.
+	over, alone bool
+	turn        uint64 // of who serves it to lead; 0: it does not
 
 	// Guarded by conn.mu.
 	arrives  *assembly
@@ -696,8 +708,17 @@ func (in *Incoming) ReleaseBody() {
 // Reset makes a call that [Handler.Free] has been given as good as new, but for its Owner.
 func (in *Incoming) Reset() {
 	in.ReleaseBody()
-	*in = Incoming{Owner: in.Owner}
+	owner, small := in.Owner, in.small
+	if small == nil {
+		small = make([]byte, 0, smallBody)
+	}
+	*in = Incoming{}
+	in.Owner, in.small = owner, small
 }
+
+// smallBody is how much memory a call that is used again has for a small message, in bytes: to take
+// a [Message] from its pool and to give it back is most of what one costs.
+const smallBody = 128
 
 // Reply answers the call, once; flags may hold Failed and Packed. With last set that ends it; otherwise its streams
 // follow, and the last of them does. The connection owns body from now on. Reply
@@ -735,9 +756,11 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 	head := wire.ResponseHead{Meta: meta}
 	var scratch [64]byte
 	front := wire.AppendResponse(scratch[:0], flags, &head)
+	drains := c.drainsLocked()
 	if len(front)+body.Len() <= wire.MaxBody {
 		if last {
 			c.leaveLocked(in)
+			in.over, in.alone = true, !in.canceled && in.streams == nil
 		}
 		c.w.mu.Lock()
 		c.w.messageLocked(h, front, body)
@@ -762,9 +785,10 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 		if last {
 			c.leaveLocked(in)
 		}
+		drains = c.drainsLocked()
 		c.mu.Unlock()
 	}
-	if last {
+	if last && drains {
 		c.settle()
 	}
 	return nil
@@ -808,18 +832,23 @@ func (c *Conn) leaveLocked(in *Incoming) {
 	c.load.Add(-1)
 }
 
+// unrun returns the error of a call that nobody has served, nor will.
+func unrun(code uint8, text string) *wire.Error {
+	return &wire.Error{Code: code, Message: text, Names: []string{wire.Unrun}}
+}
+
 // reject ends a call that nobody serves, or goes on serving.
-func (c *Conn) reject(in *Incoming, code uint8, text string) {
+func (c *Conn) reject(in *Incoming, why *wire.Error) {
 	c.mu.Lock()
-	c.rejectLocked(in, code, text)
+	c.rejectLocked(in, why)
 	c.mu.Unlock()
 	c.w.kickAndUnlock(noBlock)
 	c.settle()
 }
 
 // rejectLocked is reject, and locks the writer, which it leaves to its caller to have written.
-func (c *Conn) rejectLocked(in *Incoming, code uint8, text string) {
-	record := wire.AppendError(nil, &wire.Error{Code: code, Message: text})
+func (c *Conn) rejectLocked(in *Incoming, why *wire.Error) {
+	record := wire.AppendError(nil, why)
 	h := wire.Header{Type: wire.Response, Flags: wire.Failed | wire.End, ID: in.id}
 	var head []byte
 	if in.answered { // one of the streams ends it then

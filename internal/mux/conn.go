@@ -102,6 +102,9 @@ type ProtocolError struct {
 
 func (e *ProtocolError) Error() string { return "protocol error: " + e.Reason }
 
+// violation is not inlined so that programs stay small.
+//
+//go:noinline
 func violation(format string, args ...any) error {
 	return &ProtocolError{Reason: fmt.Sprintf(format, args...)}
 }
@@ -182,6 +185,7 @@ type Conn struct {
 	parted   int         // messages that arrive in parts just now
 	heard    uint64      // bytes of them, so far
 	woke     bool        // who leads has woken somebody since it last read; its own
+	clock    time.Time   // what it has read of the clock since it last read; zero: nothing; its own
 	unsaid   int         // bytes of them taken without the peer's knowledge; of who leads
 	said     uint64      // what had been received when an ACK was last due; of who leads
 	streams  int         // streams that we consume, of calls of either direction
@@ -300,6 +304,18 @@ func (c *Conn) over(err error) error {
 	return c.err
 }
 
+// Greeted waits for the peer's HELLO. The error is why the connection was over before.
+func (c *Conn) Greeted() error {
+	select {
+	case <-c.hello:
+		return nil
+	case <-c.done:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.err
+	}
+}
+
 // Done returns a channel that is closed when the connection is over.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
@@ -380,6 +396,9 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 	c.w.kickAndUnlock(noBlock)
 	c.settle()
 }
+
+// drainsLocked reports whether settle may be needed when a call ends.
+func (c *Conn) drainsLocked() bool { return c.gone != nil || c.refusing != nil }
 
 // settle ends a connection that has nothing more to do: one side wants no new
 // calls and none is in flight. The side that was told closes it, and the side

@@ -382,6 +382,50 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// TestCrossing: what crosses GOAWAY is refused, and the answer says that it has not been run; so does
+// one to a request that is too large.
+func TestCrossing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		served := 0
+		proceed := make(chan struct{})
+		cfg := config(func(_ context.Context, in *Incoming) {
+			served++
+			<-proceed
+			answer(in, "done")
+		})
+		c, p := against(t, cfg, true, true)
+		p.send(wire.Header{Type: wire.Name}, wire.AppendName(nil, "x", ""))
+		p.send(wire.Header{Type: wire.Request, ID: 0x10000}, wire.AppendRequest(nil, 0, &wire.RequestHead{}))
+		p.send(wire.Header{Type: wire.Request, ID: 0x10001, Flags: wire.More}, wire.AppendRequest(nil, wire.More, &wire.RequestHead{Total: cfg.Local.MaxMessage + 1}))
+		synctest.Wait()
+		c.Shutdown(&GoAwayError{Code: wire.CodeUnavailable, Reason: "going"})
+		p.send(wire.Header{Type: wire.Request, ID: 0x10002}, wire.AppendRequest(nil, 0, &wire.RequestHead{}))
+		synctest.Wait()
+		close(proceed)
+		synctest.Wait()
+		var got []string
+		for _, f := range p.received(wire.Response) {
+			text := "done"
+			if f.Flags&wire.Failed != 0 {
+				e, err := wire.ParseError(f.body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text = fmt.Sprint(e.Code, " ", e.Message, " ", e.Names)
+			}
+			got = append(got, fmt.Sprintf("%#x %s", f.ID, text))
+		}
+		want := []string{
+			"0x10001 8 request of 4194305 bytes is larger than the limit of 4194304 [yonder.unrun]",
+			"0x10002 14 going [yonder.unrun]",
+			"0x10000 done",
+		}
+		if diff := cmp.Diff(want, got); diff != "" || served != 1 {
+			t.Errorf("%d served, -want +got:\n%s", served, diff)
+		}
+	})
+}
+
 // TestNumbers is a regression: procedures had the same numbers on every connection, so
 // that a client with many could not use a new connection's small ones.
 func TestNumbers(t *testing.T) {

@@ -11,7 +11,7 @@ func FuzzKept(f *testing.F) {
 	f.Add([]byte{0, 10, 0, 200, 3, 2, 5, 1, 30, 3, 2, 20, 4, 7})
 	f.Add(bytes.Repeat([]byte{0, 255, 3, 2, 90, 1, 100, 4, 40}, 60))
 	f.Fuzz(func(t *testing.T, program []byte) {
-		if len(program) > 600 { // what is compared grows with the square
+		if len(program) > 300 { // what is compared grows with the square
 			return
 		}
 		p := &program

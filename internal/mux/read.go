@@ -156,7 +156,7 @@ func (c *Conn) beforeRead() {
 	if c.woke && c.load.Load() <= 1 {
 		runtime.Gosched() // who has just been woken, and is alone, goes before a read that will only wait
 	}
-	c.woke = false
+	c.woke, c.clock = false, time.Time{}
 }
 
 // frame takes one frame. The body is valid only until it returns, unless the message that it is
@@ -197,11 +197,15 @@ func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 }
 
 // own returns a message that part of a frame is in, to be kept: the one that the frame is in, if
-// there is one, which is then taken, or a copy.
-func own(part []byte, from **Message) (*Message, []byte) {
+// there is one, which is then taken, or a copy. If that has room in small, there is no message.
+func own(part []byte, from **Message, small *[]byte) (*Message, []byte) {
 	if msg := *from; msg != nil {
 		*from = nil
 		return msg, part
+	}
+	if len(part) <= cap(*small) {
+		*small = append((*small)[:0], part...)
+		return nil, *small
 	}
 	msg := NewMessage()
 	msg.Write(part)
@@ -253,12 +257,12 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 	case err != nil:
 		return err
 	case refusal != nil:
-		c.reject(in, refusal.Code, refusal.Reason)
+		c.reject(in, unrun(refusal.Code, refusal.Reason))
 		return nil
 	case h.Flags&wire.More != 0:
 		return nil // the arguments are still to come
 	}
-	in.msg, in.Body = own(in.Body, from)
+	in.msg, in.Body = own(in.Body, from, &in.small)
 	c.begin(in)
 	return nil
 }
@@ -285,7 +289,10 @@ func (c *Conn) enter(in *Incoming, body []byte) (refusal *GoAwayError, err error
 		return nil, err
 	}
 	if in.Flags&wire.HasLimit != 0 {
-		in.Deadline = time.Now().Add(in.Head.Limit)
+		if c.clock.IsZero() {
+			c.clock = time.Now()
+		}
+		in.Deadline = c.clock.Add(in.Head.Limit)
 	}
 	parted := in.Flags&wire.More != 0
 	c.mu.Lock()
@@ -371,14 +378,17 @@ func (c *Conn) judge(in *Incoming) error {
 func (c *Conn) serve(in *Incoming) (took time.Duration) {
 	returned := false
 	defer func() {
-		c.mu.Lock()
-		forgotten := !in.ended
-		// Who has found it in the table before it left may still hold it.
-		alone := in.left && !in.canceled && in.streams == nil && c.err == nil
-		c.mu.Unlock()
+		forgotten, alone := false, in.alone
+		if !in.over {
+			c.mu.Lock()
+			forgotten = !in.ended
+			// Who has found it in the table before it left may still hold it.
+			alone = in.left && !in.canceled && in.streams == nil && c.err == nil
+			c.mu.Unlock()
+		}
 		switch {
 		case forgotten:
-			c.reject(in, wire.CodeInternal, "the call was not answered")
+			c.reject(in, &wire.Error{Code: wire.CodeInternal, Message: "the call was not answered"})
 		case alone && returned:
 			c.cfg.Handler.Free(in)
 		}
@@ -463,8 +473,8 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 	if parted {
 		c.parted++
 		o.arrives = &assembly{total: int64(min(head.Total, maxTotal)), skip: refuse != nil || !first}
-		if o.arrives.skip && first {
-			o.answerLocked()
+		if o.arrives.skip && o.answerLocked() {
+			o.ready <- struct{}{}
 		}
 		c.mu.Unlock()
 		if refuse != nil && first {
@@ -473,30 +483,34 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 		return nil
 	}
 	if o.state == awaiting && o.err == nil {
-		o.msg, o.Body = own(rest, from)
+		o.msg, o.Body = own(rest, from, &o.small)
 	}
-	last := o.last
-	c.repliedLocked(o)
+	last, drains := o.last, c.drainsLocked()
+	waits := c.repliedLocked(o)
 	c.mu.Unlock()
+	if waits { // without the lock, which who is woken wants
+		o.ready <- struct{}{}
+	}
 	c.woke = true
 	c.lead.pause = c.lead.able
 	switch {
-	case last:
+	case last && drains:
 		c.settle()
+	case last:
 	case refuse != nil && first: // nobody will read its streams
 		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
 	}
 	return nil
 }
 
-// repliedLocked settles a call whose answer is complete.
-func (c *Conn) repliedLocked(o *Outgoing) {
+// repliedLocked settles a call whose answer is complete. It reports whether its caller waits, for
+// whom ready is to receive: from then on it may be another call.
+func (c *Conn) repliedLocked(o *Outgoing) (waits bool) {
 	o.replied = true
-	last := o.last
-	if last {
+	if o.last {
 		c.endLocked(o)
 	}
-	o.answerLocked() // from here on o may be another call
+	return o.answerLocked()
 }
 
 func (c *Conn) outgoingLocked(id uint32) *Outgoing {
@@ -549,7 +563,7 @@ func (c *Conn) cancel(id uint32, body []byte) error {
 	in.streamsLocked().failLocked(cause)
 	if in.arrives != nil {
 		c.mu.Unlock()
-		c.reject(in, body[0], "")
+		c.reject(in, &wire.Error{Code: body[0]})
 		return nil
 	}
 	if in.sending != nil {
@@ -806,8 +820,11 @@ func (c *Conn) assemblyLocked(h wire.Header, channel uint8) (*assembly, func(*as
 				o.arrived, o.Large = a, true
 			}
 			last := o.last
-			c.repliedLocked(o)
+			waits := c.repliedLocked(o)
 			c.mu.Unlock()
+			if waits {
+				o.ready <- struct{}{}
+			}
 			c.lead.pause = c.lead.able
 			if last {
 				c.settle()

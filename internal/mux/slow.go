@@ -34,7 +34,7 @@ func (c *Conn) endSlowLocked() (some bool) {
 		}
 		if late {
 			some = true
-			c.rejectLocked(in, wire.CodeExhausted, "the request came too slowly")
+			c.rejectLocked(in, unrun(wire.CodeExhausted, "the request came too slowly"))
 			c.w.mu.Unlock()
 		}
 	}

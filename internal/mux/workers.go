@@ -18,10 +18,10 @@ const (
 // costs as much as a small call, and so does the growing of a fresh stack
 // (BenchmarkCallers).
 //
-// No call waits for another one's handler: a worker that takes a call and leaves others
-// sees to it, before it serves its own, that somebody has been woken for them. Only one is
-// woken at a time, and wakes the next, so that calls that are done sooner than a goroutine
-// is woken take none.
+// No call waits for another one's handler, other than for a moment where who reads serves
+// (lead.go): a worker that takes a call and leaves others sees to it, before it serves its
+// own, that somebody has been woken for them. Only one is woken at a time, and wakes the
+// next, so that calls that are done sooner than a goroutine is woken take none.
 //
 // Workers that nobody has needed for a while end, and all do with the last connection. The
 // zero value is ready to use.

@@ -23,32 +23,21 @@ func Decode(data []byte, into any) (rest []byte, ok bool) {
 	}
 	v := reflect.ValueOf(into)
 	p := Of(v.Type())
-	if p == nil || p.kind != reflect.Pointer || v.IsNil() {
+	if p == nil || p.kind != reflect.Pointer {
 		return nil, false
 	}
-	at := v.UnsafePointer()
-	if !isZero(p.elem, at, false) {
+	return p.elem.Decode(data, v, new(Texts))
+}
+
+// Decode is the function of that name, for into that points to a value of the plan's type.
+func (p *Plan) Decode(data []byte, into reflect.Value, t *Texts) (rest []byte, ok bool) {
+	if into.Type() != p.pointer {
 		return nil, false
 	}
-	return p.elem.decode(data, at, &texts{})
-}
-
-// A Decoder decodes values of one type that come one after the other.
-type Decoder struct {
-	plan  *Plan
-	texts texts
-}
-
-// Decoder returns a decoder of values of the plan's type.
-func (p *Plan) Decoder() *Decoder { return &Decoder{p, texts{many: true}} }
-
-// Decode is the function of that name, for into that points to a value, which must be zero, of the
-// plan's type.
-func (d *Decoder) Decode(data []byte, into reflect.Value) (rest []byte, ok bool) {
-	return d.plan.decode(data, into.UnsafePointer(), &d.texts)
-}
-
-func (p *Plan) decode(data []byte, at unsafe.Pointer, t *texts) (rest []byte, ok bool) {
+	at := into.UnsafePointer()
+	if at == nil || !isClear(at, p.size) && !isZero(p, at, false) {
+		return nil, false
+	}
 	if rest, ok = decode(p, data, at, t); !ok {
 		isZero(p, at, true)
 	}
@@ -59,27 +48,40 @@ func (p *Plan) decode(data []byte, at unsafe.Pointer, t *texts) (rest []byte, ok
 // memory which nobody has any more.
 const maxShared = 128
 
-// texts makes strings. Short ones share their memory.
-type texts struct {
+// Texts makes the strings of values that are decoded one after the other. Short ones share their
+// memory. The zero value is ready to use; a copy of one that has been used is not.
+type Texts struct {
 	shared []byte // what it has room for comes next
-	many   bool   // more values follow
 }
 
 // cut returns the first n of what is left of the data as a string.
-func (t *texts) cut(rest []byte, n int) string {
+func (t *Texts) cut(rest []byte, n int) string {
 	if n > maxShared/2 || n == 0 {
 		return string(rest[:n])
 	}
 	at := len(t.shared)
 	if cap(t.shared)-at < n {
 		size := maxShared
-		if !t.many {
+		if t.shared == nil { // there may be no other value
 			size = min(len(rest), maxShared)
 		}
 		t.shared, at = make([]byte, 0, size), 0
 	}
 	t.shared = append(t.shared, rest[:n]...)
 	return unsafe.String(&t.shared[at], n)
+}
+
+// isClear reports whether all of a value's memory is zero, if that is quickly found.
+func isClear(at unsafe.Pointer, size int) bool {
+	if (uintptr(at)|uintptr(size))%8 != 0 {
+		return false
+	}
+	for i := 0; i < size; i += 8 {
+		if *(*uint64)(unsafe.Add(at, i)) != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // isZero reports whether nothing that decoding writes to is set at a value's place, or makes it so.
@@ -119,7 +121,7 @@ func isZero(p *Plan, at unsafe.Pointer, clear bool) bool {
 }
 
 // decode reads one value to its place, which is zero. If it fails, parts may have been written.
-func decode(p *Plan, data []byte, at unsafe.Pointer, t *texts) (rest []byte, ok bool) {
+func decode(p *Plan, data []byte, at unsafe.Pointer, t *Texts) (rest []byte, ok bool) {
 	if len(data) == 0 {
 		return nil, false
 	}
@@ -244,7 +246,7 @@ func decodeFloat(p *Plan, data []byte, at unsafe.Pointer) (rest []byte, ok bool)
 }
 
 // decodeList reads n values, one after the other, of what may be a slice or an array.
-func decodeList(elem *Plan, data []byte, at unsafe.Pointer, n int, t *texts) (rest []byte, ok bool) {
+func decodeList(elem *Plan, data []byte, at unsafe.Pointer, n int, t *Texts) (rest []byte, ok bool) {
 	for i := range n {
 		if data, ok = decode(elem, data, unsafe.Add(at, i*elem.size), t); !ok {
 			return nil, false
@@ -256,7 +258,7 @@ func decodeList(elem *Plan, data []byte, at unsafe.Pointer, n int, t *texts) (re
 // decodeFields reads n pairs of a name and a value. The names are compared as they are encoded, first
 // with that of the field which follows the last one: mostly they come in the struct's order. What
 // has no field here, because the other end knows more, is skipped.
-func decodeFields(p *Plan, data []byte, at unsafe.Pointer, n int, t *texts) (rest []byte, ok bool) {
+func decodeFields(p *Plan, data []byte, at unsafe.Pointer, n int, t *Texts) (rest []byte, ok bool) {
 	var seen uint64
 	next := 0
 	for range n {

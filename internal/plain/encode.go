@@ -19,20 +19,31 @@ func Encode(buf *bytes.Buffer, v any) bool {
 	if p == nil {
 		return false
 	}
-	if p.kind == reflect.Pointer {
-		at := value.UnsafePointer()
-		p.encode(buf, unsafe.Pointer(&at))
-	} else {
-		p.Encode(buf, value)
-	}
-	return true
+	return p.Encode(buf, value)
 }
 
-// Encode appends a value of the plan's type to buf.
-func (p *Plan) Encode(buf *bytes.Buffer, v reflect.Value) {
+// Encode appends to buf a value of the plan's type, or the one that a pointer points to, and reports
+// whether it did: buf is as it was if v is neither.
+func (p *Plan) Encode(buf *bytes.Buffer, v reflect.Value) bool {
+	t := v.Type()
+	if v.Kind() == reflect.Pointer {
+		at := v.UnsafePointer()
+		switch {
+		case t == p.typ:
+			p.encode(buf, unsafe.Pointer(&at))
+		case t == p.pointer && at != nil:
+			p.encode(buf, at)
+		default:
+			return false
+		}
+		return true
+	}
+	if t != p.typ {
+		return false
+	}
 	if v.CanAddr() {
 		p.encode(buf, v.Addr().UnsafePointer())
-		return
+		return true
 	}
 	at, ok := p.places.Get().(unsafe.Pointer)
 	if !ok {
@@ -43,8 +54,10 @@ func (p *Plan) Encode(buf *bytes.Buffer, v reflect.Value) {
 	p.encode(buf, at)
 	place.SetZero()
 	p.places.Put(at)
+	return true
 }
 
+//go:noinline
 func (p *Plan) encode(buf *bytes.Buffer, at unsafe.Pointer) {
 	buf.Grow(minBuffer)
 	e := encoder{buf, buf.AvailableBuffer()}

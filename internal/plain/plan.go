@@ -20,16 +20,17 @@ import (
 
 // A Plan is how values of one type are encoded and decoded.
 type Plan struct {
-	kind   reflect.Kind
-	bytes  bool // a slice or array of bytes: a byte string
-	size   int  // of a value, in bytes
-	len    int  // of an array
-	typ    reflect.Type
-	elem   *Plan         // of a pointer, slice or array
-	empty  reflect.Value // a slice without elements that is not nil
-	fields []field       // of a struct
-	sparse bool          // some of the fields are left out when empty
-	places sync.Pool     // of unsafe.Pointer: where values that have no address are put
+	kind    reflect.Kind
+	bytes   bool // a slice or array of bytes: a byte string
+	size    int  // of a value, in bytes
+	len     int  // of an array
+	typ     reflect.Type
+	pointer reflect.Type  // *typ
+	elem    *Plan         // of a pointer, slice or array
+	empty   reflect.Value // a slice without elements that is not nil
+	fields  []field       // of a struct
+	sparse  bool          // some of the fields are left out when empty
+	places  sync.Pool     // of unsafe.Pointer: where values that have no address are put
 }
 
 // A field is a field of a struct that travels.
@@ -94,7 +95,7 @@ func (made planner) newPlan(t reflect.Type) *Plan {
 			}
 		}
 	}
-	p := &Plan{kind: t.Kind(), size: int(t.Size()), typ: t}
+	p := &Plan{kind: t.Kind(), size: int(t.Size()), typ: t, pointer: reflect.PointerTo(t)}
 	switch p.kind {
 	case reflect.Bool, reflect.String, reflect.Float32, reflect.Float64,
 		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,

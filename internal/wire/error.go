@@ -16,6 +16,10 @@ const (
 	CodeUnavailable = 14
 )
 
+// Unrun is a name that the outermost error of an answer has if the call has not been run, nor will
+// be. See SPEC.md, "Errors".
+const Unrun = "yonder.unrun"
+
 // An Error is an error on the wire: a tree, as errors.Join and fmt.Errorf with
 // several %w make it. See SPEC.md, "Errors".
 type Error struct {

@@ -36,6 +36,7 @@ type Call struct {
 	request Request      // its header
 	with    *callContext // nil: no context is to be heeded
 	unsent  bool         // the argument could not be encoded
+	unmade  bool         // the connection was not given it, and Error is why
 }
 
 // callContext is what a call with a context has besides.
@@ -248,6 +249,7 @@ func (client *Client) send(call *Call) {
 	client.mu.Lock()
 	if client.shutdown || client.closing {
 		client.mu.Unlock()
+		call.unmade = true
 		client.end(call, ErrShutdown)
 		return
 	}
@@ -285,6 +287,7 @@ func (client *Client) write(call *Call, crowded bool) error {
 		return e.err
 	}
 	if err == errNotSent {
+		call.unmade = true
 		return call.with.ctx.Err()
 	}
 	return err

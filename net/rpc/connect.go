@@ -139,14 +139,14 @@ func (t *transport) Close() error {
 // Call implements [yonder.Transport].
 func (t *transport) Call(ctx context.Context, call *yonder.Call) error {
 	if !call.Plain() {
-		return yonder.Errorf(yonder.Unimplemented, "yonder: call %q: net/rpc carries no streams, readers or functions; call it by yonder.Dial, if the server is one of yonder", call.Procedure)
+		return yonder.NotRun(yonder.Errorf(yonder.Unimplemented, "yonder: call %q: net/rpc carries no streams, readers or functions; call it by yonder.Dial, if the server is one of yonder", call.Procedure))
 	}
 	if err := tooMuch(call.Procedure, call.Metadata, maxMetadata); err != nil {
-		return err
+		return yonder.NotRun(err)
 	}
 	arg, err := t.argument(call)
 	if err != nil {
-		return yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: %w", call.Procedure, err)
+		return yonder.NotRun(yonder.Errorf(yonder.InvalidArgument, "yonder: call %q: %w", call.Procedure, err))
 	}
 	places := call.Places()
 	var reply any // a pointer
@@ -162,6 +162,9 @@ func (t *transport) Call(ctx context.Context, call *yonder.Call) error {
 		reply = reflect.New(numbered("Result", types)).Interface()
 	}
 	err = t.exchange(ctx, call, arg, reply)
+	if un, ok := err.(unmade); ok {
+		return yonder.NotRun(t.failure(ctx, call, un.error))
+	}
 	if err != nil {
 		return t.failure(ctx, call, err)
 	}
@@ -202,16 +205,19 @@ type unencodable struct{ error }
 
 func (e unencodable) Unwrap() error { return e.error }
 
+// unmade is the error of a call of which no connection has been given anything.
+type unmade struct{ error }
+
 // exchange sends a call and waits for its answer. A connection that was lost before it could
 // send the call is replaced.
 func (t *transport) exchange(ctx context.Context, call *yonder.Call, arg, reply any) error {
 	for again := 0; ; again++ {
 		c, err := t.connection(ctx)
 		if err != nil {
-			return err
+			return unmade{err}
 		}
 		err = exchange(ctx, c, call, arg, reply)
-		if err != ErrShutdown || again == 2 {
+		if un, ok := err.(unmade); !ok || un.error != ErrShutdown || again == 2 {
 			return err
 		}
 		<-c.over // at once: what reads has said so
@@ -227,20 +233,15 @@ func exchange(ctx context.Context, c *Client, call *yonder.Call, arg, reply any)
 		own.with.fresh = reflect.New(reflect.TypeOf(reply).Elem())
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return unmade{err}
 	}
 	if err := c.try(&own.Call); err != nil {
-		return err
+		return unmade{err}
 	}
 	if call.OneWay {
 		select {
 		case <-own.Done:
-			if own.unsent {
-				return unencodable{own.Error}
-			}
-			if own.Error == ErrShutdown {
-				return ErrShutdown
-			}
+			return own.madeNothing()
 		default:
 		}
 		return nil
@@ -255,13 +256,24 @@ func exchange(ctx context.Context, c *Client, call *yonder.Call, arg, reply any)
 	}
 	call.Reply = own.metadata
 	err = own.Error
-	if own.unsent {
-		err = unencodable{err}
+	if un := own.madeNothing(); un != nil {
+		err = un
 	}
 	if !left { // else who reads may still be at it
 		c.free(own)
 	}
 	return err
+}
+
+// madeNothing returns why the connection has not been given the call; nil: it has.
+func (own *ownCall) madeNothing() error {
+	switch {
+	case own.unsent:
+		return unmade{unencodable{own.Error}}
+	case own.unmade:
+		return unmade{own.Error}
+	}
+	return nil
 }
 
 // try sends a call. A panic of gob's, or of an argument's own encoding method, is an error.

@@ -377,3 +377,50 @@ func TestConnectAgain(t *testing.T) {
 	l.Close()
 	serving.Wait()
 }
+
+// TestMayHaveRun: it is false where nothing of a call has been given to a connection.
+func TestMayHaveRun(t *testing.T) {
+	noLeaks(t)
+	srv := new(yonder.Server)
+	began := make(chan struct{}, 1)
+	srv.Register("hang", func(ctx context.Context) { began <- struct{}{}; <-ctx.Done() })
+	srv.Register("fail", func(any) error { return yonder.Errorf(yonder.Unavailable, "no") })
+	c := connected(t, serveProtocol(t, srv))
+	is := func(what string, err error, may bool) {
+		t.Helper()
+		if err == nil || yonder.MayHaveRun(err) != may {
+			t.Errorf("%s: %v, may have run: %t", what, err, yonder.MayHaveRun(err))
+		}
+	}
+	is("a handler's error", c.Call(t.Context(), yonder.NewCall("fail", 1)), true)
+	is("a bad argument", c.Call(t.Context(), yonder.NewCall("fail", []any{make(chan int)})), false)
+	is("a one-way call's", c.Notify(t.Context(), "fail", []any{make(chan int)}), false)
+	is("a stream", c.Call(t.Context(), yonder.NewCall("fail", strings.NewReader("x"))), false)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	is("a context that is over", c.Call(ctx, yonder.NewCall("fail", 1)), false)
+	failed := make(chan error)
+	go func() { failed <- c.Call(t.Context(), yonder.NewCall("hang")) }() // ends with the connection
+	<-began
+	srv.Close()
+	is("a call in flight", <-failed, true)
+	is("without a server", c.Call(t.Context(), yonder.NewCall("fail", 1)), false)
+	c.Close()
+	is("a closed client", c.Call(t.Context(), yonder.NewCall("fail", 1)), false)
+}
+
+// TestInFlightClosed: a call in flight when its client is closed may have run.
+func TestInFlightClosed(t *testing.T) {
+	noLeaks(t)
+	srv := new(yonder.Server)
+	began := make(chan struct{}, 1)
+	srv.Register("hang", func(ctx context.Context) { began <- struct{}{}; <-ctx.Done() })
+	c := connected(t, serveProtocol(t, srv))
+	failed := make(chan error)
+	go func() { failed <- c.Call(context.Background(), yonder.NewCall("hang")) }() // ends with the client
+	<-began
+	c.Close()
+	if err := <-failed; !errors.Is(err, yonder.ErrClientClosed) || !yonder.MayHaveRun(err) {
+		t.Errorf("%v, may have run: %t", err, yonder.MayHaveRun(err))
+	}
+}
