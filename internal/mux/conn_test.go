@@ -133,6 +133,35 @@ func TestPartsOfEndedCall(t *testing.T) {
 	})
 }
 
+// TestCutValue is a regression: a stream whose call was over in the middle of a value in parts was
+// closed without an error, and its consumer took what it had got for all.
+func TestCutValue(t *testing.T) {
+	for cause, code := range map[error]uint8{context.Canceled: wire.CodeCanceled, context.DeadlineExceeded: wire.CodeDeadline} {
+		bubble(t, func(t *testing.T) {
+			c, p := against(t, config(func(ctx context.Context, in *Incoming) {
+				s := in.SendStream(1)
+				in.Reply(0, nil, message(""), false)
+				time.AfterFunc(time.Second, func() { s.Stop(cause) })
+				if err := s.Item(message(strings.Repeat("x", 3<<20))); err != cause { // the peer takes no more than 1 MiB
+					t.Errorf("the value ended with %v", err)
+				}
+				in.CloseStream(s, nil, true)
+			}), true, true)
+			p.name()
+			p.request(1<<16, 0, 0, "")
+			time.Sleep(2 * time.Second)
+			closes := p.received(wire.Close)
+			if len(closes) == 0 || closes[0].Flags&wire.Failed == 0 {
+				t.Fatalf("%v: closed by %+v", cause, closes)
+			}
+			if e, err := wire.ParseError(closes[0].body[1:]); err != nil || e.Code != code {
+				t.Errorf("%v: closed with %+v, %v", cause, e, err)
+			}
+			checkIdle(t, c)
+		})
+	}
+}
+
 // TestStoppedValue is a regression: a value in parts whose consumer left was dropped
 // silently, so that the next message in parts was one too many for the peer.
 func TestStoppedValue(t *testing.T) {

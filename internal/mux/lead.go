@@ -86,7 +86,7 @@ func (l *lead) next(ours bool) bool {
 	if now.Sub(l.last) > leadGap {
 		l.alone = min(l.alone, 0)
 	}
-	if ours != l.ours {
+	if ours != l.ours && !l.last.IsZero() {
 		l.alone = -leadTurned
 	}
 	l.last, l.ours = now, ours

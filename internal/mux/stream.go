@@ -266,13 +266,26 @@ func (p *SendStream) Item(value *Message) error {
 			c.w.mu.Lock()
 			if c.w.dropLocked(sending) == underway && err != ErrEnded {
 				// The peer must not take the rest for still to come when the next message in
-				// parts begins in this one's place.
-				p.closeLocked(nil, 0)
+				// parts begins in this one's place, nor what it has got for all.
+				p.closeLocked(cutShort(err), 0)
 			}
 			c.w.kickAndUnlock(handOver)
 			return err
 		}
 	}
+}
+
+// cutShort returns the record of the error that ended a stream in the middle of a value, unless it was
+// that nobody wants more.
+func cutShort(err error) []byte {
+	if err == ErrStopped {
+		return nil
+	}
+	e := &wire.Error{Code: wire.CodeCanceled, Message: "the stream was cut short: " + err.Error()}
+	if err == context.DeadlineExceeded {
+		e.Code = wire.CodeDeadline
+	}
+	return wire.AppendError(nil, e)
 }
 
 // gather adds a value to those that the writer takes next, and tells it of the first.
