@@ -308,12 +308,14 @@ func (c *Conn) over(err error) error {
 func (c *Conn) Greeted() error {
 	select {
 	case <-c.hello:
-		return nil
 	case <-c.done:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.peer != nil { // it may be over since, and what it has said of that counts
+		return nil
+	}
+	return c.err
 }
 
 // Done returns a channel that is closed when the connection is over.

@@ -133,6 +133,30 @@ func TestPartsOfEndedCall(t *testing.T) {
 	})
 }
 
+// TestGreeted is a regression: of a connection that was over right after HELLO it was left to chance
+// whether it had been greeted, and why it takes no calls was lost.
+func TestGreeted(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, p := against(t, config(nobody), true, true)
+		p.send(wire.Header{Type: wire.GoAway}, wire.AppendGoAway(nil, wire.CodeUnavailable, "full"))
+		<-c.Done()
+		for range 20 {
+			if err := c.Greeted(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var gone *GoAwayError
+		if _, err := c.Start(t.Context(), request("")); !errors.As(err, &gone) || gone.Reason != "full" {
+			t.Errorf("a call: %v", err)
+		}
+		near, far := net.Pipe()
+		far.Close()
+		if err := start(t, near, config(nobody)).Greeted(); err == nil {
+			t.Error("greeted by nobody")
+		}
+	})
+}
+
 // TestCutValue is a regression: a stream whose call was over in the middle of a value in parts was
 // closed without an error, and its consumer took what it had got for all.
 func TestCutValue(t *testing.T) {
