@@ -372,7 +372,8 @@ func (c *Client) try(a *attempt, pause time.Duration) {
 		a.err = errClientClosed
 	case err != nil:
 		c.failures++
-		a.err = Errorf(Unavailable, "yonder: cannot connect: %w", err)
+		err = asLost(err)
+		a.err = &Error{Code: Unavailable, Message: "yonder: cannot connect: " + trimPrefix(err), Err: err}
 	default:
 		c.failures = 0
 		a.link = l

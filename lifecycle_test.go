@@ -805,6 +805,41 @@ func TestReconnectUnread(t *testing.T) {
 	})
 }
 
+// Who connects again to what closes the connection, or is no server, has lost it: a program tells that
+// from nobody's being there.
+func TestReconnectStranger(t *testing.T) {
+	for what, greeting := range map[string]string{"closes": "", "another": "220 smtp.example.com ready\r\n"} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := &yonder.Server{Logger: logger(t)}
+			dials := 0
+			d := yonder.Dialer{Logger: logger(t), NetDial: func(context.Context, string, string) (net.Conn, error) {
+				near, far := net.Pipe()
+				if dials++; dials == 1 {
+					go srv.ServeConn(far) // ends with the connection
+					return near, nil
+				}
+				go func() { // ends with the connection
+					go io.Copy(io.Discard, far)
+					io.WriteString(far, greeting)
+					far.Close()
+				}()
+				return near, nil
+			}}
+			c, err := d.Dial(t.Context(), "x:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			srv.Close()
+			synctest.Wait()
+			_, err = yonder.Invoke[int](t.Context(), c, "count")
+			if !errors.Is(err, yonder.ErrConnectionLost) || yonder.CodeOf(err) != yonder.Unavailable || yonder.MayHaveRun(err) {
+				t.Errorf("%s: %v, may have run: %t", what, err, yonder.MayHaveRun(err))
+			}
+		})
+	}
+}
+
 // fakeNet dials a server in memory, or fails.
 type fakeNet struct {
 	srv  *yonder.Server

@@ -190,10 +190,8 @@ func (l *link) failure(what string, err error) error {
 		switch e := err.(type) {
 		case *Error:
 			return err
-		case *mux.LostError:
-			code, cause = Unavailable, &lostError{e.Err}
-		case *mux.ProtocolError:
-			code, cause = Unavailable, &lostError{err}
+		case *mux.LostError, *mux.ProtocolError:
+			code, cause = Unavailable, asLost(err)
 		case *mux.GoAwayError:
 			code = Code(e.Code)
 		case *mux.TooLargeError, *mux.TooManyStreamsError:
@@ -222,6 +220,17 @@ type lostError struct{ how error }
 func (e *lostError) Error() string        { return ErrConnectionLost.Error() + ": " + e.how.Error() }
 func (e *lostError) Is(target error) bool { return target == ErrConnectionLost }
 func (e *lostError) Unwrap() error        { return e.how }
+
+// asLost returns the error that a connection has ended with as the program knows it.
+func asLost(err error) error {
+	switch e := err.(type) {
+	case *mux.LostError:
+		return &lostError{e.Err}
+	case *mux.ProtocolError:
+		return &lostError{e}
+	}
+	return err
+}
 
 // contextFailure returns what the caller is told when its context has ended.
 func contextFailure(ctx context.Context, what string) error {
@@ -505,15 +514,8 @@ func (l *link) keepsNothing(plan *fn.Func) bool {
 
 // Cancel implements [mux.Owner].
 func (sc *serverCall) Cancel(cause error) {
-	switch e := cause.(type) {
-	case *mux.LostError:
-		cause = &lostError{e.Err}
-	case *mux.ProtocolError:
-		cause = &lostError{e}
-	default:
-		if cause == mux.ErrClosed {
-			cause = sc.link.closed
-		}
+	if cause = asLost(cause); cause == mux.ErrClosed {
+		cause = sc.link.closed
 	}
 	sc.ctx.end(cause)
 }
