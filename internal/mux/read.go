@@ -257,7 +257,7 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 	case err != nil:
 		return err
 	case refusal != nil:
-		c.reject(in, unrun(refusal.Code, refusal.Reason))
+		c.refuse(in, refusal)
 		return nil
 	case h.Flags&wire.More != 0:
 		return nil // the arguments are still to come
@@ -265,6 +265,13 @@ func (c *Conn) request(h wire.Header, body []byte, from **Message) error {
 	in.msg, in.Body = own(in.Body, from, &in.small)
 	c.begin(in)
 	return nil
+}
+
+// refuse ends a call that has not begun. It is not inlined: see over.
+//
+//go:noinline
+func (c *Conn) refuse(in *Incoming, why *GoAwayError) {
+	c.reject(in, unrun(why.Code, why.Reason))
 }
 
 // begin has a call served that has come whole.
