@@ -63,7 +63,7 @@ type lead struct {
 	call  *Incoming // to be served by who leads
 	err   error     // why the read loop has to go on, and end
 	alone int       // calls that were, in a row; negative: of those that do not count
-	ours  bool      // the last of them was this side's
+	ours  bool      // the last of them was this side's; before the first one, whether this side dials
 	last  time.Time // when the last of them came
 
 	// Guarded by leads.mu.
@@ -86,7 +86,7 @@ func (l *lead) next(ours bool) bool {
 	if now.Sub(l.last) > leadGap {
 		l.alone = min(l.alone, 0)
 	}
-	if ours != l.ours && !l.last.IsZero() {
+	if ours != l.ours {
 		l.alone = -leadTurned
 	}
 	l.last, l.ours = now, ours

@@ -40,6 +40,16 @@ func sockets(tb testing.TB, client, server Config) (*Conn, *Conn) {
 	return a, b
 }
 
+// echoUnless is echo, but while held is set it waits until the call is over.
+func echoUnless(held *atomic.Bool) serve {
+	return func(ctx context.Context, in *Incoming) {
+		if held.Load() {
+			<-ctx.Done()
+		}
+		echo(ctx, in)
+	}
+}
+
 func leaderNow(c *Conn) leader { return leaderOf(c.lead.turn.Load()) }
 
 // until waits for something that takes a moment.
@@ -91,12 +101,7 @@ func TestLead(t *testing.T) {
 // A caller that leads leaves when its context ends, like any other.
 func TestLeadCanceled(t *testing.T) {
 	var held atomic.Bool
-	a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
-		if held.Load() {
-			<-ctx.Done()
-		}
-		echo(ctx, in)
-	}))
+	a, b := sockets(t, config(nobody), config(echoUnless(&held)))
 	oneByOne(t, a, b)
 	held.Store(true)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -189,12 +194,7 @@ func TestLeadEnd(t *testing.T) {
 	for _, near := range []bool{true, false} {
 		for _, calls := range []bool{true, false} {
 			var held atomic.Bool
-			a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
-				if held.Load() {
-					<-ctx.Done()
-				}
-				echo(ctx, in)
-			}))
+			a, b := sockets(t, config(nobody), config(echoUnless(&held)))
 			oneByOne(t, a, b)
 			held.Store(true)
 			var wg sync.WaitGroup
