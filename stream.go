@@ -228,8 +228,9 @@ func (s *inStream) value() reflect.Value {
 	})
 }
 
-// A grip is what those have who may still use a stream. It is a type of its own because each has an
-// AddCleanup of its own, and has a pointer because small values without one share memory.
+// A grip is what those have who may still use a stream. It is one type for all of them because each type
+// adds a copy of AddCleanup to every program, and has a pointer because small values without one share
+// memory.
 type grip struct{ _ *grip }
 
 // newGrip returns a grip, and has the garbage collector call f, which must not wait, when nobody has it
