@@ -102,16 +102,16 @@ type Outgoing struct {
 // ctx ends, unless the call may be queued. The connection owns the body from now on, whatever
 // the outcome.
 func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
+	o, _ := c.spare.Get().(*Outgoing)
+	if o == nil {
+		o = &Outgoing{conn: c, ready: make(chan struct{}, 1)}
+	}
 	c.mu.Lock()
 	slot, placed, err := c.placeLocked(ctx, q)
 	if err != nil {
 		c.mu.Unlock()
 		q.Body.Release()
 		return nil, err
-	}
-	o, _ := c.spare.Get().(*Outgoing)
-	if o == nil {
-		o = &Outgoing{conn: c, ready: make(chan struct{}, 1)}
 	}
 	if q.Expire {
 		o.expires = q.Deadline
@@ -123,21 +123,19 @@ func (c *Conn) Start(ctx context.Context, q *Request) (*Outgoing, error) {
 		c.mu.Unlock()
 		return o, nil
 	}
-	c.w.mu.Lock()
-	c.beginLocked(o, slot, q)
-	c.mu.Unlock()
+	c.beginLocked(o, slot, q, true)
 	c.w.kickAndUnlock(noBlock)
 	return o, nil
 }
 
-// beginLocked makes a call at a slot, and leaves it to its caller, who holds the writer's lock,
-// too, to have it written.
-func (c *Conn) beginLocked(o *Outgoing, slot uint16, q *Request) {
+// beginLocked makes a call at a slot. It locks the writer, and leaves it to its caller to have the call
+// written. With unlock set it unlocks c.mu as soon as it can, so that nobody waits for that while the
+// request is copied.
+func (c *Conn) beginLocked(o *Outgoing, slot uint16, q *Request, unlock bool) {
 	c.gens[slot]++
 	o.id = uint32(c.gens[slot])<<16 | uint32(slot)
 	o.streams = streams{conn: c, id: o.id, caller: true}
 	o.tag = q.Tag
-	o.takes = c.w.takes
 	c.slots[slot] = o
 	c.outgoing++
 	c.idle.begun++
@@ -153,21 +151,32 @@ func (c *Conn) beginLocked(o *Outgoing, slot uint16, q *Request) {
 	if len(q.Meta) > 0 {
 		flags |= wire.HasMeta
 	}
+	known := true
 	if q.Ref != nil {
-		number, known := c.numberLocked(q.Ref)
-		if !known {
-			c.w.frameLocked(wire.Header{Type: wire.Name, ID: number}, nil, wire.AppendName(nil, q.Ref.Name, q.Ref.Signature))
-		}
+		var number uint32
+		number, known = c.numberLocked(q.Ref)
 		head.Number = uint64(number)
 	}
 	h := wire.Header{Type: wire.Request, Flags: flags, ID: o.id}
 	front := wire.AppendRequest(scratch[:0], flags, &head)
-	if len(front)+q.Body.Len() <= wire.MaxBody {
+	whole := len(front)+q.Body.Len() <= wire.MaxBody
+	c.w.mu.Lock()
+	if unlock && whole {
+		c.mu.Unlock()
+	}
+	o.takes = c.w.takes
+	if !known {
+		c.w.frameLocked(wire.Header{Type: wire.Name, ID: uint32(head.Number)}, nil, wire.AppendName(nil, q.Ref.Name, q.Ref.Signature))
+	}
+	if whole {
 		c.w.messageLocked(h, front, q.Body)
 		return
 	}
 	head.Total = uint64(q.Body.Len())
 	o.sending = c.w.partsLocked(h, wire.AppendRequest(nil, flags|wire.More, &head), 0, q.Body)
+	if unlock {
+		c.mu.Unlock()
+	}
 }
 
 // placeLocked takes a slot for a call that may be made. It waits, until ctx ends, for
@@ -352,8 +361,7 @@ func (c *Conn) freeLocked(slot uint16) {
 			continue
 		}
 		t.o.queued = false
-		c.w.mu.Lock()
-		c.beginLocked(t.o, slot, q)
+		c.beginLocked(t.o, slot, q, false)
 		c.w.mu.Unlock()
 		t.o.request = Request{}
 		c.debt.Store(true)
@@ -763,8 +771,8 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 			in.over, in.alone = true, !in.canceled && in.streams == nil
 		}
 		c.w.mu.Lock()
-		c.w.messageLocked(h, front, body)
 		c.mu.Unlock()
+		c.w.messageLocked(h, front, body)
 		c.w.kickAndUnlock(mayBlock)
 	} else {
 		head.Total = uint64(body.Len())

@@ -186,6 +186,7 @@ type Conn struct {
 	heard    uint64      // bytes of them, so far
 	woke     bool        // who leads has woken somebody since it last read; its own
 	clock    time.Time   // what it has read of the clock since it last read; zero: nothing; its own
+	answered []*Outgoing // whose callers are to be woken; of who leads
 	unsaid   int         // bytes of them taken without the peer's knowledge; of who leads
 	said     uint64      // what had been received when an ACK was last due; of who leads
 	streams  int         // streams that we consume, of calls of either direction

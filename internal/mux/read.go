@@ -91,7 +91,35 @@ func (c *Conn) readFrame(h wire.Header, n int) error {
 	if err != nil {
 		return err
 	}
+	if h.Type == wire.Response {
+		return asViolation(c.responses(h, body))
+	}
 	return asViolation(c.frame(h, body, &none))
+}
+
+// maxTogether is how many answers are taken under one lock.
+const maxTogether = 64
+
+// responses takes an answer to a call of ours, and those that have come together with it: so that c.mu
+// is locked once for all of them.
+func (c *Conn) responses(h wire.Header, body []byte) error {
+	var none *Message
+	var then after
+	var err error
+	c.mu.Lock()
+	for n := 1; ; n++ {
+		if then, err = c.responseLocked(h, body, &none); err != nil || then != nothing || n == maxTogether {
+			break
+		}
+		var ok bool
+		if h, body, ok = c.r.another(wire.Response); !ok {
+			break
+		}
+	}
+	c.mu.Unlock()
+	c.wake()
+	c.afterResponse(h, then)
+	return err
 }
 
 // rest is what is still to be read of a frame. Who reads can leave that to another.
@@ -433,23 +461,61 @@ func (c *Conn) partedLocked(parted bool, total uint64, rest []byte) error {
 // maxTotal is the largest total length that counts: far from overflow.
 const maxTotal = 1 << 62
 
+// after is what is to be done after an answer, without c.mu.
+type after uint8
+
+const (
+	nothing after = iota
+	doSettle
+	doCancel // what is still to come
+)
+
 // response takes the answer to a call of ours.
 func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
+	c.mu.Lock()
+	then, err := c.responseLocked(h, body, from)
+	c.mu.Unlock()
+	c.wake()
+	c.afterResponse(h, then)
+	return err
+}
+
+// wake wakes those whose answers have come: without c.mu, which they want next.
+func (c *Conn) wake() {
+	for i, o := range c.answered {
+		c.answered[i] = nil
+		o.ready <- struct{}{}
+	}
+	c.answered = c.answered[:0]
+	c.woke = true
+	c.lead.pause = c.lead.able
+}
+
+// afterResponse does what is to be done after an answer.
+func (c *Conn) afterResponse(h wire.Header, then after) {
+	switch then {
+	case doSettle:
+		c.settle()
+	case doCancel:
+		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
+	}
+}
+
+// responseLocked takes an answer. Callers that waited for it go to c.answered.
+func (c *Conn) responseLocked(h wire.Header, body []byte, from **Message) (then after, err error) {
 	head, rest, metaTooLarge, err := wire.ParseResponse(body, h.Flags, int(c.cfg.Local.MaxMeta))
 	if err != nil {
-		return err
+		return nothing, err
 	}
 	if h.Flags&wire.Failed != 0 && h.Flags&wire.End == 0 {
-		return violation("call %#x has failed, but does not end", h.ID)
+		return nothing, violation("call %#x has failed, but does not end", h.ID)
 	}
 	if h.Flags&wire.Packed != 0 && !c.packs.Load() {
-		return violation("the answer to call %#x is compressed, which was not agreed on", h.ID)
+		return nothing, violation("the answer to call %#x is compressed, which was not agreed on", h.ID)
 	}
-	c.mu.Lock()
 	o := c.outgoingLocked(h.ID)
 	if o == nil || o.replied {
-		c.mu.Unlock()
-		return violation("an answer to call %#x, which waits for none", h.ID)
+		return nothing, violation("an answer to call %#x, which waits for none", h.ID)
 	}
 	if o.arrives != nil { // the callee has thought better of it
 		o.arrives = nil
@@ -465,49 +531,40 @@ func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
 		refuse = &TooLargeError{What: "response", Size: max(head.Total, uint64(len(rest))), Limit: c.cfg.Local.MaxMessage}
 	}
 	first := o.state == awaiting
-	if refuse != nil && first {
-		o.err = refuse
-	}
 	if first {
+		o.err = refuse
 		o.Response.Failed = h.Flags&wire.Failed != 0
 		o.Response.Packed = h.Flags&wire.Packed != 0
 		o.Response.Meta = head.Meta
 	}
 	if err := c.partedLocked(parted, head.Total, rest); err != nil {
-		c.mu.Unlock()
-		return err
+		return nothing, err
 	}
 	if parted {
 		c.parted++
 		o.arrives = &assembly{total: int64(min(head.Total, maxTotal)), skip: refuse != nil || !first}
 		if o.arrives.skip && o.answerLocked() {
-			o.ready <- struct{}{}
+			c.answered = append(c.answered, o)
 		}
-		c.mu.Unlock()
 		if refuse != nil && first {
-			c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
+			return doCancel, nil
 		}
-		return nil
+		return nothing, nil
 	}
-	if o.state == awaiting && o.err == nil {
+	if first && refuse == nil {
 		o.msg, o.Body = own(rest, from, &o.small)
 	}
-	last, drains := o.last, c.drainsLocked()
-	waits := c.repliedLocked(o)
-	c.mu.Unlock()
-	if waits { // without the lock, which who is woken wants
-		o.ready <- struct{}{}
+	last := o.last
+	if c.repliedLocked(o) {
+		c.answered = append(c.answered, o)
 	}
-	c.woke = true
-	c.lead.pause = c.lead.able
 	switch {
-	case last && drains:
-		c.settle()
-	case last:
-	case refuse != nil && first: // nobody will read its streams
-		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
+	case last && c.drainsLocked():
+		return doSettle, nil
+	case !last && refuse != nil && first: // nobody will read its streams
+		return doCancel, nil
 	}
-	return nil
+	return nothing, nil
 }
 
 // repliedLocked settles a call whose answer is complete. It reports whether its caller waits, for

@@ -187,6 +187,18 @@ func (r *reader) skip(n int) (int, error) {
 	return n, nil
 }
 
+// another returns the next frame, and moves past it, if it is of a type and is in the buffer whole.
+func (r *reader) another(t wire.Type) (h wire.Header, body []byte, ok bool) {
+	if r.w-r.r < wire.HeaderSize {
+		return h, nil, false
+	}
+	h, n, err := wire.ParseHeader(r.buf[r.r:r.w])
+	if err != nil || h.Type != t || r.w-r.r < wire.HeaderSize+n || wire.HeaderSize+n > wholeFrame {
+		return h, nil, false
+	}
+	return h, r.next(wire.HeaderSize + n)[wire.HeaderSize:], true
+}
+
 // peekHeader reads the header of the next frame without moving past it.
 func (r *reader) peekHeader() (wire.Header, int, error) {
 	if err := r.fill(wire.HeaderSize); err != nil {
