@@ -26,8 +26,18 @@ type Name struct {
 	// Resolved is for the handler: what it found under the name.
 	Resolved atomic.Value
 
-	quick atomic.Int32 // calls in a row that were alone and took little time
+	// Calls in a row that took little time; negative: after so many more that do they count.
+	quick, short atomic.Int32
+	sinceSlow    atomic.Int32 // calls since the last slow one
+	strikes      atomic.Int32 // slow ones that were not rare
 }
+
+// programStart is what elapsed counts from.
+var programStart = time.Now()
+
+// elapsed returns how long the program has run: reading only the monotonic clock, it takes half the
+// time of time.Now.
+func elapsed() time.Duration { return time.Since(programStart) }
 
 // A Request is a call to be made.
 type Request struct {
@@ -370,13 +380,22 @@ func (c *Conn) freeLocked(slot uint16) {
 	c.free = append(c.free, slot)
 }
 
-// settleDebt has the calls written that have begun when others ended. Who has freed slots
-// calls it, without locks; the read loop, before it waits, so that all that one read has
-// freed is written at once.
+// settleDebt has written what others have left to be: the calls that have begun when others ended, and
+// the answers to calls that who leads has served. Who has freed slots calls it, without locks; who
+// leads, before it waits, so that all that comes of one read is written at once.
 func (c *Conn) settleDebt() {
 	if c.debt.Load() && c.debt.Swap(false) {
 		c.w.mu.Lock()
 		c.w.kickAndUnlock(noBlock)
+	}
+}
+
+// oweWrite leaves it to who leads to have something written that who has had this turn has added. It
+// has that done if the turn is over: then who leads may not have seen it.
+func (c *Conn) oweWrite(turn uint64) {
+	c.debt.Store(true)
+	if c.lead.turn.Load() != turn {
+		c.settleDebt()
 	}
 }
 
@@ -685,11 +704,12 @@ type Incoming struct {
 	msg     *Message
 	small   []byte    // where a request of at most smallBody bytes is put; nil before it is used again
 	arrived *assembly // Body, before it is put together
-	timed   bool      // it was alone when it came: how long it takes counts
+	timed   bool      // how long it takes counts
 	// Of who serves it: Reply has taken it out of the table, and nobody had found it there who may
 	// still hold it.
 	over, alone bool
-	turn        uint64 // of who serves it to lead; 0: it does not
+	turn        uint64        // of who serves it to lead; 0: it does not
+	began, took time.Duration // when it was begun, and how long its answer took; 0: it is not timed
 
 	// Guarded by conn.mu.
 	arrives  *assembly
@@ -772,8 +792,17 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 		}
 		c.w.mu.Lock()
 		c.mu.Unlock()
+		together := in.turn != 0 && last && !drains && body.Len() < wholeSize
 		c.w.messageLocked(h, front, body)
-		c.w.kickAndUnlock(mayBlock)
+		if in.timed {
+			in.took = elapsed() - in.began // without the writing
+		}
+		if together {
+			c.w.mu.Unlock()
+			c.oweWrite(in.turn)
+		} else {
+			c.w.kickAndUnlock(mayBlock)
+		}
 	} else {
 		head.Total = uint64(body.Len())
 		in.ended = last

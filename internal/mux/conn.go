@@ -146,7 +146,7 @@ type Conn struct {
 	done       chan struct{} // closed when the connection is over
 	hello      chan struct{} // closed when the peer's HELLO has come
 	spare      sync.Pool     // *Outgoing, whose channels must not leave the connection
-	debt       atomic.Bool   // calls have begun that nobody has had written
+	debt       atomic.Bool   // there is something that nobody has had written: see settleDebt
 
 	workers *Workers
 	later   later

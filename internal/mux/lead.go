@@ -10,12 +10,13 @@ import (
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
-// To wake another goroutine takes as long as a small call on machines where an idle processor is slow
-// to wake. So where calls come one at a time and soon one after the other, the read loop steps back,
-// and who waits for the answer reads it, or who has served a call reads the next: the pattern that is
-// known as leader/followers. Who reads is said to lead. Others lead only for a moment: whatever keeps
-// them, the read loop leads again within two ticks, and while it does not, nobody else is served on
-// the connection. See DESIGN.md, "Who reads".
+// To wake another goroutine takes as long as a small call, or several where an idle processor is slow
+// to wake. So where calls come one at a time and soon one after the other, or take so little time that
+// to hand them over takes more, the read loop steps back, and who waits for the answer reads it, or who
+// has served a call reads and serves the next: the pattern that is known as leader/followers. Who reads
+// is said to lead. Others lead only for a moment: whatever keeps them, the read loop leads again within
+// two ticks, and while it does not, nothing that comes on the connection is begun. See DESIGN.md, "Who
+// reads".
 
 const (
 	// leadTick is how often those who lead in the read loop's place are looked at.
@@ -29,10 +30,20 @@ const (
 	// leadTurned is how many more after a call the other way: what comes from a peer that calls, too,
 	// should not have to wait for the read loop often.
 	leadTurned = 1024
-	// quickServe is how little time a call may take for who reads to serve it, and slowServe how much
-	// shows that others of the procedure may take as much.
+	// quickServe is how little time a call that is alone may take for who reads to serve it, shortServe
+	// one that is not, and slowServe how much shows that others of the procedure may take as much.
 	quickServe = 200 * time.Microsecond
+	shortServe = 10 * time.Microsecond
 	slowServe  = time.Millisecond
+	// leadSpan is how much time the calls that have come with one read may take before the others of
+	// them are handed over.
+	leadSpan = 100 * time.Microsecond
+	// rareSlow is how many calls there must be from one slow one to the next: a handler that now and
+	// then waits is not to keep the others on the connection waiting often, but one whose processor
+	// others had for a moment is as good as before. A procedure that is slow more often than that needs
+	// twice as many short calls in a row as the time before, up to leadRest<<maxStrikes.
+	rareSlow   = 1024
+	maxStrikes = 16
 	// alongServe is what is worth waking another goroutine for: two callers whose calls take longer are
 	// served by two.
 	alongServe = 20 * time.Microsecond
@@ -59,12 +70,13 @@ type lead struct {
 	kick atomic.Bool
 
 	// Of who leads.
-	pause bool      // the read loop should ask itself whether to step back
-	call  *Incoming // to be served by who leads
-	err   error     // why the read loop has to go on, and end
-	alone int       // calls that were, in a row; negative: of those that do not count
-	ours  bool      // the last of them was this side's; before the first one, whether this side dials
-	last  time.Time // when the last of them came
+	pause bool          // the read loop should ask itself whether to step back
+	call  *Incoming     // to be served by who leads
+	err   error         // why the read loop has to go on, and end
+	alone int           // calls that were, in a row; negative: of those that do not count
+	ours  bool          // the last of them was this side's; before the first one, whether this side dials
+	last  time.Time     // when the last of them came
+	spent time.Duration // that calls have taken which came with the last read
 
 	// Guarded by leads.mu.
 	watched bool
@@ -86,41 +98,81 @@ func (l *lead) next(ours bool) bool {
 	if now.Sub(l.last) > leadGap {
 		l.alone = min(l.alone, 0)
 	}
+	l.last = now
+	return l.count(ours)
+}
+
+// count is next whenever the call came.
+func (l *lead) count(ours bool) bool {
 	if ours != l.ours {
-		l.alone = -leadTurned
+		l.alone, l.ours = -leadTurned, ours
 	}
-	l.last, l.ours = now, ours
 	l.alone++
 	return l.alone > leadAfter
 }
 
-// alone reports whether who has read a call should serve it: it is the only one, so many before it
-// were, too, and took little time.
-func (c *Conn) alone(in *Incoming) bool {
+// serves reports whether who has read a call should serve it: it takes little time, by those of its
+// procedure before it, and as many before it were the only ones, or took less than to hand them over.
+func (c *Conn) serves(in *Incoming) bool {
 	l := &c.lead
 	switch {
 	case !l.able:
 		return false
-	case c.load.Load() > 1 || !c.r.empty() || in.Flags&(wire.OneWay|wire.Callback|wire.Check) != 0:
+	case in.Flags&(wire.OneWay|wire.Callback|wire.Check) != 0:
 		l.alone = min(l.alone, 0)
 		return false
 	}
 	in.timed = true
-	return (leaderOf(l.turn.Load()) != loopLeads || l.next(false)) && in.Name.quick.Load() >= leadAfter
+	loop := leaderOf(l.turn.Load()) == loopLeads
+	switch {
+	case c.load.Load() <= 1 && c.r.empty():
+		return (!loop || l.next(false)) && in.Name.quick.Load() >= leadAfter
+	case in.Name.short.Load() < leadAfter:
+		l.alone = min(l.alone, 0)
+		return false
+	case loop:
+		return l.count(false)
+	}
+	return l.spent < leadSpan
 }
 
-// took takes note of how long a call took that was alone.
+// took takes note of how long a call took.
 func (n *Name) took(t time.Duration) {
-	quick := n.quick.Load()
+	since, strikes := n.sinceSlow.Load(), n.strikes.Load()
 	switch {
-	case t <= quickServe:
-		quick = min(quick+1, 2*leadAfter)
-	case t < slowServe: // or others had the processor
-		quick = max(quick-leadAfter/2, 0)
-	default:
-		quick = -leadRest
+	case t >= slowServe:
+		if since < rareSlow {
+			strikes = min(strikes+1, maxStrikes)
+			n.strikes.Store(strikes)
+		}
+		n.sinceSlow.Store(0)
+	case since < rareSlow:
+		n.sinceSlow.Store(since + 1)
+		if since+1 == rareSlow && strikes > 0 {
+			n.strikes.Store(strikes - 1)
+			n.sinceSlow.Store(0)
+		}
 	}
-	n.quick.Store(quick)
+	note(&n.quick, t, quickServe, leadRest)
+	note(&n.short, t, shortServe, leadRest<<strikes)
+}
+
+// note counts a call that took so long, where those of at most limit count, and after a slow one they
+// do not until there were rest.
+func note(count *atomic.Int32, t, limit time.Duration, rest int32) {
+	before := count.Load()
+	now := before
+	switch {
+	case t <= limit:
+		now = min(before+1, 2*leadAfter)
+	case t >= slowServe:
+		now = -rest
+	case before > 0: // or others had the processor
+		now = max(before-leadAfter/2, 0)
+	}
+	if now != before {
+		count.Store(now)
+	}
 }
 
 // pause has the read loop step back if it should, until it leads again.
@@ -192,8 +244,8 @@ func (c *Conn) neededLead() {
 	}
 }
 
-// leadOn has a worker lead that has served a call as who leads: it reads the next one, and serves it,
-// for as long as they come one at a time. turn is its turn, and took how long the call took.
+// leadOn has a worker lead that has served a call as who leads: it reads on, and serves what it
+// should. turn is its turn, and took how long the call took.
 func (c *Conn) leadOn(turn uint64, took time.Duration) {
 	l := &c.lead
 	for along := 0; ; { // calls in a row that had come while the one before was served
@@ -201,9 +253,10 @@ func (c *Conn) leadOn(turn uint64, took time.Duration) {
 		if turn, ok = l.change(turn, otherLeads); !ok {
 			return // it took too long
 		}
+		l.spent += took
 		c.r.waited = false
 		for l.call == nil {
-			if c.load.Load() > 0 || !c.leadFrame() {
+			if !c.leadFrame() {
 				c.returnLead()
 				return
 			}
@@ -219,6 +272,7 @@ func (c *Conn) leadOn(turn uint64, took time.Duration) {
 			return
 		}
 		turn, _ = l.change(turn, otherServes)
+		in.turn = turn
 		took = c.serve(in)
 	}
 }

@@ -189,6 +189,119 @@ func TestLeadByNobody(t *testing.T) {
 	within(t, "GOAWAY", func() { <-a.Done() })
 }
 
+// What comes together and takes little time is served by who reads. One call that waits keeps none of
+// the others waiting for long, nor the answers to those that were served before it.
+func TestLeadTogether(t *testing.T) {
+	a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
+		switch string(in.Body) {
+		case "held":
+			<-ctx.Done()
+		case "slow":
+			time.Sleep(5 * time.Millisecond)
+		}
+		echo(ctx, in)
+	}))
+	var led, calls atomic.Int64
+	short := func() { // whatever the machine is doing
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, n := range b.names {
+			n.short.Store(2 * leadAfter)
+		}
+	}
+	callers := func(ctx context.Context) *sync.WaitGroup {
+		wg := new(sync.WaitGroup)
+		for i := range 32 {
+			wg.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					want := fmt.Sprint(i, n)
+					if (i+n)%200 == 0 {
+						want = "slow"
+					}
+					began := time.Now()
+					if got, err := call(t.Context(), a, request(want)); got != want || err != nil {
+						t.Errorf("%q, not %q, %v", got, want, err)
+						return
+					}
+					if took := time.Since(began); took > 2*time.Second {
+						t.Errorf("a call took %v", took)
+					}
+					if who := leaderNow(b); (who == otherLeads || who == otherServes) && b.load.Load() > 1 {
+						led.Add(1)
+					}
+					calls.Add(1)
+				}
+			})
+		}
+		return wg
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	wg := callers(ctx)
+	until(t, "another than the read loop leads while there are many calls", func() bool {
+		short()
+		return led.Load() > 1000 && calls.Load() > 10_000
+	})
+	heldCtx, release := context.WithCancel(t.Context())
+	var held sync.WaitGroup
+	for range 4 {
+		held.Go(func() { call(heldCtx, a, request("held")) })
+	}
+	before := calls.Load()
+	until(t, "the others go on", func() bool {
+		short()
+		return calls.Load() > before+1000
+	})
+	release()
+	within(t, "to be canceled", held.Wait)
+	cancel()
+	within(t, "to end", wg.Wait)
+	until(t, "all calls end", func() bool { return counts(a) == (count{}) && counts(b) == (count{}) })
+	b.Shutdown(&GoAwayError{Reason: "enough"})
+	within(t, "GOAWAY", func() { <-a.Done() })
+}
+
+// How short and how slow calls count.
+func TestTook(t *testing.T) {
+	var n Name
+	many := func(calls int, took time.Duration) {
+		for range calls {
+			n.took(took)
+		}
+	}
+	check := func(what string, short bool, strikes int32) {
+		t.Helper()
+		if got := n.short.Load() >= leadAfter; got != short || n.strikes.Load() != strikes {
+			t.Errorf("%s: short %v, %d strikes, not %v, %d", what, got, n.strikes.Load(), short, strikes)
+		}
+	}
+	many(leadAfter-1, shortServe)
+	check("few", false, 0)
+	many(1, shortServe)
+	check("enough", true, 0)
+	many(rareSlow, shortServe)
+	n.took(slowServe)
+	check("slow for once", false, 0)
+	many(leadRest+leadAfter, shortServe)
+	check("short again", true, 0)
+	for range 3 {
+		n.took(slowServe)
+	}
+	check("slow again and again", false, 3)
+	many(leadRest<<3, shortServe)
+	check("not yet", false, 3)
+	many(leadAfter, shortServe)
+	check("after the rest", true, 3)
+	many(3*rareSlow, shortServe)
+	check("forgiven", true, 0)
+	many(8, shortServe+1)
+	check("not so short", false, 0)
+	many(100, slowServe)
+	check("always slow", false, maxStrikes)
+	if n.short.Load() > -leadRest<<maxStrikes {
+		t.Error("a slow procedure rests for too short")
+	}
+}
+
 // The end of the connection, from either side, ends the turn of whoever leads.
 func TestLeadEnd(t *testing.T) {
 	for _, near := range []bool{true, false} {

@@ -54,7 +54,7 @@ func (c *Conn) readHello() error {
 // read is the read loop. It returns why it ended.
 func (c *Conn) read() error {
 	for {
-		if c.lead.pause && c.r.empty() {
+		if c.lead.pause && (c.lead.call != nil || c.r.empty()) {
 			if err := c.pause(); err != nil {
 				return err
 			}
@@ -184,7 +184,7 @@ func (c *Conn) beforeRead() {
 	if c.woke && c.load.Load() <= 1 {
 		runtime.Gosched() // who has just been woken, and is alone, goes before a read that will only wait
 	}
-	c.woke, c.clock = false, time.Time{}
+	c.woke, c.clock, c.lead.spent = false, time.Time{}, 0
 }
 
 // frame takes one frame. The body is valid only until it returns, unless the message that it is
@@ -304,7 +304,7 @@ func (c *Conn) refuse(in *Incoming, why *GoAwayError) {
 
 // begin has a call served that has come whole.
 func (c *Conn) begin(in *Incoming) {
-	if c.alone(in) {
+	if c.serves(in) {
 		c.lead.call, c.lead.pause = in, true
 		return
 	}
@@ -409,7 +409,7 @@ func (c *Conn) judge(in *Incoming) error {
 }
 
 // serve has the handler answer a call, and sees to it that it is answered. It returns how long that
-// took if the call was alone.
+// took if the call is timed.
 func (c *Conn) serve(in *Incoming) (took time.Duration) {
 	returned := false
 	defer func() {
@@ -432,10 +432,12 @@ func (c *Conn) serve(in *Incoming) (took time.Duration) {
 		in.Body, in.arrived = in.arrived.bytes(), nil
 	}
 	if in.timed {
-		name, began := in.Name, time.Now()
+		in.began = elapsed()
 		c.cfg.Handler.Serve(in)
-		took = time.Since(began)
-		name.took(took)
+		if took = in.took; took == 0 { // it was answered in parts, or is not
+			took = elapsed() - in.began
+		}
+		in.Name.took(took)
 	} else {
 		c.cfg.Handler.Serve(in)
 	}
