@@ -3,7 +3,6 @@ package yonder
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -223,20 +222,24 @@ func (e *expiry) end() {
 type localContext struct {
 	context.Context // the caller's
 	server          *Server
-	proc            *procedure   // if there may be no call
-	open            atomic.Int32 // the handler, and the streams among its results
+	proc            *procedure // if there may be no call
 
-	mu     sync.Mutex
-	call   *Call // nil: nobody has asked for it yet
-	ended  bool
-	inner  context.Context
-	cancel context.CancelFunc // of inner
+	mu   sync.Mutex
+	call *Call // nil: nobody has asked for it yet
+	// streams is how many among its results are open, beside the handler; less than zero: the call
+	// has ended.
+	streams int32
+	inner   *innerContext // nil: nobody has asked for it yet
+}
+
+// innerContext is a standard context that can be ended.
+type innerContext struct {
+	context.Context
+	cancel context.CancelFunc
 }
 
 func newLocalContext(ctx context.Context, s *Server, call *Call) *localContext {
-	c := &localContext{Context: ctx, server: s, call: call}
-	c.open.Store(1)
-	return c
+	return &localContext{Context: ctx, server: s, call: call}
 }
 
 // Done returns the standard context's channel.
@@ -251,7 +254,7 @@ func (c *localContext) Err() error {
 		return c.inner.Err()
 	case c.Context.Err() != nil:
 		return c.Context.Err()
-	case c.ended:
+	case c.streams < 0:
 		return context.Canceled
 	}
 	return nil
@@ -266,16 +269,6 @@ func (c *localContext) called() *Call {
 		c.call.carry(c.Context)
 	}
 	return c.call
-}
-
-// reply returns the metadata of the answer, once the handler has returned.
-func (c *localContext) reply() Metadata {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.call == nil {
-		return nil
-	}
-	return c.call.Reply
 }
 
 // Value knows this package's keys.
@@ -293,30 +286,39 @@ func (c *localContext) Value(key any) any {
 func (c *localContext) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ended
+	return c.streams < 0
 }
 
 func (c *localContext) standard() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.inner == nil {
-		c.inner, c.cancel = context.WithCancel(c.Context)
-		if c.ended {
-			c.cancel()
+		c.inner = new(innerContext)
+		c.inner.Context, c.inner.cancel = context.WithCancel(c.Context)
+		if c.streams < 0 {
+			c.inner.cancel()
 		}
 	}
-	return c.inner
+	return c.inner.Context
 }
 
-// release ends the context when the last that holds the call open lets go of it.
-func (c *localContext) release() {
-	if c.open.Add(-1) > 0 {
-		return
-	}
+// hold has the call be open until one more has let go of it.
+func (c *localContext) hold() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ended = true
-	if c.cancel != nil {
-		c.cancel()
+	c.streams++
+}
+
+// release ends the context when the last that holds the call open lets go of it. It returns the
+// metadata of the answer so far, if anybody has asked for the call.
+func (c *localContext) release() (reply Metadata) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams--; c.streams < 0 && c.inner != nil {
+		c.inner.cancel()
 	}
+	if c.call != nil {
+		reply = c.call.Reply
+	}
+	return reply
 }

@@ -124,9 +124,9 @@ func (l *localServer) do(ctx context.Context, r *ref, p *procedure, f func(ctx c
 		if began != 0 {
 			p.tally.finish(began, err)
 		}
-		own.release()
-		if reply, ok := ctx.Value(replyKey{}).(*Metadata); ok {
-			*reply = own.reply()
+		reply := own.release()
+		if into, ok := ctx.Value(replyKey{}).(*Metadata); ok {
+			*into = reply
 		}
 		if err != nil {
 			l.server.prepare()
@@ -280,8 +280,8 @@ func (c *Call) settle(served *Call) error {
 		slot := &served.proc.plan.Results[i]
 		over := func() {}
 		if slot.Kind != fn.Value && !from.IsNil() {
-			served.context.open.Add(1)
-			over = sync.OnceFunc(served.context.release)
+			served.context.hold()
+			over = sync.OnceFunc(func() { served.context.release() })
 		}
 		v, err := served.adapt(from, slot, &c.plan.Results[i], over)
 		if err != nil {
