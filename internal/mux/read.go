@@ -91,35 +91,7 @@ func (c *Conn) readFrame(h wire.Header, n int) error {
 	if err != nil {
 		return err
 	}
-	if h.Type == wire.Response {
-		return asViolation(c.responses(h, body))
-	}
 	return asViolation(c.frame(h, body, &none))
-}
-
-// maxTogether is how many answers are taken under one lock.
-const maxTogether = 64
-
-// responses takes an answer to a call of ours, and those that have come together with it: so that c.mu
-// is locked once for all of them.
-func (c *Conn) responses(h wire.Header, body []byte) error {
-	var none *Message
-	var then after
-	var err error
-	c.mu.Lock()
-	for n := 1; ; n++ {
-		if then, err = c.responseLocked(h, body, &none); err != nil || then != nothing || n == maxTogether {
-			break
-		}
-		var ok bool
-		if h, body, ok = c.r.another(wire.Response); !ok {
-			break
-		}
-	}
-	c.mu.Unlock()
-	c.wake()
-	c.afterResponse(h, then)
-	return err
 }
 
 // rest is what is still to be read of a frame. Who reads can leave that to another.
@@ -198,7 +170,7 @@ func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 	case wire.Request:
 		return c.request(h, body, in)
 	case wire.Response:
-		return c.response(h, body, in)
+		return c.responses(h, body, in)
 	case wire.Cancel:
 		return c.cancel(h.ID, body)
 	case wire.Ping:
@@ -472,35 +444,35 @@ const (
 	doCancel // what is still to come
 )
 
-// response takes the answer to a call of ours.
-func (c *Conn) response(h wire.Header, body []byte, from **Message) error {
+// maxTogether is how many answers are taken under one lock.
+const maxTogether = 64
+
+// responses takes the answer to a call of ours, and those that have come whole with it: so c.mu is
+// locked once for all of them, and their callers are woken without it, which they want next.
+func (c *Conn) responses(h wire.Header, body []byte, from **Message) error {
 	c.mu.Lock()
 	then, err := c.responseLocked(h, body, from)
+	for n := 1; err == nil && then == nothing && n < maxTogether; n++ {
+		var ok bool
+		if h, body, ok = c.r.another(wire.Response); !ok {
+			break
+		}
+		var none *Message
+		then, err = c.responseLocked(h, body, &none)
+	}
 	c.mu.Unlock()
-	c.wake()
-	c.afterResponse(h, then)
-	return err
-}
-
-// wake wakes those whose answers have come: without c.mu, which they want next.
-func (c *Conn) wake() {
 	for i, o := range c.answered {
 		c.answered[i] = nil
 		o.ready <- struct{}{}
 	}
 	c.answered = c.answered[:0]
-	c.woke = true
-	c.lead.pause = c.lead.able
-}
-
-// afterResponse does what is to be done after an answer.
-func (c *Conn) afterResponse(h wire.Header, then after) {
 	switch then {
 	case doSettle:
 		c.settle()
 	case doCancel:
 		c.w.frame(wire.Header{Type: wire.Cancel, ID: h.ID}, []byte{wire.CodeExhausted}, noBlock)
 	}
+	return err
 }
 
 // responseLocked takes an answer. Callers that waited for it go to c.answered.
@@ -560,6 +532,8 @@ func (c *Conn) responseLocked(h wire.Header, body []byte, from **Message) (then 
 	if c.repliedLocked(o) {
 		c.answered = append(c.answered, o)
 	}
+	c.woke = true
+	c.lead.pause = c.lead.able
 	switch {
 	case last && c.drainsLocked():
 		return doSettle, nil
