@@ -386,7 +386,7 @@ func (c *Conn) freeLocked(slot uint16) {
 func (c *Conn) settleDebt() {
 	if c.debt.Load() && c.debt.Swap(false) {
 		c.w.mu.Lock()
-		c.w.kickAndUnlock(noBlock)
+		c.w.kickAndUnlock(gathered)
 	}
 }
 

@@ -42,7 +42,7 @@ const (
 	// then waits is not to keep the others on the connection waiting often, but one whose processor
 	// others had for a moment is as good as before. A procedure that is slow more often than that needs
 	// twice as many short calls in a row as the time before, up to leadRest<<maxStrikes.
-	rareSlow   = 1024
+	rareSlow   = 16 << 10
 	maxStrikes = 16
 	// alongServe is what is worth waking another goroutine for: two callers whose calls take longer are
 	// served by two.

@@ -39,6 +39,7 @@ type flushMode uint8
 const (
 	mayBlock flushMode = iota // write, and wait until the peer takes it
 	noBlock                   // write what goes at once, and leave the rest to a goroutine
+	gathered                  // noBlock, and nobody else is about to add anything
 	handOver                  // leave it to a goroutine: more is coming; also that goroutine's mode
 )
 
@@ -311,7 +312,7 @@ func (w *writer) kickAndUnlock(mode flushMode) {
 	}
 	w.flushing = true
 	w.mu.Unlock()
-	if mode == mayBlock || mode == noBlock && w.raw != nil {
+	if mode == mayBlock || mode != handOver && w.raw != nil {
 		w.flush(mode)
 	} else {
 		go w.flush(handOver) // ends when nothing is left to write
@@ -343,7 +344,7 @@ func (w *writer) taken(n uint64) bool {
 
 // flush writes until nothing is left. The goroutine that set flushing calls it.
 func (w *writer) flush(mode flushMode) {
-	if w.load.Load() > 1 {
+	if mode != gathered && w.load.Load() > 1 {
 		runtime.Gosched() // those that were woken together send together
 	}
 	for round := 0; ; round++ {
@@ -352,7 +353,7 @@ func (w *writer) flush(mode flushMode) {
 		}
 		var err error
 		switch mode {
-		case noBlock:
+		case noBlock, gathered:
 			if w.batch == nil && len(w.outCuts) == 0 && round < maxRounds {
 				var n int
 				n, err = w.raw.tryWrite(w.rest)
