@@ -70,6 +70,7 @@ type lead struct {
 	kick atomic.Bool
 
 	// Of who leads.
+	asks  bool          // it is a caller, who serves nobody
 	pause bool          // the read loop should ask itself whether to step back
 	call  *Incoming     // to be served by who leads
 	err   error         // why the read loop has to go on, and end
@@ -116,7 +117,7 @@ func (l *lead) count(ours bool) bool {
 func (c *Conn) serves(in *Incoming) bool {
 	l := &c.lead
 	switch {
-	case !l.able:
+	case !l.able || l.asks:
 		return false
 	case in.Flags&(wire.OneWay|wire.Callback|wire.Check) != 0:
 		l.alone = min(l.alone, 0)
@@ -221,12 +222,15 @@ func (c *Conn) leadFor(o *Outgoing) {
 	default:
 		return
 	}
+	l.asks = true
 	for len(o.ready) == 0 {
 		if !c.leadFrame() {
+			l.asks = false
 			c.returnLead()
 			return
 		}
 	}
+	l.asks = false
 	if !c.r.empty() || c.load.Load() > 0 {
 		c.returnLead()
 		return

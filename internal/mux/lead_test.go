@@ -260,6 +260,43 @@ func TestLeadTogether(t *testing.T) {
 	within(t, "GOAWAY", func() { <-a.Done() })
 }
 
+// A caller that leads serves nobody: what the peer calls meanwhile is handed over.
+func TestLeadAsks(t *testing.T) {
+	var held atomic.Bool
+	a, b := sockets(t, config(echo), config(echoUnless(&held)))
+	for range 5 {
+		oneByOne(t, a, b)
+		if got, err := call(t.Context(), b, request("name")); got != "name" || err != nil {
+			t.Fatalf("%q, %v", got, err)
+		}
+		oneByOne(t, a, b)
+		held.Store(true)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { call(ctx, a, request("held")) })
+		until(t, "the call begins", func() bool { return counts(b).Incoming == 1 })
+		a.mu.Lock()
+		for _, n := range a.names {
+			n.short.Store(2 * leadAfter)
+		}
+		a.mu.Unlock()
+		var calls sync.WaitGroup
+		within(t, "calls the other way", func() {
+			for i := range 16 {
+				calls.Go(func() {
+					if got, err := call(t.Context(), b, request(fmt.Sprint(i))); got != fmt.Sprint(i) || err != nil {
+						t.Errorf("%q, %v", got, err)
+					}
+				})
+			}
+			calls.Wait()
+		})
+		held.Store(false)
+		cancel()
+		wg.Wait()
+	}
+}
+
 // How short and how slow calls count.
 func TestTook(t *testing.T) {
 	var n Name
