@@ -709,7 +709,7 @@ type Incoming struct {
 	// still hold it.
 	over, alone bool
 	turn        uint64        // of who serves it to lead; 0: it does not
-	began, took time.Duration // when it was begun, and how long its answer took; 0: it is not timed
+	began, took time.Duration // when it was begun, and how long until its answer was queued; 0: it was not, or only in part
 
 	// Guarded by conn.mu.
 	arrives  *assembly
@@ -794,7 +794,7 @@ func (in *Incoming) Reply(flags wire.Flags, meta map[string]string, body *Messag
 		c.mu.Unlock()
 		together := in.turn != 0 && last && !drains && body.Len() < wholeSize
 		c.w.messageLocked(h, front, body)
-		if in.timed {
+		if in.timed && last {
 			in.took = elapsed() - in.began // without the writing
 		}
 		if together {

@@ -339,6 +339,23 @@ func TestTook(t *testing.T) {
 	}
 }
 
+// A call takes as long as its streams do.
+func TestTookStreams(t *testing.T) {
+	a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
+		in.Reply(0, nil, NewMessage(), false)
+		p := in.SendStream(1)
+		time.Sleep(2 * slowServe)
+		in.CloseStream(p, nil, true)
+	}))
+	for range 3 {
+		if _, err := call(t.Context(), a, request("")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "all calls end", func() bool { return counts(b) == (count{}) })
+	until(t, "it counts as slow", func() bool { return b.names[0].short.Load() < 0 })
+}
+
 // The end of the connection, from either side, ends the turn of whoever leads.
 func TestLeadEnd(t *testing.T) {
 	for _, near := range []bool{true, false} {

@@ -406,7 +406,7 @@ func (c *Conn) serve(in *Incoming) (took time.Duration) {
 	if in.timed {
 		in.began = elapsed()
 		c.cfg.Handler.Serve(in)
-		if took = in.took; took == 0 { // it was answered in parts, or is not
+		if took = in.took; took == 0 { // it was answered in parts, has streams, or is not answered
 			took = elapsed() - in.began
 		}
 		in.Name.took(took)
