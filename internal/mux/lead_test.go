@@ -239,7 +239,7 @@ func TestLeadTogether(t *testing.T) {
 	wg := callers(ctx)
 	until(t, "another than the read loop leads while there are many calls", func() bool {
 		short()
-		return led.Load() > 1000 && calls.Load() > 10_000
+		return led.Load() > 200 && calls.Load() > 2000
 	})
 	heldCtx, release := context.WithCancel(t.Context())
 	var held sync.WaitGroup
@@ -249,7 +249,7 @@ func TestLeadTogether(t *testing.T) {
 	before := calls.Load()
 	until(t, "the others go on", func() bool {
 		short()
-		return calls.Load() > before+1000
+		return calls.Load() > before+300
 	})
 	release()
 	within(t, "to be canceled", held.Wait)
