@@ -137,6 +137,12 @@ func (c *Conn) serves(in *Incoming) bool {
 	return l.spent < leadSpan
 }
 
+// programStart is what elapsed counts from.
+var programStart = time.Now()
+
+// elapsed returns how long the program has run, by the monotonic clock alone.
+func elapsed() time.Duration { return time.Since(programStart) }
+
 // took takes note of how long a call took.
 func (n *Name) took(t time.Duration) {
 	since, strikes := n.sinceSlow.Load(), n.strikes.Load()
