@@ -63,6 +63,60 @@ func TestPace(t *testing.T) {
 	})
 }
 
+// TestTurns: a message of which little is missing is sent to its end, a larger one has the others go
+// first after each part, and over a slow path all do.
+func TestTurns(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := config(nobody)
+		cfg.Dialer = true
+		c, p := against(t, cfg, true, true)
+		synctest.Wait()
+		start := func(size int) {
+			o, err := c.Start(t.Context(), request(strings.Repeat("x", size)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(o.Forget)
+			synctest.Wait()
+		}
+		seen := 0
+		// order names the messages whose parts come, each of which the peer takes after a time.
+		order := func(after time.Duration) string {
+			var got strings.Builder
+			for parts := p.received(wire.Part); seen < len(parts); parts = p.received(wire.Part) {
+				for _, f := range parts[seen:] {
+					got.WriteByte('a' + byte(f.ID))
+					time.Sleep(after)
+					p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, len(f.body)-1))
+				}
+				seen = len(parts)
+				synctest.Wait()
+			}
+			return got.String()
+		}
+		for _, test := range []struct {
+			after time.Duration
+			sizes []int // of messages that come when as much is on its way as may be
+			want  string
+		}{
+			{0, []int{shortRest + 3*partSize, 4 * partSize, 4 * partSize}, "bccccdddd" + strings.Repeat("b", 18)},
+			{shortTurn / 2, []int{4 * partSize, 4 * partSize}, "ffggffgg"},
+			{shortTurn, []int{4 * partSize, 4 * partSize}, "ijijijij"},
+		} {
+			start(calmPace)
+			for _, size := range test.sizes {
+				start(size)
+			}
+			if got := order(test.after)[calmPace/partSize:]; got != test.want {
+				t.Errorf("after %v each: %s, want %s", test.after, got, test.want)
+			}
+		}
+		if c.Err() != nil {
+			t.Error(c.Err())
+		}
+	})
+}
+
 // TestTaken: who receives a large message says how far it has come, whether or not anybody
 // wants it.
 func TestTaken(t *testing.T) {
