@@ -38,8 +38,8 @@ const anywhere = 8
 var budgetLines = []budgetLine{
 	{"collecting garbage", regexp.MustCompile(`^runtime\.(gcBgMarkWorker|bgsweep|bgscavenge|gcAssistAlloc|gcStart|gcMark|gcDrain|markroot|gcWriteBarrier|wbBufFlush)`)},
 	{"allocating", regexp.MustCompile(`^runtime\.(mallocgc|newobject|growslice|makeslice|slicebytetostring|deductAssistCredit)|^reflect\.unsafe_New`)},
-	{"system calls that write", regexp.MustCompile(`^syscall\.[wW]rite|^internal/poll\.(writev|\(\*FD\)\.Write)`)},
-	{"system calls that read", regexp.MustCompile(`^syscall\.[rR]ead|^internal/poll\.\(\*FD\)\.Read`)},
+	{"system calls that write", regexp.MustCompile(`^syscall\.[wW]rite|mux\.sendBriefly|^internal/poll\.(writev|\(\*FD\)\.Write)`)},
+	{"system calls that read", regexp.MustCompile(`^syscall\.[rR]ead|mux\.recvBriefly|^internal/poll\.\(\*FD\)\.Read`)},
 	{"waking and switching goroutines", regexp.MustCompile(`^runtime\.(mcall|schedule|park_m|gosched_m|goready|ready|wakep|chansend|chanrecv|send|recv|selectgo|newproc|goexit0|findRunnable|mstart|semacquire|semrelease|futex|sysmon|netpoll|gopark|Gosched|asyncPreempt|newstack|morestack)`)},
 	{"encoding", regexp.MustCompile(`yonder/internal/plain\..*[eE]ncode|yonder\.encodeValue|yonder\.cborCodec\.Encode`)},
 	{"decoding", regexp.MustCompile(`yonder/internal/plain\..*[dD]ecode|yonder\.decodeValue|yonder\.cborCodec\.Decode`)},

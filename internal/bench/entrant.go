@@ -21,6 +21,8 @@ type entrant struct {
 	// peer says that it is what somebody chooses between, instead of yonder.
 	peer bool
 	can  ability
+	// sends says that it also writes by send, which the kernel does not count.
+	sends bool
 	// serve serves the connections that l accepts, with each procedure under as many
 	// names. It returns only if it fails. Nil: server and client are one process.
 	serve func(l net.Listener, procedures int) error
@@ -96,13 +98,13 @@ const everything = concurrent | scales | payloads | bulk | transfers | streams |
 
 func allEntrants() []entrant {
 	return []entrant{
-		{name: "yonder-bound", can: everything | works, serve: serveYonder, dial: dialBound, hello: "./examples/hello",
+		{name: "yonder-bound", sends: true, can: everything | works, serve: serveYonder, dial: dialBound, hello: "./examples/hello",
 			about: "`Register` and `Bind`: any function; for streams, `iter.Seq2`"},
-		{name: "yonder-generic", can: everything &^ builds, serve: serveYonder, dial: dialGeneric,
+		{name: "yonder-generic", sends: true, can: everything &^ builds, serve: serveYonder, dial: dialGeneric,
 			about: "`Handle` and `Remote`: one argument, one result, no reflection in the call; for streams, `Stream`"},
-		{name: "yonder-timeout", can: concurrent | timeouts, serve: serveYonder, dial: dialTimeout,
+		{name: "yonder-timeout", sends: true, can: concurrent | timeouts, serve: serveYonder, dial: dialTimeout,
 			about: "`Bind` of functions without a context; their deadline is the client's `Timeout`"},
-		{name: "yonder-gate", can: works, serve: serveGate, dial: dialBound,
+		{name: "yonder-gate", sends: true, can: works, serve: serveGate, dial: dialBound,
 			about: "`overload.Gate`: a call a CPU runs at a time, 8 a CPU wait, for 25 ms at most"},
 		{name: "raw", can: scales | payloads | bulk, serve: serveRaw, dial: dialRaw,
 			about: "a bare TCP connection: 4 bytes of length, opaque bytes, one call at a time; the limit of latency"},

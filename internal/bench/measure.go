@@ -234,6 +234,9 @@ func (t *trial) watch(do func(*sample) error) (s sample, err error) {
 		return s, err
 	}
 	s.Server = serverAfter.since(serverBefore)
+	if t.e.sends {
+		s.Client.Writes, s.Server.Writes = 0, 0
+	}
 	s.Others = max(0, busy-s.Client.CPU-s.Server.CPU)
 	return s, nil
 }

@@ -105,9 +105,12 @@ func (n *netrpcClient) small(context.Context) error {
 }
 
 func (n *netrpcClient) procedure(i int) func(context.Context) error {
-	one := *n
-	one.methods.small = echoName(i) + ".Small"
-	return one.small
+	method := echoName(i) + ".Small"
+	return func(context.Context) error { // as yonderClient's
+		var it Item
+		err := n.c.Call(method, &n.item, &it)
+		return checkItem(&it, err)
+	}
 }
 
 func (n *netrpcClient) bytes(_ context.Context, b []byte) error {

@@ -24,7 +24,7 @@ type column struct {
 var columns = map[string][]column{
 	callsKind.name: append([]column{
 		perSecond("calls/s"), {"spread", spreadCell}, median1("p50", p50), median1("p99", p99),
-		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), each("writes", hundredths, written),
+		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), writes,
 	}, ratioColumns()...),
 	mixedKind.name: {
 		perSecond("calls/s"), {"spread", spreadCell}, median1("p50", p50), median1("p99", p99), median1("p99.9", p999),
@@ -46,12 +46,12 @@ var columns = map[string][]column{
 	},
 	streamKind.name: append([]column{
 		perSecond("items/s"), {"spread", spreadCell},
-		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), each("writes", hundredths, written),
+		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), writes,
 		both("memory", size, func(_ *sample, u *usage) float64 { return float64(u.Peak) }),
 	}, ratioColumns()...),
 	dialKind.name: {
 		median1("p50", p50), median1("p99", p99), {"spread", spreadCell},
-		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), each("writes", hundredths, written),
+		each("CPU", nanos, cpuUsed), each("allocations", tenths, allocated), writes,
 	},
 	idleKind.name: {
 		median1("heap", func(s *sample) float64 { return s.Idle.Heap }, size),
@@ -97,12 +97,19 @@ func median1(head string, m metric, format ...func(float64) string) column {
 
 func cpuUsed(u *usage) float64   { return float64(u.CPU) }
 func allocated(u *usage) float64 { return float64(u.Allocs) }
-func written(u *usage) float64   { return float64(u.Writes) }
 
 // each is a column with what the client's process and the server's use for a call.
 func each(head string, format func(float64) string, u func(*usage) float64) column {
 	return both(head, format, func(s *sample, of *usage) float64 { return u(of) / float64(max(1, s.Calls)) })
 }
+
+// writes is empty where they are not known.
+var writes = column{"writes", func(res *result, samples []sample, d description) string {
+	if v, _ := figure(samples, func(s *sample) float64 { return float64(s.Client.Writes) }); v == 0 {
+		return ""
+	}
+	return each("", hundredths, func(u *usage) float64 { return float64(u.Writes) }).cell(res, samples, d)
+}}
 
 func both(head string, format func(float64) string, u func(*sample, *usage) float64) column {
 	return column{head, func(_ *result, samples []sample, d description) string {
@@ -141,7 +148,7 @@ func (r *report) write(out io.Writer, plots []plot) error {
 rounds, of %v for calls; the entrants take turns within a round, so that what disturbs the machine disturbs all
 of them. Figures are medians over the rounds, and ratios are medians of the ratios of each round. Spread is half of what
 lies between the best round and the worst. CPU, allocations (objects) and write system calls are of a call, the client's
-process + the server's. The harness itself takes %v of a call at the client. Other processes took %s of the CPU time
+process + the server's; where the writes are left out, some are sends, which the system does not count. The harness itself takes %v of a call at the client. Other processes took %s of the CPU time
 in the median round, %s in the worst: the more, the less the figures say.
 `, r.Rounds, r.Duration, r.Overhead, percent(r.others(0.5)), percent(r.others(1)))
 	r.writeGoals(&b)

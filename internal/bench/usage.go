@@ -20,7 +20,7 @@ import (
 type usage struct {
 	CPU    time.Duration // of all threads, in user and system mode
 	Allocs uint64        // objects
-	Writes uint64        // system calls
+	Writes uint64        // system calls; 0: unknown
 	// Peak is the largest resident memory since resetPeak, in bytes; of a difference, how
 	// much larger it is than what was resident before. 0: unknown.
 	Peak     uint64

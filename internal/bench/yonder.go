@@ -168,9 +168,11 @@ func (y *yonderClient) small(ctx context.Context) error {
 }
 
 func (y *yonderClient) procedure(i int) func(context.Context) error {
-	one := *y
-	one.callSmall = y.another(i)
-	return one.small
+	call := y.another(i)
+	return func(ctx context.Context) error { // little memory: each is out of the cache when it is called
+		it, err := call(ctx, y.item)
+		return checkItem(&it, err)
+	}
 }
 
 func (y *yonderClient) bytes(ctx context.Context, b []byte) error {

@@ -212,7 +212,7 @@ func New(conn io.ReadWriteCloser, read []byte, cfg Config) *Conn {
 		c.workers = new(Workers)
 	}
 	c.workers.join()
-	raw := newRawConn(conn)
+	raw := newRawConn(conn, &c.lead)
 	count := cfg.Count
 	count.Read.Add(uint64(len(read)))
 	c.r = reader{conn: conn, raw: raw, onRead: func(n int) { c.received.Add(uint64(n)); count.Read.Add(uint64(n)) }, onWait: c.beforeRead, kicked: c.kicked}

@@ -79,9 +79,13 @@ type lead struct {
 	last  time.Time     // when the last of them came
 	spent time.Duration // that calls have taken which came with the last read
 
-	// Guarded by leads.mu.
-	watched bool
-	seen    uint64 // turn, at the last tick
+	// watch ends a turn that takes too long; nil: others have never led. Who leads puts it off as long
+	// as things happen, so that it seldom goes off: that would wake a goroutine for nothing.
+	watch *time.Timer
+	off   time.Duration // when that was last done, by elapsed; of who leads
+
+	mu   sync.Mutex
+	seen uint64 // turn, when watch last went off
 }
 
 // change has another lead if turn still is what was seen of it. It returns the new turn.
@@ -89,6 +93,9 @@ func (l *lead) change(seen uint64, to leader) (turn uint64, ok bool) {
 	turn = (seen>>leaderBits+1)<<leaderBits | uint64(to)
 	return turn, l.turn.CompareAndSwap(seen, turn)
 }
+
+// led reports whether another than the read loop leads, or may.
+func (l *lead) led() bool { return leaderOf(l.turn.Load()) != loopLeads }
 
 func leaderOf(turn uint64) leader { return leader(turn & (1<<leaderBits - 1)) }
 
@@ -188,11 +195,14 @@ func note(count *atomic.Int32, t, limit time.Duration, rest int32) {
 func (c *Conn) pause() error {
 	l := &c.lead
 	l.pause = false
+	if l.watch == nil {
+		l.watch = time.AfterFunc(leadTick, c.lookLead)
+	}
 	turn := l.turn.Load()
 	if in := l.call; in != nil {
 		l.call = nil
 		in.turn, _ = l.change(turn, otherServes)
-		c.workers.leads.watch(c)
+		l.watch.Reset(leadTick)
 		c.workers.start(in)
 	} else {
 		if c.load.Load() > 0 {
@@ -204,7 +214,7 @@ func (c *Conn) pause() error {
 		}
 		c.woke = false
 		l.change(turn, nobodyLeads)
-		c.workers.leads.watch(c)
+		l.watch.Reset(leadTick)
 		c.neededLead()
 	}
 	<-l.back
@@ -323,6 +333,7 @@ func (c *Conn) awaitFrame() error {
 				return nil
 			}
 		}
+		c.lead.putOff()
 		if err := r.more(need); err != nil {
 			return err
 		}
@@ -362,58 +373,34 @@ func (c *Conn) kicked(err error) bool {
 	return true
 }
 
-// leads has the connections that are not led by their read loops looked at.
-type leads struct {
-	mu    sync.Mutex
-	conns []*Conn
-	timer *time.Timer
-}
-
-// watch has a connection looked at until its read loop leads.
-func (w *leads) watch(c *Conn) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if c.lead.watched {
-		return
-	}
-	c.lead.watched = true
-	if w.conns = append(w.conns, c); len(w.conns) > 1 {
-		return
-	}
-	if w.timer == nil {
-		w.timer = time.AfterFunc(leadTick, w.look)
-	} else {
-		w.timer.Reset(leadTick)
+// putOff has watch go off later, if it was not put off just now.
+func (l *lead) putOff() {
+	if now := elapsed(); now-l.off >= leadTick/2 {
+		l.off = now
+		l.watch.Reset(leadTick)
 	}
 }
 
-// look ends the turns that have taken too long.
-func (w *leads) look() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	kept := w.conns[:0]
-	for _, c := range w.conns {
-		l := &c.lead
-		turn := l.turn.Load()
-		switch who := leaderOf(turn); {
-		case who == loopLeads:
-			l.watched = false
-			continue
-		case turn != l.seen:
-		case who == otherLeads:
-			if !l.kick.Swap(true) {
-				c.r.raw.limit(time.Now())
-			}
-		default:
-			if _, ok := l.change(turn, loopLeads); ok {
-				l.back <- struct{}{}
-			}
+// lookLead ends a turn that has lasted since watch last went off.
+func (c *Conn) lookLead() {
+	l := &c.lead
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	turn := l.turn.Load()
+	switch who := leaderOf(turn); {
+	case who == loopLeads:
+		return
+	case turn != l.seen:
+	case who == otherLeads:
+		if !l.kick.Swap(true) {
+			c.r.raw.limit(time.Now())
 		}
-		l.seen = turn
-		kept = append(kept, c)
+	default:
+		if _, ok := l.change(turn, loopLeads); ok {
+			l.back <- struct{}{}
+			return
+		}
 	}
-	clear(w.conns[len(kept):])
-	if w.conns = kept; len(kept) > 0 {
-		w.timer.Reset(leadTick)
-	}
+	l.seen = turn
+	l.watch.Reset(leadTick)
 }

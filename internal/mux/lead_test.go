@@ -489,13 +489,13 @@ func TestLeadWaits(t *testing.T) {
 	held := func(c *Conn, f func(ctx context.Context)) {
 		for {
 			oneByOne(t, a, b)
-			c.workers.leads.mu.Lock()
+			c.lead.mu.Lock()
 			if leaderNow(c) != loopLeads {
 				break
 			}
-			c.workers.leads.mu.Unlock()
+			c.lead.mu.Unlock()
 		}
-		defer c.workers.leads.mu.Unlock()
+		defer c.lead.mu.Unlock()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		f(ctx)
@@ -575,6 +575,7 @@ func TestLeadSmallBetweenParts(t *testing.T) {
 	if _, err := far.Write(frame); err != nil {
 		t.Fatal(err)
 	}
+	c.lead.watch = time.AfterFunc(time.Hour, func() {})
 	reads := 0
 	c.r.onRead = func(int) { reads++ }
 	c.r.narrow = true
@@ -621,12 +622,12 @@ func TestLeadEndReason(t *testing.T) {
 				}))
 				for led {
 					oneByOne(t, a, b)
-					a.workers.leads.mu.Lock()
+					a.lead.mu.Lock()
 					if leaderNow(a) == nobodyLeads {
-						defer a.workers.leads.mu.Unlock()
+						defer a.lead.mu.Unlock()
 						break
 					}
-					a.workers.leads.mu.Unlock()
+					a.lead.mu.Unlock()
 				}
 				_, err := call(t.Context(), a, request("bad"))
 				<-a.Done()

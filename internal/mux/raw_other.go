@@ -11,9 +11,11 @@ import (
 // system there are none, and reads and writes go through the connection.
 type rawConn struct{}
 
-func newRawConn(io.ReadWriteCloser) *rawConn { return nil }
+func newRawConn(io.ReadWriteCloser, *lead) *rawConn { return nil }
 
-func (*rawConn) tryWrite([]byte) (int, error) { panic("mux: no raw connections here") }
+func (*rawConn) write([]byte, bool) (int, error) { panic("mux: no raw connections here") }
+
+func (*rawConn) brief(int) bool { panic("mux: no raw connections here") }
 
 func (*rawConn) limit(time.Time) error { panic("mux: no raw connections here") }
 

@@ -185,7 +185,7 @@ func (c *Conn) again(err error) bool {
 		return false
 	}
 	conn = c.NetConn()
-	c.r.conn, c.r.raw = conn, newRawConn(conn)
+	c.r.conn, c.r.raw = conn, newRawConn(conn, &c.lead)
 	return true
 }
 
@@ -357,7 +357,7 @@ func (c *Conn) goOnLocked(conn io.ReadWriteCloser, first []byte, peerHas, told u
 	if !c.resumableLocked() || s.lost == nil {
 		return ErrRefused
 	}
-	moved, ok := c.w.resume(conn, newRawConn(conn), first, peerHas, told)
+	moved, ok := c.w.resume(conn, newRawConn(conn, &c.lead), first, peerHas, told)
 	if !ok {
 		return fmt.Errorf("%w: what the peer lacks is not kept", ErrRefused)
 	}

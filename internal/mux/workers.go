@@ -33,7 +33,6 @@ type Workers struct {
 	idle  []chan struct{} // one a worker that waits; the last in is the first out
 	least int             // of len(idle), since the last trim
 	trim  *time.Timer     // nil: no worker waits
-	leads leads
 }
 
 // join counts a connection.

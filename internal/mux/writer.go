@@ -362,7 +362,7 @@ func (w *writer) flush(mode flushMode) {
 		case noBlock, gathered:
 			if w.batch == nil && len(w.outCuts) == 0 && round < maxRounds {
 				var n int
-				n, err = w.raw.tryWrite(w.rest)
+				n, err = w.raw.write(w.rest, false)
 				w.written.Add(uint64(n))
 				w.rest = w.rest[n:]
 			}
@@ -392,7 +392,12 @@ func (w *writer) write() error {
 	if w.batch == nil && len(w.outCuts) == 0 {
 		for len(w.rest) > 0 {
 			n := min(len(w.rest), maxWrite)
-			n, err := w.conn.Write(w.rest[:n])
+			var err error
+			if w.raw != nil && w.raw.brief(n) {
+				n, err = w.raw.write(w.rest[:n], true)
+			} else {
+				n, err = w.conn.Write(w.rest[:n])
+			}
 			w.written.Add(uint64(n))
 			if err != nil {
 				return err
