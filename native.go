@@ -420,6 +420,7 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 		}
 		large = true
 	}
+	call.texts.Kept = false
 	for i := range call.plan.Results {
 		slot := &call.plan.Results[i]
 		var err error
@@ -438,6 +439,9 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 			return Errorf(codeOr(err, Internal), "yonder: %s: result %d: %w", quoted(call), i+1, err)
 		}
 	}
+	if o.Packed || !call.texts.Kept {
+		o.FreeBody()
+	}
 	return nil
 }
 
@@ -448,11 +452,19 @@ type bytesCutter interface {
 	appendHead(buf *bytes.Buffer, n int)
 }
 
+// leastKept is how many bytes of a message are worth keeping all of it for.
+const leastKept = 4 << 10
+
 // decodeValue reads one value, whose strings texts makes. Bytes of a message that nothing else uses,
-// a large one, are not copied.
+// a large one, are not copied, nor are a string or bytes in a value of which they are most: then it
+// sets texts.Kept.
 func decodeValue(codec Codec, slot *fn.Slot, data []byte, large bool, into any, texts *plain.Texts) (rest []byte, err error) {
 	if slot.Plan != nil {
 		if c, ok := codec.(*cborCodec); ok {
+			texts.Least = 0
+			if large {
+				texts.Least = max(len(data)/2, leastKept)
+			}
 			if rest, ok := slot.Plan.Decode(data, reflect.ValueOf(into), texts); ok {
 				return rest, nil
 			}
@@ -461,7 +473,7 @@ func decodeValue(codec Codec, slot *fn.Slot, data []byte, large bool, into any, 
 	} else if b, ok := into.(*[]byte); ok && large {
 		if cutter, ok := codec.(bytesCutter); ok {
 			if value, rest, ok := cutter.cutBytes(data); ok {
-				*b = value
+				*b, texts.Kept = value, true
 				return rest, nil
 			}
 		}
@@ -644,8 +656,17 @@ func (sc *serverCall) argument(call *Call, into any) error {
 	if len(rest) > 0 {
 		return badArgument(call, 1, errTooMany)
 	}
-	sc.in.ReleaseBody()
+	sc.freeBody()
 	return nil
+}
+
+// freeBody lets go of the encoded arguments, once they are decoded.
+func (sc *serverCall) freeBody() {
+	if sc.call.texts.Kept {
+		sc.in.ReleaseBody()
+	} else {
+		sc.in.FreeBody()
+	}
 }
 
 var errTooMany = errors.New("the procedure does not take so many")
@@ -713,7 +734,7 @@ func (sc *serverCall) arguments(call *Call) ([]reflect.Value, error) {
 	if len(rest) > 0 {
 		return nil, badArgument(call, len(plan.Args), errTooMany)
 	}
-	sc.in.ReleaseBody()
+	sc.freeBody()
 	return args, nil
 }
 

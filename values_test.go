@@ -1,6 +1,7 @@
 package yonder_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -393,6 +394,82 @@ func TestLargeValues(t *testing.T) {
 		got, err := yonder.Invoke[[]int](t.Context(), c, "numbers", xs)
 		if diff := cmp.Diff(xs, got); diff != "" || err != nil {
 			t.Error(err, diff)
+		}
+	})
+}
+
+// TestKeptLargeValues is TestKeptValues for messages in parts, whose memory the value keeps where bytes
+// or a string in it are most of them, and another message has otherwise.
+func TestKeptLargeValues(t *testing.T) {
+	type large struct {
+		N    int
+		Data []byte
+		Text string
+		More []string
+	}
+	const size = 200 << 10
+	of := func(n int) (v large) {
+		v.N = n
+		fill := func(size int) []byte { return bytes.Repeat([]byte{'a' + byte(n%26)}, size+n) }
+		switch n % 4 {
+		case 0:
+			v.Data, v.Text = fill(size), string(fill(10))
+		case 1:
+			v.Data, v.Text = fill(10), string(fill(size))
+		case 2:
+			v.Data, v.Text = fill(size/2), string(fill(size/2-10))
+		default:
+			for range size / 100 {
+				v.More = append(v.More, string(fill(100)))
+			}
+		}
+		return v
+	}
+	check := func(t *testing.T, where string, v large) {
+		t.Helper()
+		want := of(v.N)
+		if v.Text != want.Text || string(v.Data) != string(want.Data) || !slices.Equal(v.More, want.More) {
+			t.Errorf("%s: value %d has changed", where, v.N)
+		}
+	}
+	runAll(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		var mu sync.Mutex
+		var kept []large
+		keep := func(_ context.Context, v large) (large, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			kept = append(kept, v)
+			return v, nil
+		}
+		srv.Register("bound", keep)
+		yonder.Handle(&srv, "generic", keep)
+		c := m.client(t, &srv)
+		var bound func(context.Context, large) (large, error)
+		c.Bind("bound", &bound)
+		var callers sync.WaitGroup
+		for i, call := range []func(context.Context, large) (large, error){bound, yonder.Remote[large, large](c, "generic")} {
+			callers.Go(func() {
+				var got []large
+				for n := range 24 {
+					v, err := call(t.Context(), of(100*i+n))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					got = append(got, v)
+				}
+				for _, v := range got {
+					check(t, "a result", v)
+				}
+			})
+		}
+		callers.Wait()
+		for _, v := range kept {
+			check(t, "an argument", v)
+		}
+		if len(kept) != 48 {
+			t.Errorf("%d calls", len(kept))
 		}
 	})
 }

@@ -45,7 +45,7 @@ func (a *assembly) room(n int) []byte {
 		if size = min(size, a.total-a.got); size == maxPiece && last >= 0 {
 			a.pieces = append(a.pieces, largePieces.Get().(*[maxPiece]byte)[:0])
 		} else {
-			a.pieces = append(a.pieces, make([]byte, 0, size))
+			a.pieces = append(a.pieces, newBody(int(size)))
 		}
 		last++
 	}

@@ -59,7 +59,7 @@ type Response struct {
 	Packed bool // Body is compressed
 	Meta   map[string]string
 	Body   []byte
-	// Large is set if Body is the response's own; otherwise it is gone after Release.
+	// Large is set if Body is the response's own, and not gone after Release, but only after FreeBody.
 	Large bool
 
 	msg *Message
@@ -552,6 +552,14 @@ func (o *Outgoing) unqueueLocked() {
 func (o *Outgoing) ReleaseBody() {
 	o.msg.Release()
 	o.msg, o.Body = nil, nil
+}
+
+// FreeBody lets go of the body, of which nobody has kept anything.
+func (o *Outgoing) FreeBody() {
+	if o.Large {
+		freeBody(o.Body)
+	}
+	o.ReleaseBody()
 }
 
 // Announced waits until the peer will hear of the call before anything that is sent

@@ -27,7 +27,7 @@ type Incoming struct {
 	// Deadline is when the caller stops waiting; zero: never.
 	Deadline time.Time
 	Body     []byte
-	// Large is set if Body is the request's own; otherwise it is gone after ReleaseBody.
+	// Large is set if Body is the request's own, and not gone after ReleaseBody, but only after FreeBody.
 	Large bool
 
 	conn    *Conn
@@ -62,6 +62,14 @@ func (in *Incoming) ID() uint32 { return in.id }
 func (in *Incoming) ReleaseBody() {
 	in.msg.Release()
 	in.msg, in.Body = nil, nil
+}
+
+// FreeBody lets go of the body, of which nobody has kept anything.
+func (in *Incoming) FreeBody() {
+	if in.Large {
+		freeBody(in.Body)
+	}
+	in.ReleaseBody()
 }
 
 // Reset makes a call that [Handler.Free] has been given as good as new, but for its Owner.

@@ -2,6 +2,7 @@ package mux
 
 import (
 	"bytes"
+	"math/bits"
 	"sync"
 )
 
@@ -33,6 +34,30 @@ func (m *Message) Reset() {
 const maxPooled = 2 << 20
 
 var messages = sync.Pool{New: func() any { return new(Message) }}
+
+// minBody is the smallest memory of a body that is kept for others, in bytes; maxPooled is the largest.
+const minBody = 32 << 10
+
+// bodies are memory of large bodies that nobody has kept, by the logarithm of its size: what is fresh
+// is cleared first, and each page of it is a fault.
+var bodies [22]sync.Pool
+
+// newBody returns memory for a body of a size, whatever is in it.
+func newBody(size int) []byte {
+	if size >= minBody && size <= maxPooled {
+		if b, _ := bodies[bits.Len(uint(size))-1].Get().(*[]byte); b != nil && cap(*b) >= size {
+			return (*b)[:0:size]
+		}
+	}
+	return make([]byte, 0, size)
+}
+
+// freeBody takes memory of a body that nobody uses any more.
+func freeBody(b []byte) {
+	if cap(b) >= minBody && cap(b) <= maxPooled {
+		bodies[bits.Len(uint(cap(b)))-1].Put(&b)
+	}
+}
 
 // NewMessage returns an empty message.
 func NewMessage() *Message { return messages.Get().(*Message) }

@@ -51,12 +51,20 @@ const maxShared = 128
 // Texts makes the strings of values that are decoded one after the other. Short ones share their
 // memory. The zero value is ready to use; a copy of one that has been used is not.
 type Texts struct {
+	// Least, unless it is 0, is how many bytes a string or a byte string must have to share the data's
+	// memory, which is nobody else's then. Kept is set when one does.
+	Least int
+	Kept  bool
+
 	shared []byte // what it has room for comes next
 }
 
 // cut returns the first n of what is left of the data as a string.
 func (t *Texts) cut(rest []byte, n int) string {
-	if n > maxShared/2 || n == 0 {
+	switch {
+	case t.keeps(n):
+		return unsafe.String(&rest[0], n)
+	case n > maxShared/2 || n == 0:
 		return string(rest[:n])
 	}
 	at := len(t.shared)
@@ -69,6 +77,15 @@ func (t *Texts) cut(rest []byte, n int) string {
 	}
 	t.shared = append(t.shared, rest[:n]...)
 	return unsafe.String(&t.shared[at], n)
+}
+
+// keeps reports whether n bytes share the data's memory, which they then do.
+func (t *Texts) keeps(n int) bool {
+	if t.Least == 0 || n < t.Least {
+		return false
+	}
+	t.Kept = true
+	return true
 }
 
 // isClear reports whether all of a value's memory is zero, if that is quickly found.
@@ -178,8 +195,11 @@ func decode(p *Plan, data []byte, at unsafe.Pointer, t *Texts) (rest []byte, ok 
 			if major != majorBytes || n > uint64(len(rest)) {
 				return nil, false
 			}
-			b := make([]byte, n)
-			copy(b, rest)
+			b := rest[:n:n]
+			if !t.keeps(int(n)) {
+				b = make([]byte, n)
+				copy(b, rest)
+			}
 			*(*[]byte)(at) = b
 			return rest[n:], true
 		}
