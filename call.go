@@ -50,6 +50,7 @@ type Call struct {
 	args     []any     // values, or pointers to them
 	indirect bool      // args are pointers
 	into     []any     // pointers to where the results go
+	fill     bool      // bytes go to memory that is there already
 
 	// On the callee's side: what is called, with what it was given, and the results.
 	proc     *procedure
@@ -151,6 +152,15 @@ func (c *Call) Into(results ...any) *Call {
 	}
 	c.into = results
 	return c
+}
+
+// Fill is [Call.Into] for results of []byte whose memory is to be used again: what a pointer points to
+// keeps its memory if that has room for the result, as with a destination of append. So a caller
+// that gets large results one after the other needs memory for one. In the same process, and where a
+// Transport makes the call, it is Into.
+func (c *Call) Fill(results ...any) *Call {
+	c.fill = true
+	return c.Into(results...)
 }
 
 // Clone returns a copy of a call of the caller's side that has places of its own for the results,

@@ -56,7 +56,7 @@ func (sc *serverCall) body() ([]byte, error) {
 			return nil, Errorf(ResourceExhausted, "yonder: the arguments cannot be decompressed to at most %d bytes", sc.link.mux.Local().MaxMessage)
 		}
 		sc.in.ReleaseBody()
-		sc.in.Body, sc.in.Large, sc.call.texts.Kept = body, true, true
+		sc.in.Body, sc.in.Large = body, true
 		sc.in.Flags &^= wire.Packed
 	}
 	return sc.in.Body, nil

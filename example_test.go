@@ -266,6 +266,30 @@ func ExampleClient_Bind_reader() {
 	// Output: 11 <nil>
 }
 
+// Large bytes, one after the other, in memory that is used again: the server lends the function what
+// has come, and the caller says where the result goes.
+func ExampleCall_Fill() {
+	var srv yonder.Server
+	srv.Add(yonder.Procedure{Name: "upper", Lend: true, Func: func(page []byte) []byte {
+		return bytes.ToUpper(page)
+	}})
+	client := serve(&srv, yonder.Dialer{})
+	defer client.Close()
+
+	var page []byte
+	for n := range 3 {
+		call := yonder.NewCall("upper", fmt.Appendf(nil, "page %d", n))
+		if err := client.Call(context.Background(), call.Fill(&page)); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Printf("%s\n", page)
+	}
+	// Output:
+	// PAGE 0
+	// PAGE 1
+	// PAGE 2
+}
+
 // A function among the arguments is called back while the call goes on.
 func ExampleClient_Bind_callback() {
 	var srv yonder.Server

@@ -412,13 +412,16 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 	if o.Failed {
 		return l.errs.decode(bytes.Clone(o.Body), l.codec)
 	}
-	rest, large := o.Body, o.Large
+	rest, shares := o.Body, sharesNothing
+	if o.Large {
+		shares = sharesAll
+	}
 	if o.Packed {
 		var err error
 		if rest, err = l.unpack(rest); err != nil {
 			return &Error{Code: ResourceExhausted, Message: "yonder: " + quoted(call) + ": the answer cannot be decompressed: " + err.Error(), Err: err}
 		}
-		large = true
+		shares = sharesAll
 	}
 	call.texts.Kept = false
 	for i := range call.plan.Results {
@@ -427,8 +430,9 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 		switch {
 		case len(rest) == 0:
 			err = errors.New("it is missing from the answer")
+		case call.fill && l.fillBytes(&rest, call.into[i]):
 		case slot.Kind == fn.Value:
-			rest, err = decodeValue(l.codec, slot, rest, large, call.into[i], &call.texts)
+			rest, err = decodeValue(l.codec, slot, rest, shares, call.into[i], &call.texts)
 		default:
 			var there *int
 			if rest, err = l.codec.Decode(rest, &there); err == nil && there != nil {
@@ -452,17 +456,42 @@ type bytesCutter interface {
 	appendHead(buf *bytes.Buffer, n int)
 }
 
+// fillBytes reads bytes to memory that is there, and reports false if it is something else that comes.
+func (l *link) fillBytes(data *[]byte, into any) bool {
+	b, ok := into.(*[]byte)
+	if !ok {
+		return false
+	}
+	codec, ok := l.codec.(bytesCutter)
+	if !ok {
+		return false
+	}
+	value, rest, ok := codec.cutBytes(*data)
+	if !ok {
+		return false
+	}
+	*b, *data = append((*b)[:0], value...), rest
+	return true
+}
+
+// A sharing says what of a value may share the memory of the message that it comes in.
+type sharing uint8
+
+const (
+	sharesNothing sharing = iota
+	sharesBytes           // bytes that are all of it: they are lent
+	sharesAll             // bytes, and what is most of it: nothing else uses the message
+)
+
 // leastKept is how many bytes of a message are worth keeping all of it for.
 const leastKept = 4 << 10
 
-// decodeValue reads one value, whose strings texts makes. Bytes of a message that nothing else uses,
-// a large one, are not copied, nor are a string or bytes in a value of which they are most: then it
-// sets texts.Kept.
-func decodeValue(codec Codec, slot *fn.Slot, data []byte, large bool, into any, texts *plain.Texts) (rest []byte, err error) {
+// decodeValue reads one value, whose strings texts makes. It sets texts.Kept if that shares data.
+func decodeValue(codec Codec, slot *fn.Slot, data []byte, shares sharing, into any, texts *plain.Texts) (rest []byte, err error) {
 	if slot.Plan != nil {
 		if c, ok := codec.(*cborCodec); ok {
 			texts.Least = 0
-			if large {
+			if shares == sharesAll {
 				texts.Least = max(len(data)/2, leastKept)
 			}
 			if rest, ok := slot.Plan.Decode(data, reflect.ValueOf(into), texts); ok {
@@ -470,7 +499,7 @@ func decodeValue(codec Codec, slot *fn.Slot, data []byte, large bool, into any, 
 			}
 			return c.decode(data, into)
 		}
-	} else if b, ok := into.(*[]byte); ok && large {
+	} else if b, ok := into.(*[]byte); ok && shares != sharesNothing {
 		if cutter, ok := codec.(bytesCutter); ok {
 			if value, rest, ok := cutter.cutBytes(data); ok {
 				*b, texts.Kept = value, true
@@ -489,6 +518,7 @@ type serverCall struct {
 	link *link
 	over atomic.Bool // callbacks are not valid any more
 	free bool        // nobody else has call, and in is all that is left of it
+	lent bool        // the body is in use until the answer is written
 }
 
 var serverCalls = sync.Pool{New: func() any { return new(serverCall) }}
@@ -513,7 +543,7 @@ func (l *link) Free(in *mux.Incoming) {
 	in.Reset()
 	sc.call.drop()
 	sc.call.reset()
-	sc.ctx, sc.link, sc.free = nil, nil, false
+	sc.ctx, sc.link, sc.free, sc.lent = nil, nil, false, false
 	sc.over.Store(false)
 	serverCalls.Put(sc)
 }
@@ -648,7 +678,7 @@ func (sc *serverCall) argument(call *Call, into any) error {
 	if len(rest) == 0 {
 		err = errors.New("it is missing")
 	} else {
-		rest, err = decodeValue(sc.link.codec, &call.resolved.plan.Args[0], rest, sc.in.Large, into, &call.texts)
+		rest, err = decodeValue(sc.link.codec, &call.resolved.plan.Args[0], rest, sc.sharing(), into, &call.texts)
 	}
 	if err != nil {
 		return badArgument(call, 0, err)
@@ -660,12 +690,32 @@ func (sc *serverCall) argument(call *Call, into any) error {
 	return nil
 }
 
+// lends reports whether bytes among the arguments are lent.
+func (sc *serverCall) lends() bool {
+	p := sc.call.proc
+	return p.Lend && sc.link.keepsNothing(p.plan)
+}
+
+// sharing is what of the arguments may share the message that they come in.
+func (sc *serverCall) sharing() sharing {
+	switch {
+	case sc.lends():
+		return sharesBytes
+	case sc.in.Large:
+		return sharesAll
+	}
+	return sharesNothing
+}
+
 // freeBody lets go of the encoded arguments, once they are decoded.
 func (sc *serverCall) freeBody() {
-	if sc.call.texts.Kept {
-		sc.in.ReleaseBody()
-	} else {
+	switch {
+	case !sc.call.texts.Kept:
 		sc.in.FreeBody()
+	case sc.lends():
+		sc.lent = true
+	default:
+		sc.in.ReleaseBody()
 	}
 }
 
@@ -718,7 +768,7 @@ func (sc *serverCall) arguments(call *Call) ([]reflect.Value, error) {
 			}
 		case slot.Kind == fn.Value:
 			v := place(i)
-			rest, err = decodeValue(sc.link.codec, slot, rest, sc.in.Large, v.Interface(), &call.texts)
+			rest, err = decodeValue(sc.link.codec, slot, rest, sc.sharing(), v.Interface(), &call.texts)
 			args[i] = v.Elem()
 		default:
 			var there *int
@@ -806,6 +856,9 @@ func (sc *serverCall) succeed() (err error) {
 	flags := l.pack(&msg)
 	if call.measured() {
 		call.proc.tally.response.Add(uint64(msg.Len()))
+	}
+	if sc.lent {
+		sc.in.LendBody(msg)
 	}
 	if err := sc.in.Reply(flags, call.Reply, msg, len(streams) == 0); err != nil {
 		if _, ok := err.(*mux.TooLargeError); ok {

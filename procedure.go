@@ -31,6 +31,12 @@ type Procedure struct {
 	Doc string
 	// Idempotent says that running it twice is as good as once.
 	Idempotent bool
+	// Lend says that the memory of []byte arguments is only lent to the function: it must not keep them,
+	// nor change or send them elsewhere once it has returned. Its results may share it. Later messages
+	// have that memory, which makes large ones twice as fast. What else is among the arguments is the
+	// function's, and so is all where interceptors see the call, or it comes over another protocol
+	// than yonder's own.
+	Lend bool
 	// Protocols are the names of those that it can be called over, as [CallInfo.Protocol] has
 	// them, and of HTTP, "http": what comes over HTTP, WebSockets included, needs that beside the
 	// name of the protocol that it carries. To all others the procedure does not exist. Nil: all.

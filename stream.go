@@ -255,6 +255,10 @@ func (s *inStream) each(place reflect.Value, yield func() bool) error {
 		if err != nil {
 			return s.error(err)
 		}
+		shares := sharesNothing
+		if large {
+			shares = sharesAll
+		}
 		for len(data) > 0 {
 			item := data
 			data = nil
@@ -268,7 +272,7 @@ func (s *inStream) each(place reflect.Value, yield func() bool) error {
 				_, decoded = plan.Decode(item, place, &texts)
 			}
 			if !decoded {
-				if _, err := decodeValue(s.link.codec, &unplanned, item, large, place.Interface(), &texts); err != nil {
+				if _, err := decodeValue(s.link.codec, &unplanned, item, shares, place.Interface(), &texts); err != nil {
 					return Errorf(InvalidArgument, "yonder: stream of %q: %w", s.name, err)
 				}
 			}

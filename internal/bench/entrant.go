@@ -21,6 +21,8 @@ type entrant struct {
 	// peer says that it is what somebody chooses between, instead of yonder.
 	peer bool
 	can  ability
+	// memory says that it differs from another only in where large messages are put.
+	memory bool
 	// sends says that it also writes by send, which the kernel does not count.
 	sends bool
 	// serve serves the connections that l accepts, with each procedure under as many
@@ -51,6 +53,9 @@ const (
 )
 
 func (e *entrant) runs(w *workload) bool {
+	if e.memory && w.payload == 0 {
+		return false
+	}
 	can := e.can
 	if can&timeouts != 0 {
 		can |= deadlines
@@ -102,13 +107,15 @@ func allEntrants() []entrant {
 			about: "`Register` and `Bind`: any function; for streams, `iter.Seq2`"},
 		{name: "yonder-generic", sends: true, can: everything &^ builds, serve: serveYonder, dial: dialGeneric,
 			about: "`Handle` and `Remote`: one argument, one result, no reflection in the call; for streams, `Stream`"},
+		{name: "yonder-lent", sends: true, memory: true, can: concurrent | payloads | bulk, serve: serveYonder, dial: dialLent,
+			about: "`Procedure.Lend` and `Call.Fill`: large bytes are read into memory that has been used before, as raw's are"},
 		{name: "yonder-timeout", sends: true, can: concurrent | timeouts, serve: serveYonder, dial: dialTimeout,
 			about: "`Bind` of functions without a context; their deadline is the client's `Timeout`"},
 		{name: "yonder-gate", sends: true, can: works, serve: serveGate, dial: dialBound,
 			about: "`overload.Gate`: a call a CPU runs at a time, 8 a CPU wait, for 25 ms at most"},
 		{name: "raw", can: scales | payloads | bulk, serve: serveRaw, dial: dialRaw,
 			about: "a bare TCP connection: 4 bytes of length, opaque bytes, one call at a time; the limit of latency"},
-		{name: "raw-fresh", can: payloads | bulk, serve: serveRawFresh, dial: dialRawFresh,
+		{name: "raw-fresh", memory: true, can: payloads | bulk, serve: serveRawFresh, dial: dialRawFresh,
 			about: "the same, and each message is read into memory of its own, as who may keep it needs"},
 		{name: "raw-mux", can: concurrent | scales | payloads | bulk | deadlines, serve: serveMux, dial: dialMux,
 			about: "a bare multiplexer: an id and a length, opaque bytes, writes gathered, a goroutine a request; the limit of throughput"},

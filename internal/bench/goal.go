@@ -37,8 +37,10 @@ func allGoals() []goal {
 	}
 	for _, size := range []string{"64KiB", "1MiB"} {
 		goals = append(goals, goal{size + ", 1 caller: generic to raw TCP, bytes/s", 0.7, 0, versus(size+"/1", generic, "raw", rate), hundredths})
+		goals = append(goals, goal{size + ", 1 caller: in lent memory to raw TCP, bytes/s", 0.7, 0, versus(size+"/1", "yonder-lent", "raw", rate), hundredths})
 		for _, callers := range []string{"16", "256"} {
-			goals = append(goals, goal{size + ", " + callers + " callers: generic to the raw multiplexer, bytes/s", 1, 0, versus(size+"/"+callers, generic, "raw-mux", rate), hundredths})
+			goals = append(goals, goal{size + ", " + callers + " callers: generic to the raw multiplexer, bytes/s", 1, 0, versus(size+"/"+callers, generic, "raw-mux", rate), hundredths},
+				goal{size + ", " + callers + " callers: in lent memory to the raw multiplexer, bytes/s", 1, 0, versus(size+"/"+callers, "yonder-lent", "raw-mux", rate), hundredths})
 		}
 		for _, callers := range []string{"1", "16", "256"} {
 			who := callers + " callers"

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"strconv"
+	"sync"
 
 	"github.com/yonder-rpc/yonder"
 )
@@ -26,6 +27,7 @@ func yonderServer(procedures int) *yonder.Server {
 	s.Register("work", toil)
 	s.Register("bound.bytes", bytes)
 	s.Register("bound.blob", blob)
+	s.Add(yonder.Procedure{Name: "lent.bytes", Func: bytes, Lend: true})
 	s.Register("bound.up", countItems)
 	s.Register("bound.down", someItems)
 	s.Register("generic.up", func(ctx context.Context, items yonder.Stream[Item]) (int, error) {
@@ -186,6 +188,27 @@ func (y *yonderClient) blob(ctx context.Context, n int) error {
 }
 
 func (y *yonderClient) close() error { return y.c.Close() }
+
+// lentClient has each answer in memory that was another's.
+type lentClient struct {
+	yonderClient
+	memory sync.Pool
+}
+
+func dialLent(ctx context.Context, t target) (client, error) {
+	c, err := dialYonder(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return &lentClient{yonderClient: *remote(c), memory: sync.Pool{New: func() any { return new([]byte) }}}, nil
+}
+
+func (y *lentClient) bytes(ctx context.Context, b []byte) error {
+	got := y.memory.Get().(*[]byte)
+	defer y.memory.Put(got)
+	err := y.c.Call(ctx, yonder.NewCall("lent.bytes", b).Fill(got))
+	return checkBytes(*got, b, err)
+}
 
 // timeoutClient calls functions that take no context.
 type timeoutClient struct {

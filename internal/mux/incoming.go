@@ -72,6 +72,16 @@ func (in *Incoming) FreeBody() {
 	in.ReleaseBody()
 }
 
+// LendBody has the body let go of when a response is written that may share it, and of which nobody
+// has kept anything else.
+func (in *Incoming) LendBody(response *Message) {
+	response.lent = in.msg
+	if in.Large {
+		response.lentBody = in.Body
+	}
+	in.msg, in.Body = nil, nil
+}
+
 // Reset makes a call that [Handler.Free] has been given as good as new, but for its Owner.
 func (in *Incoming) Reset() {
 	in.ReleaseBody()

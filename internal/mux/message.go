@@ -11,6 +11,9 @@ import (
 type Message struct {
 	bytes.Buffer
 	tail []byte // what follows the buffer, in memory that is not the message's
+	// What is let go of with the message, because its tail may share that: of a request.
+	lent     *Message
+	lentBody []byte
 }
 
 // End ends a message that is larger than a frame with bytes of which only those of its first part
@@ -72,7 +75,15 @@ func (m *Message) Sized(n int) []byte {
 
 // Release gives the message back. Nothing may alias its bytes any more.
 func (m *Message) Release() {
-	if m == nil || m.Cap() > maxPooled {
+	if m == nil {
+		return
+	}
+	if m.lentBody != nil {
+		freeBody(m.lentBody)
+	}
+	m.lent.Release()
+	m.lent, m.lentBody = nil, nil
+	if m.Cap() > maxPooled {
 		return
 	}
 	m.Reset()
