@@ -150,17 +150,18 @@ func (c *Call) Into(results ...any) *Call {
 			panic("yonder: Call.Into: the results' places must be pointers that are not nil")
 		}
 	}
-	c.into = results
+	c.into, c.fill = results, false
 	return c
 }
 
 // Fill is [Call.Into] for results of []byte whose memory is to be used again: what a pointer points to
 // keeps its memory if that has room for the result, as with a destination of append. So a caller
-// that gets large results one after the other needs memory for one. In the same process, and where a
-// Transport makes the call, it is Into.
+// that gets large results one after the other, of up to 2 MiB, needs memory for one. In JSON, in the same process, in a
+// Clone, and where a Transport makes the call, it is Into.
 func (c *Call) Fill(results ...any) *Call {
+	c.Into(results...)
 	c.fill = true
-	return c.Into(results...)
+	return c
 }
 
 // Clone returns a copy of a call of the caller's side that has places of its own for the results,

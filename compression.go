@@ -49,15 +49,15 @@ func (l *link) unpack(body []byte) ([]byte, error) {
 // body returns the encoded arguments of a call. They are decompressed when they are wanted: an
 // interceptor may refuse the call before.
 func (sc *serverCall) body() ([]byte, error) {
-	sc.call.texts.Kept = false
 	if sc.in.Flags&wire.Packed != 0 {
 		body, err := sc.link.unpack(sc.in.Body)
 		if err != nil {
 			return nil, Errorf(ResourceExhausted, "yonder: the arguments cannot be decompressed to at most %d bytes", sc.link.mux.Local().MaxMessage)
 		}
-		sc.in.ReleaseBody()
+		sc.in.FreeBody()
 		sc.in.Body, sc.in.Large = body, true
 		sc.in.Flags &^= wire.Packed
 	}
+	beginTexts(&sc.call.texts, sc.in.Body, sc.sharing())
 	return sc.in.Body, nil
 }

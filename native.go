@@ -423,7 +423,7 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 		}
 		shares = sharesAll
 	}
-	call.texts.Kept = false
+	beginTexts(&call.texts, rest, shares)
 	for i := range call.plan.Results {
 		slot := &call.plan.Results[i]
 		var err error
@@ -470,9 +470,20 @@ func (l *link) fillBytes(data *[]byte, into any) bool {
 	if !ok {
 		return false
 	}
-	*b, *data = append((*b)[:0], value...), rest
+	if cap(*b) < len(value) || *b == nil {
+		*b = make([]byte, 0, len(value))
+	}
+	*b, *data = (*b)[:0], rest
+	for part := range slices.Chunk(value, copyStep) {
+		*b = appendPart(*b, part)
+	}
 	return true
 }
+
+// appendPart is a call because that is where the runtime can stop a goroutine: see copyStep.
+//
+//go:noinline
+func appendPart(b, part []byte) []byte { return append(b, part...) }
 
 // A sharing says what of a value may share the memory of the message that it comes in.
 type sharing uint8
@@ -483,17 +494,21 @@ const (
 	sharesAll             // bytes, and what is most of it: nothing else uses the message
 )
 
+// beginTexts has texts make the strings of a message.
+func beginTexts(texts *plain.Texts, message []byte, shares sharing) {
+	texts.Kept, texts.Least = false, 0
+	if shares == sharesAll {
+		texts.Least = max(len(message)/2, leastKept)
+	}
+}
+
 // leastKept is how many bytes of a message are worth keeping all of it for.
 const leastKept = 4 << 10
 
-// decodeValue reads one value, whose strings texts makes. It sets texts.Kept if that shares data.
+// decodeValue reads one value of a message, after beginTexts. It sets texts.Kept if the value shares data.
 func decodeValue(codec Codec, slot *fn.Slot, data []byte, shares sharing, into any, texts *plain.Texts) (rest []byte, err error) {
 	if slot.Plan != nil {
 		if c, ok := codec.(*cborCodec); ok {
-			texts.Least = 0
-			if shares == sharesAll {
-				texts.Least = max(len(data)/2, leastKept)
-			}
 			if rest, ok := slot.Plan.Decode(data, reflect.ValueOf(into), texts); ok {
 				return rest, nil
 			}
@@ -518,7 +533,7 @@ type serverCall struct {
 	link *link
 	over atomic.Bool // callbacks are not valid any more
 	free bool        // nobody else has call, and in is all that is left of it
-	lent bool        // the body is in use until the answer is written
+	lent bool        // the results may share the body
 }
 
 var serverCalls = sync.Pool{New: func() any { return new(serverCall) }}
@@ -693,7 +708,7 @@ func (sc *serverCall) argument(call *Call, into any) error {
 // lends reports whether bytes among the arguments are lent.
 func (sc *serverCall) lends() bool {
 	p := sc.call.proc
-	return p.Lend && sc.link.keepsNothing(p.plan)
+	return p.lends && sc.link.keepsNothing(p.plan)
 }
 
 // sharing is what of the arguments may share the message that they come in.

@@ -33,7 +33,7 @@ type Procedure struct {
 	Idempotent bool
 	// Lend says that the memory of []byte arguments is only lent to the function: it must not keep them,
 	// nor change or send them elsewhere once it has returned. Its results may share it. Later messages
-	// have that memory, which makes large ones twice as fast. What else is among the arguments is the
+	// have that memory, up to 2 MiB each, which makes large ones twice as fast. What else is among the arguments is the
 	// function's, and so is all where interceptors see the call, or it comes over another protocol
 	// than yonder's own.
 	Lend bool
@@ -72,6 +72,8 @@ type procedure struct {
 	// run is the procedure without reflection; nil: there is only fv.
 	run func(ctx context.Context, call *Call) error
 
+	lends bool // Lend, and there is something to lend
+
 	seen atomic.Pointer[Target] // what protocols see; nil: none has asked
 	Procedure
 }
@@ -95,7 +97,8 @@ func newProcedure(p Procedure) *procedure {
 	if p.Params != nil && len(p.Params) != len(plan.Args) {
 		fail("Params has %d names for %d parameters (the context has none)", len(p.Params), len(plan.Args))
 	}
-	return &procedure{Procedure: p, plan: plan, fv: fv, tally: new(tally)}
+	isBytes := func(s fn.Slot) bool { return s.Type == bytesType }
+	return &procedure{Procedure: p, plan: plan, fv: fv, tally: new(tally), lends: p.Lend && slices.ContainsFunc(plan.Args, isBytes)}
 }
 
 // exposed reports whether the procedure exists for calls over a protocol and a connection.

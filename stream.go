@@ -267,6 +267,7 @@ func (s *inStream) each(place reflect.Value, yield func() bool) error {
 					return s.error(err)
 				}
 			}
+			beginTexts(&texts, item, shares)
 			decoded := false
 			if plan != nil && !large {
 				_, decoded = plan.Decode(item, place, &texts)

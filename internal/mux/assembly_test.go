@@ -29,3 +29,24 @@ func TestPieces(t *testing.T) {
 		}
 	}
 }
+
+// A request goes back when it is known that the response does not share it, and else with that: a peer
+// that does not read what it is answered must not keep what it has sent here.
+func TestLendBody(t *testing.T) {
+	for _, shares := range []bool{false, true} {
+		in := &Incoming{Large: true, Body: make([]byte, 1<<20)}
+		response := NewMessage()
+		if shares {
+			response.End(in.Body)
+		} else {
+			response.Write(in.Body[:50_000])
+		}
+		in.LendBody(response)
+		if in.Body != nil || (response.lent != nil) != shares {
+			t.Errorf("shares %v: the response holds %d bytes, the request %d", shares, len(response.lent), len(in.Body))
+		}
+		if response.Release(); response.lent != nil {
+			t.Error("not let go of")
+		}
+	}
+}

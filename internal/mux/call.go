@@ -59,7 +59,7 @@ type Response struct {
 	Packed bool // Body is compressed
 	Meta   map[string]string
 	Body   []byte
-	// Large is set if Body is the response's own, and not gone after Release, but only after FreeBody.
+	// Large is set if Body has memory of its own, which FreeBody gives back; otherwise Release does.
 	Large bool
 
 	msg *Message

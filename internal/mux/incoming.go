@@ -27,7 +27,7 @@ type Incoming struct {
 	// Deadline is when the caller stops waiting; zero: never.
 	Deadline time.Time
 	Body     []byte
-	// Large is set if Body is the request's own, and not gone after ReleaseBody, but only after FreeBody.
+	// Large is set if Body has memory of its own, which FreeBody gives back; otherwise ReleaseBody does.
 	Large bool
 
 	conn    *Conn
@@ -72,14 +72,13 @@ func (in *Incoming) FreeBody() {
 	in.ReleaseBody()
 }
 
-// LendBody has the body let go of when a response is written that may share it, and of which nobody
-// has kept anything else.
+// LendBody is FreeBody where the response may share the body: if it does, that is let go of with it. Only
+// what follows a message's buffer can be shared, and that is larger than a frame, as the body must be.
 func (in *Incoming) LendBody(response *Message) {
-	response.lent = in.msg
-	if in.Large {
-		response.lentBody = in.Body
+	if in.Large && response.tail != nil {
+		response.lent, in.Body = in.Body, nil
 	}
-	in.msg, in.Body = nil, nil
+	in.FreeBody()
 }
 
 // Reset makes a call that [Handler.Free] has been given as good as new, but for its Owner.

@@ -19,7 +19,8 @@ import (
 // reads".
 
 const (
-	// leadTick is how often those who lead in the read loop's place are looked at.
+	// leadTick is how long a turn in the read loop's place may last until it is looked at, and once more
+	// until it is ended.
 	leadTick = 2 * time.Millisecond
 	// leadGap is how soon one call must follow the other.
 	leadGap = time.Millisecond
@@ -79,13 +80,13 @@ type lead struct {
 	last  time.Time     // when the last of them came
 	spent time.Duration // that calls have taken which came with the last read
 
-	// watch ends a turn that takes too long; nil: others have never led. Who leads puts it off as long
-	// as things happen, so that it seldom goes off: that would wake a goroutine for nothing.
+	// watch ends a turn that takes too long; nil: there was none. Who begins one puts it off, so that it
+	// seldom goes off for nothing: that wakes a goroutine.
 	watch *time.Timer
 	off   time.Duration // when that was last done, by elapsed; of who leads
 
-	mu   sync.Mutex
-	seen uint64 // turn, when watch last went off
+	mu   sync.Mutex // guards seen
+	seen uint64     // turn, when watch last went off
 }
 
 // change has another lead if turn still is what was seen of it. It returns the new turn.
@@ -238,6 +239,7 @@ func (c *Conn) leadFor(o *Outgoing) {
 	default:
 		return
 	}
+	l.putOff()
 	l.asks = true
 	for len(o.ready) == 0 {
 		if !c.leadFrame() {
@@ -272,6 +274,9 @@ func (c *Conn) leadOn(turn uint64, took time.Duration) {
 		var ok bool
 		if turn, ok = l.change(turn, otherLeads); !ok {
 			return // it took too long
+		}
+		if c.r.empty() {
+			l.putOff()
 		}
 		l.spent += took
 		c.r.waited = false
@@ -333,7 +338,6 @@ func (c *Conn) awaitFrame() error {
 				return nil
 			}
 		}
-		c.lead.putOff()
 		if err := r.more(need); err != nil {
 			return err
 		}

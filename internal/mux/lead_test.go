@@ -125,6 +125,44 @@ func TestLeadCanceled(t *testing.T) {
 	oneByOne(t, a, b)
 }
 
+// So it does while what it reads for others keeps coming.
+func TestLeadCanceledAmongOthers(t *testing.T) {
+	a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
+		if string(in.Body) == "slow" {
+			<-ctx.Done()
+		}
+		echo(ctx, in)
+	}))
+	for range 5 {
+		oneByOne(t, a, b)
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan struct{})
+		var others sync.WaitGroup
+		others.Go(func() {
+			time.Sleep(leadTick / 4) // the slow call leads
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					call(t.Context(), a, request("y"))
+				}
+			}
+		})
+		time.AfterFunc(20*time.Millisecond, cancel)
+		began := time.Now()
+		slow := &Request{Ref: &Ref{Index: 1, Name: "slow"}, Body: message("slow")} // who reads does not serve it
+		if _, err := call(ctx, a, slow); err != context.Canceled {
+			t.Errorf("canceled: %v", err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("to be canceled took %v", took)
+		}
+		close(over)
+		others.Wait()
+	}
+}
+
 // A handler that takes longer than those before it holds nobody up: not other callers, not who cancels
 // its call, and not itself where it calls back.
 func TestLeadSlowHandler(t *testing.T) {
@@ -575,7 +613,6 @@ func TestLeadSmallBetweenParts(t *testing.T) {
 	if _, err := far.Write(frame); err != nil {
 		t.Fatal(err)
 	}
-	c.lead.watch = time.AfterFunc(time.Hour, func() {})
 	reads := 0
 	c.r.onRead = func(int) { reads++ }
 	c.r.narrow = true

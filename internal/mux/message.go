@@ -11,9 +11,7 @@ import (
 type Message struct {
 	bytes.Buffer
 	tail []byte // what follows the buffer, in memory that is not the message's
-	// What is let go of with the message, because its tail may share that: of a request.
-	lent     *Message
-	lentBody []byte
+	lent []byte // a request's memory that the tail may share; it goes back with the message
 }
 
 // End ends a message that is larger than a frame with bytes of which only those of its first part
@@ -48,8 +46,12 @@ var bodies [22]sync.Pool
 // newBody returns memory for a body of a size, whatever is in it.
 func newBody(size int) []byte {
 	if size >= minBody && size <= maxPooled {
-		if b, _ := bodies[bits.Len(uint(size))-1].Get().(*[]byte); b != nil && cap(*b) >= size {
-			return (*b)[:0:size]
+		pool := &bodies[bits.Len(uint(size))-1]
+		if b, _ := pool.Get().(*[]byte); b != nil {
+			if cap(*b) >= size {
+				return (*b)[:0:size]
+			}
+			pool.Put(b)
 		}
 	}
 	return make([]byte, 0, size)
@@ -78,11 +80,8 @@ func (m *Message) Release() {
 	if m == nil {
 		return
 	}
-	if m.lentBody != nil {
-		freeBody(m.lentBody)
-	}
-	m.lent.Release()
-	m.lent, m.lentBody = nil, nil
+	freeBody(m.lent)
+	m.lent = nil
 	if m.Cap() > maxPooled {
 		return
 	}

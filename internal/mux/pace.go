@@ -18,6 +18,12 @@ type pace struct {
 	// is not, small messages want to go past, and less is on its way.
 	crowd int
 
+	// slow says that the last stretch, so much as may be sent in one turn, took longer than a turn may.
+	slow    bool
+	stretch uint64        // sent when it began
+	begun   time.Duration // when, by elapsed
+	last    time.Duration // when something was sent last
+
 	// One measurement at a time: from the sending of a byte to the peer's word that it has
 	// taken that.
 	measuring bool
@@ -33,6 +39,10 @@ const (
 	minPace   = 8 * partSize
 	calmPace  = 16 * partSize
 	maxPace   = 16 << 20
+	// turnSize is how much of a message may be sent in one turn, in bytes, and turnTime how long that may
+	// take: over a path on which it takes longer a turn is one part.
+	turnSize = 1 << 20
+	turnTime = 10 * time.Millisecond
 	// crowdWrites is how long small messages are remembered, in writes.
 	crowdWrites = 16
 	// shortPath is what takes no more than that for a part to be taken, such as a local
@@ -71,7 +81,16 @@ func (p *pace) send(n int) {
 	if p.sent-p.taken < takenStep { // the peer may have taken all: it need not say so of less
 		p.least, p.measuring = 0, false
 	}
+	now := elapsed()
+	if idle := now-p.last > turnTime && p.sent-p.taken < takenStep; idle || p.last == 0 {
+		p.stretch, p.begun = p.sent, now
+	}
+	p.last = now
 	p.sent += uint64(n)
+	if p.sent-p.stretch > turnSize {
+		p.slow = now-p.begun > turnTime
+		p.stretch, p.begun = p.sent, now
+	}
 	if !p.measuring {
 		p.measuring, p.mark, p.since, p.full = true, p.sent, time.Now(), false
 	}

@@ -63,16 +63,16 @@ func TestPace(t *testing.T) {
 	})
 }
 
-// TestTurns: a message of which little is missing is sent to its end, a larger one has the others go
-// first after each part, and over a slow path all do.
+// TestTurns: a message of which little is missing is sent to its end; a larger one has the others go
+// first after each part, or when one has been sent to its end, after as many; over a slow path all do.
 func TestTurns(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		cfg := config(nobody)
 		cfg.Dialer = true
 		c, p := against(t, cfg, true, true)
 		synctest.Wait()
-		start := func(size int) {
-			o, err := c.Start(t.Context(), request(strings.Repeat("x", size)))
+		start := func(parts int) {
+			o, err := c.Start(t.Context(), request(strings.Repeat("x", parts*partSize)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,34 +80,36 @@ func TestTurns(t *testing.T) {
 			synctest.Wait()
 		}
 		seen := 0
-		// order names the messages whose parts come, each of which the peer takes after a time.
+		// order names the messages whose parts come. The peer takes four at a time, each after a time.
 		order := func(after time.Duration) string {
 			var got strings.Builder
 			for parts := p.received(wire.Part); seen < len(parts); parts = p.received(wire.Part) {
 				for _, f := range parts[seen:] {
 					got.WriteByte('a' + byte(f.ID))
 					time.Sleep(after)
-					p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, len(f.body)-1))
+					if seen++; seen%4 == 0 {
+						p.send(wire.Header{Type: wire.Credit}, wire.AppendCredit(nil, 0, takenStep))
+					}
 				}
-				seen = len(parts)
 				synctest.Wait()
 			}
 			return got.String()
 		}
+		const calm = calmPace / partSize // what is on its way when the others come
 		for _, test := range []struct {
 			after time.Duration
-			sizes []int // of messages that come when as much is on its way as may be
+			sizes []int // of the others, in parts
 			want  string
 		}{
-			{0, []int{shortRest + 3*partSize, 4 * partSize, 4 * partSize}, "bccccdddd" + strings.Repeat("b", 18)},
-			{shortTurn / 2, []int{4 * partSize, 4 * partSize}, "ffggffgg"},
-			{shortTurn, []int{4 * partSize, 4 * partSize}, "ijijijij"},
+			{0, []int{40, 4, 4}, strings.Repeat("b", calm) + "ccccdddd" + strings.Repeat("b", 40-calm)},
+			{0, []int{4, 40, 4}, "ffffgggghhhh" + strings.Repeat("g", 36)},
+			{turnTime, []int{20, 20}, "jjjjjjjjj" + strings.Repeat("kj", 11) + strings.Repeat("k", 9)},
 		} {
-			start(calmPace)
-			for _, size := range test.sizes {
-				start(size)
+			start(calm)
+			for _, parts := range test.sizes {
+				start(parts)
 			}
-			if got := order(test.after)[calmPace/partSize:]; got != test.want {
+			if got := order(test.after)[calm:]; got != test.want {
 				t.Errorf("after %v each: %s, want %s", test.after, got, test.want)
 			}
 		}

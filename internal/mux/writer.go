@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
@@ -23,10 +22,6 @@ const (
 	// is a little more than a number of full ones needs no other.
 	partSize = 64<<10 - 1
 	lastPart = wire.MaxBody - 1
-	// shortRest and shortTurn are how much of a message may be missing, in bytes, and how long it may
-	// take, for it to be sent to its end once it is its turn.
-	shortRest = 1 << 20
-	shortTurn = 5 * time.Millisecond
 	// wholeSize is the size of a message, in bytes, from which it is not copied into the
 	// buffer of its frame.
 	wholeSize = 16 << 10
@@ -77,7 +72,8 @@ type writer struct {
 	pong     []byte        // the answer to the latest PING, if it is not written yet
 	parts    []*part       // messages on their way in parts, served in turn
 	waiting  []*part       // those beyond maxParts
-	turn     time.Duration // when the first of parts began to be sent to its end, by elapsed; 0: it is not
+	turn     int           // parts of the first of them that were sent in this turn
+	after    int           // parts that were sent in the last turn, if the message ended with it
 	dropped  int           // of parts: those that nobody wants any more
 	pace     pace
 	newEnds  int32 // ends in buf
@@ -537,18 +533,30 @@ func (w *writer) forgetPartsLocked() {
 	w.parts = nil
 }
 
-// nextTurnLocked has another of the messages in parts go on.
-func (w *writer) nextTurnLocked() {
+// turnLocked ends the turn of the first message in parts, of which more is to be sent, unless it goes on.
+// Where many messages of about a MiB take turns of one part, all of them are in memory at both ends at a
+// time, which is fresh memory, a page fault every 4 KiB (`internal/bench -workloads 1MiB/16`), and all come
+// late. So a turn goes on if the end of the message comes with it. What is larger has the others wait for
+// one part, but after a turn that went on, for as many.
+func (w *writer) turnLocked() {
 	p := w.parts[0]
+	w.turn++
+	switch short := len(p.data)+len(p.tail) <= turnSize; {
+	case w.pace.slow:
+		w.after = 0
+	case short:
+		return
+	case w.turn < w.after:
+		return
+	default:
+		w.after = 0
+	}
 	copy(w.parts, w.parts[1:])
 	w.parts[len(w.parts)-1] = p
 	w.turn = 0
 }
 
-// takePartsLocked takes the next parts. A message's turn is one of them, or all if that is soon done:
-// where many messages of about a MiB take turns, all of them are in memory at both ends at a time, which
-// is fresh memory, a page fault every 4 KiB (`internal/bench -workloads 1MiB/16`), and all come late.
-// Larger ones would have the others wait, and so would any over a slow path.
+// takePartsLocked takes the next parts, those of different messages in turn.
 func (w *writer) takePartsLocked() {
 	if w.dropped > 0 {
 		w.dropped = 0
@@ -563,9 +571,6 @@ func (w *writer) takePartsLocked() {
 	most := w.pace.write(w.small)
 	w.small = false
 	for n := 0; n < most && len(w.parts) > 0 && w.pace.room(); n++ {
-		if w.turn != 0 && elapsed()-w.turn >= shortTurn {
-			w.nextTurnLocked()
-		}
 		p := w.parts[0]
 		size := partSize
 		if len(p.tail) == 0 && len(p.data) <= lastPart {
@@ -579,15 +584,10 @@ func (w *writer) takePartsLocked() {
 		h := wire.Header{Type: wire.Part, Flags: p.flag, ID: p.header.ID}
 		if len(p.data) > 0 {
 			h.Flags |= wire.More
-			switch {
-			case len(p.data)+len(p.tail) > shortRest:
-				w.nextTurnLocked()
-			case w.turn == 0:
-				w.turn = elapsed()
-			}
+			w.turnLocked()
 		} else {
 			w.parts = slices.Delete(w.parts, 0, 1)
-			w.turn = 0
+			w.after, w.turn = w.turn+1, 0
 			p.data = nil // what holds the part need not hold the message
 			w.finished = append(w.finished, p)
 		}
