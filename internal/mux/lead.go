@@ -28,6 +28,9 @@ const (
 	// many more if it has done so and was needed again.
 	leadAfter = 16
 	leadRest  = 32
+	// newAfter is how many calls of a procedure must be so that has not been called before: the first of
+	// them, which finds it, does not count. Where many procedures are called, few are called often.
+	newAfter = 3
 	// leadTurned is how many more after a call the other way: what comes from a peer that calls, too,
 	// should not have to wait for the read loop often.
 	leadTurned = 1024
@@ -151,10 +154,21 @@ var programStart = time.Now()
 // elapsed returns how long the program has run, by the monotonic clock alone.
 func elapsed() time.Duration { return time.Since(programStart) }
 
+// newName returns a procedure that has not been called.
+func newName(name, signature string) *Name {
+	n := &Name{Name: name, Signature: signature}
+	n.quick.Store(leadAfter - newAfter)
+	n.short.Store(leadAfter - newAfter)
+	return n
+}
+
 // took takes note of how long a call took.
 func (n *Name) took(t time.Duration) {
 	since, strikes := n.sinceSlow.Load(), n.strikes.Load()
 	switch {
+	case since == 0 && t < slowServe:
+		n.sinceSlow.Store(1)
+		return
 	case t >= slowServe:
 		if since < rareSlow {
 			strikes = min(strikes+1, maxStrikes)

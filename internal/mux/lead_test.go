@@ -337,7 +337,7 @@ func TestLeadAsks(t *testing.T) {
 
 // How short and how slow calls count.
 func TestTook(t *testing.T) {
-	var n Name
+	n := newName("p", "")
 	many := func(calls int, took time.Duration) {
 		for range calls {
 			n.took(took)
@@ -349,14 +349,15 @@ func TestTook(t *testing.T) {
 			t.Errorf("%s: short %v, %d strikes, not %v, %d", what, got, n.strikes.Load(), short, strikes)
 		}
 	}
-	many(leadAfter-1, shortServe)
+	n.took(shortServe + 1) // the first
+	many(newAfter-1, shortServe)
 	check("few", false, 0)
 	many(1, shortServe)
 	check("enough", true, 0)
 	many(rareSlow, shortServe)
 	n.took(slowServe)
 	check("slow for once", false, 0)
-	many(leadRest+leadAfter, shortServe)
+	many(1+leadRest+leadAfter, shortServe)
 	check("short again", true, 0)
 	for range 3 {
 		n.took(slowServe)
@@ -364,7 +365,7 @@ func TestTook(t *testing.T) {
 	check("slow again and again", false, 3)
 	many(leadRest<<3, shortServe)
 	check("not yet", false, 3)
-	many(leadAfter, shortServe)
+	many(1+leadAfter, shortServe)
 	check("after the rest", true, 3)
 	many(3*rareSlow, shortServe)
 	check("forgiven", true, 0)

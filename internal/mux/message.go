@@ -60,7 +60,8 @@ func newBody(size int) []byte {
 // freeBody takes memory of a body that nobody uses any more.
 func freeBody(b []byte) {
 	if cap(b) >= minBody && cap(b) <= maxPooled {
-		bodies[bits.Len(uint(cap(b)))-1].Put(&b)
+		kept := b // only this allocates
+		bodies[bits.Len(uint(cap(b)))-1].Put(&kept)
 	}
 }
 

@@ -231,7 +231,7 @@ func (c *Conn) name(number uint32, body []byte) error {
 		return nil
 	}
 	c.nameSize += len(body)
-	c.names[number] = &Name{Name: name, Signature: signature}
+	c.names[number] = newName(name, signature)
 	return nil
 }
 
