@@ -25,7 +25,8 @@ type Codec interface {
 	// Encode appends v. What is appended to buf when it fails is dropped.
 	Encode(buf *bytes.Buffer, v any) error
 	// Decode reads one value from the front of data into what v points to, and returns
-	// the bytes behind it. It must withstand any data.
+	// the bytes behind it. It must withstand any data, and nothing in v may refer to data, whose memory
+	// other messages have later.
 	Decode(data []byte, v any) (rest []byte, err error)
 }
 

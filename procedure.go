@@ -34,8 +34,8 @@ type Procedure struct {
 	// Lend says that the memory of []byte arguments is only lent to the function: it must not keep them,
 	// nor change or send them elsewhere once it has returned. Its results may share it. Later messages
 	// have that memory, up to 2 MiB each, which makes large ones twice as fast. What else is among the arguments is the
-	// function's, and so is all where interceptors see the call, or it comes over another protocol
-	// than yonder's own.
+	// function's, and so is all where interceptors see the call, streams, readers or functions belong to
+	// it, or it comes over another protocol than yonder's own.
 	Lend bool
 	// Protocols are the names of those that it can be called over, as [CallInfo.Protocol] has
 	// them, and of HTTP, "http": what comes over HTTP, WebSockets included, needs that beside the

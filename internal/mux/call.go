@@ -28,7 +28,7 @@ type Name struct {
 
 	// Calls in a row that took little time; negative: after so many more that do they count.
 	quick, short atomic.Int32
-	sinceSlow    atomic.Int32 // calls since the last slow one
+	sinceSlow    atomic.Int32 // calls since the last slow one; negative: there was none at all
 	strikes      atomic.Int32 // slow ones that were not rare
 }
 

@@ -28,8 +28,8 @@ const (
 	// many more if it has done so and was needed again.
 	leadAfter = 16
 	leadRest  = 32
-	// newAfter is how many calls of a procedure must be so that has not been called before: the first of
-	// them, which finds it, does not count. Where many procedures are called, few are called often.
+	// newAfter is how many calls of a procedure must be so that has not been called before, after the
+	// first one, which finds it. Where many procedures are called, few are called often.
 	newAfter = 3
 	// leadTurned is how many more after a call the other way: what comes from a peer that calls, too,
 	// should not have to wait for the read loop often.
@@ -159,6 +159,7 @@ func newName(name, signature string) *Name {
 	n := &Name{Name: name, Signature: signature}
 	n.quick.Store(leadAfter - newAfter)
 	n.short.Store(leadAfter - newAfter)
+	n.sinceSlow.Store(-1)
 	return n
 }
 
@@ -166,8 +167,8 @@ func newName(name, signature string) *Name {
 func (n *Name) took(t time.Duration) {
 	since, strikes := n.sinceSlow.Load(), n.strikes.Load()
 	switch {
-	case since == 0 && t < slowServe:
-		n.sinceSlow.Store(1)
+	case since < 0:
+		n.sinceSlow.Store(0)
 		return
 	case t >= slowServe:
 		if since < rareSlow {

@@ -349,7 +349,7 @@ func TestTook(t *testing.T) {
 			t.Errorf("%s: short %v, %d strikes, not %v, %d", what, got, n.strikes.Load(), short, strikes)
 		}
 	}
-	n.took(shortServe + 1) // the first
+	n.took(2 * slowServe) // the first
 	many(newAfter-1, shortServe)
 	check("few", false, 0)
 	many(1, shortServe)
@@ -357,7 +357,7 @@ func TestTook(t *testing.T) {
 	many(rareSlow, shortServe)
 	n.took(slowServe)
 	check("slow for once", false, 0)
-	many(1+leadRest+leadAfter, shortServe)
+	many(leadRest+leadAfter, shortServe)
 	check("short again", true, 0)
 	for range 3 {
 		n.took(slowServe)
@@ -365,7 +365,7 @@ func TestTook(t *testing.T) {
 	check("slow again and again", false, 3)
 	many(leadRest<<3, shortServe)
 	check("not yet", false, 3)
-	many(1+leadAfter, shortServe)
+	many(leadAfter, shortServe)
 	check("after the rest", true, 3)
 	many(3*rareSlow, shortServe)
 	check("forgiven", true, 0)

@@ -541,7 +541,8 @@ func (w *writer) forgetPartsLocked() {
 func (w *writer) turnLocked() {
 	p := w.parts[0]
 	w.turn++
-	switch short := len(p.data)+len(p.tail) <= turnSize; {
+	missing := len(p.data) + len(p.tail) + (w.turn-1)*partSize // after the first part of the turn
+	switch short := missing <= turnSize; {
 	case w.pace.slow:
 		w.after = 0
 	case short:
@@ -560,7 +561,9 @@ func (w *writer) turnLocked() {
 func (w *writer) takePartsLocked() {
 	if w.dropped > 0 {
 		w.dropped = 0
-		w.turn = 0 // it may be another's
+		if len(w.parts) > 0 && w.parts[0].dropped {
+			w.turn = 0
+		}
 		w.parts = slices.DeleteFunc(w.parts, func(p *part) bool {
 			if p.dropped {
 				w.finished = append(w.finished, p)
