@@ -64,14 +64,21 @@ func TestLend(t *testing.T) {
 // Where interceptors see calls, nothing is lent to the function: it may keep what it is given.
 func TestLendIntercepted(t *testing.T) {
 	srv := yonder.Server{Interceptors: []yonder.Interceptor{func(next yonder.Handler) yonder.Handler { return next }}}
+	var mu sync.Mutex
 	var kept [][]byte
-	srv.Add(yonder.Procedure{Name: "keep", Lend: true, Func: func(b []byte) { kept = append(kept, b) }})
+	srv.Add(yonder.Procedure{Name: "keep", Lend: true, Func: func(b []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		kept = append(kept, b)
+	}})
 	c := overTCP.client(t, &srv)
 	for i := range 20 {
 		if err := c.Call(t.Context(), yonder.NewCall("keep", numbered(i, 100<<10))); err != nil {
 			t.Fatal(err)
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	for i, b := range kept {
 		if string(b) != string(numbered(i, 100<<10)) {
 			t.Errorf("call %d: what was kept has changed", i)
