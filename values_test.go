@@ -433,47 +433,54 @@ func TestKeptLargeValues(t *testing.T) {
 		}
 	}
 	runAll(t, func(t *testing.T, m mode) {
-		var srv yonder.Server
-		var mu sync.Mutex
-		var kept []large
-		keep := func(_ context.Context, v large) (large, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			kept = append(kept, v)
-			return v, nil
+		results, arguments := keepAll(t, m, 32, of)
+		for _, v := range results {
+			check(t, "a result", v)
 		}
-		srv.Register("bound", keep)
-		yonder.Handle(&srv, "generic", keep)
-		c := m.client(t, &srv)
-		var bound func(context.Context, large) (large, error)
-		c.Bind("bound", &bound)
-		var callers sync.WaitGroup
-		for i, call := range []func(context.Context, large) (large, error){bound, yonder.Remote[large, large](c, "generic")} {
-			callers.Go(func() {
-				var got []large
-				for n := range 16 {
-					v, err := call(t.Context(), of(100*i+n))
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					got = append(got, v)
-				}
-				for _, v := range got {
-					check(t, "a result", v)
-				}
-			})
-		}
-		callers.Wait()
-		mu.Lock()
-		defer mu.Unlock()
-		for _, v := range kept {
+		for _, v := range arguments {
 			check(t, "an argument", v)
 		}
-		if len(kept) != 32 {
-			t.Errorf("%d calls", len(kept))
-		}
 	})
+}
+
+// keepAll makes calls with the values of numbers, of a function bound and not, some at a time, and
+// returns what has come back, in order, and what the handlers were given.
+func keepAll[T any](t *testing.T, m mode, calls int, of func(n int) T) (results, arguments []T) {
+	var srv yonder.Server
+	var mu sync.Mutex
+	keep := func(_ context.Context, v T) (T, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		arguments = append(arguments, v)
+		return v, nil
+	}
+	srv.Register("bound", keep)
+	yonder.Handle(&srv, "generic", keep)
+	c := m.client(t, &srv)
+	var bound func(context.Context, T) (T, error)
+	c.Bind("bound", &bound)
+	kinds := []func(context.Context, T) (T, error){bound, yonder.Remote[T, T](c, "generic")}
+	results = make([]T, calls)
+	const callers = 4
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for n := i; n < calls; n += callers {
+				var err error
+				if results[n], err = kinds[n/callers%len(kinds)](t.Context(), of(n)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(arguments) != calls {
+		t.Errorf("%d calls, want %d", len(arguments), calls)
+	}
+	return results, arguments
 }
 
 // What handlers and callers keep of a call is not another call's, although much of what a call needs
@@ -489,40 +496,12 @@ func TestKeptValues(t *testing.T) {
 		return value{name, []string{name, "tag"}, &name}
 	}
 	runAll(t, func(t *testing.T, m mode) {
-		var srv yonder.Server
-		var mu sync.Mutex
-		var kept []value
-		keep := func(_ context.Context, v value) (value, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			kept = append(kept, v)
-			return v, nil
+		results, kept := keepAll(t, m, 600, of)
+		for n, v := range results {
+			if diff := cmp.Diff(of(n), v); diff != "" {
+				t.Error(diff)
+			}
 		}
-		srv.Register("bound", keep)
-		yonder.Handle(&srv, "generic", keep)
-		c := m.client(t, &srv)
-		var bound func(context.Context, value) (value, error)
-		c.Bind("bound", &bound)
-		var callers sync.WaitGroup
-		for i, call := range []func(context.Context, value) (value, error){bound, yonder.Remote[value, value](c, "generic"), bound} {
-			callers.Go(func() {
-				var got []value
-				for n := range 200 {
-					v, err := call(t.Context(), of(1000*i+n))
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					got = append(got, v)
-				}
-				for n, v := range got {
-					if diff := cmp.Diff(of(1000*i+n), v); diff != "" {
-						t.Error(diff)
-					}
-				}
-			})
-		}
-		callers.Wait()
 		slices.SortFunc(kept, func(a, b value) int { return strings.Compare(a.Name, b.Name) })
 		for i, v := range kept {
 			if v.Name != *v.Next || v.Name != v.Tags[0] || v.Tags[1] != "tag" || i > 0 && v.Name == kept[i-1].Name {
