@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,12 +22,20 @@ type sample struct {
 
 var aSample = sample{1 << 40, "sixteen letters.", []string{"red", "green"}, 0.25}
 
-// benchClient returns a client over TCP of a server that has echo, by Handle, and
+// blob is the large struct of BenchmarkLarge.
+type blob struct {
+	ID   int
+	Data []byte
+}
+
+// benchClient returns a client over TCP of a server that has echo, bytes and strings, by Handle, and
 // bound, by Register.
 func benchClient(b *testing.B, measure bool) (tcp, local *yonder.Client) {
 	srv := yonder.Server{Measure: measure}
 	echo := func(ctx context.Context, m sample) (sample, error) { return m, nil }
 	yonder.Handle(&srv, "echo", echo)
+	yonder.Handle(&srv, "bytes", func(_ context.Context, v blob) (blob, error) { return v, nil })
+	yonder.Handle(&srv, "strings", func(_ context.Context, v []string) ([]string, error) { return v, nil })
 	srv.Register("bound", echo)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -193,6 +202,24 @@ func benchStream[S ~func(func(T, error) bool), T any](b *testing.B, c *yonder.Cl
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkLarge is of large values other than a plain []byte, each way.
+func BenchmarkLarge(b *testing.B) {
+	c, _ := benchClient(b, false)
+	benchEcho(b, "bytes", yonder.Remote[blob, blob](c, "bytes"), blob{1, make([]byte, 1<<20)})
+	benchEcho(b, "strings", yonder.Remote[[]string, []string](c, "strings"), slices.Repeat([]string{"one of ten thousand strings of 40 bytes "}, 10_000))
+}
+
+func benchEcho[T any](b *testing.B, name string, echo func(context.Context, T) (T, error), v T) {
+	b.Run(name, func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := echo(b.Context(), v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
 
 // TestAllocations: what a call over a connection may allocate, both sides together, the decoded

@@ -1,9 +1,6 @@
 package mux
 
-import (
-	"slices"
-	"sync"
-)
+import "slices"
 
 // assembly is a message that arrives in parts. It is a list of pieces, so that the read
 // loop, which all calls of the connection wait for, never moves what has arrived: who
@@ -42,11 +39,7 @@ func (a *assembly) room(n int) []byte {
 		if a.got == 0 && a.total <= min(trusted, trustFactor*int64(n)) {
 			size = a.total
 		}
-		if size = min(size, a.total-a.got); size == maxPiece && last >= 0 {
-			a.pieces = append(a.pieces, largePieces.Get().(*[maxPiece]byte)[:0])
-		} else {
-			a.pieces = append(a.pieces, newBody(int(size)))
-		}
+		a.pieces = append(a.pieces, newBody(int(min(size, a.total-a.got))))
 		last++
 	}
 	p := a.pieces[last]
@@ -65,10 +58,6 @@ func (a *assembly) size() int64 {
 	return a.got
 }
 
-// largePieces are those of messages that have been put together. In fresh memory the first use of each
-// page is a fault: 64 MiB results arrived at less than half the speed (`internal/bench -workloads mixed`).
-var largePieces = sync.Pool{New: func() any { return new([maxPiece]byte) }}
-
 // bytes returns the message, which must be complete, and forgets it.
 func (a *assembly) bytes() []byte {
 	if len(a.pieces) == 1 {
@@ -79,9 +68,8 @@ func (a *assembly) bytes() []byte {
 		for part := range slices.Chunk(p, copyStep) {
 			whole = appendPiece(whole, part)
 		}
-		if a.pieces[i] = nil; cap(p) == maxPiece && i > 0 {
-			largePieces.Put((*[maxPiece]byte)(p))
-		}
+		a.pieces[i] = nil
+		freeBody(p)
 	}
 	return whole
 }
