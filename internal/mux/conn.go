@@ -51,6 +51,9 @@ type Config struct {
 	// Lost is called, by the read loop, when a connection that may be resumed has lost its
 	// transport. progress is false if nothing has arrived over it, either way. It must not wait.
 	Lost func(progress bool)
+
+	// reading is whom it shares processors with; nil: the whole process.
+	reading *reading
 }
 
 // Count counts bytes, and how connections that may be resumed fared.
@@ -222,6 +225,10 @@ func New(conn io.ReadWriteCloser, read []byte, cfg Config) *Conn {
 		c.received.Store(uint64(n))
 	}
 	c.w = writer{conn: conn, raw: raw, load: &c.load, received: &c.received, failed: c.lost, written: &count.Written}
+	if c.lead.reading = cfg.reading; c.lead.reading == nil {
+		c.lead.reading = &processReading
+	}
+	c.lead.id = c.lead.reading.ids.Add(1)
 	if c.lead.able = raw != nil && cfg.Local.Resume == 0; c.lead.able {
 		c.lead.back, c.lead.ours = make(chan struct{}, 1), cfg.Dialer
 	}

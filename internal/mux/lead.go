@@ -51,6 +51,9 @@ const (
 	// alongServe is what is worth waking another goroutine for: two callers whose calls take longer are
 	// served by two.
 	alongServe = 20 * time.Microsecond
+	// spinAfter is how many reads in a row there must have been on no other connection of the process,
+	// and calls alone on this one, before who waits for the next asks for it again.
+	spinAfter = 16
 )
 
 // A leader is who reads, or would.
@@ -66,7 +69,9 @@ const (
 
 // lead is who reads a connection.
 type lead struct {
-	able bool // others than the read loop can lead
+	able    bool // others than the read loop can lead
+	reading *reading
+	id      uint64 // of the connection, to reading
 	// turn is a leader, and above leaderBits a count of the changes.
 	turn atomic.Uint64
 	back chan struct{} // receives when the read loop leads again
@@ -82,6 +87,8 @@ type lead struct {
 	ours  bool          // the last of them was this side's; before the first one, whether this side dials
 	last  time.Time     // when the last of them came
 	spent time.Duration // that calls have taken which came with the last read
+	lone  int           // calls that it served, in a row, and that were the only ones
+	solo  int           // reads in a row since another connection was last read
 
 	// watch ends a turn that takes too long; nil: there was none. Who begins one puts it off, so that it
 	// seldom goes off for nothing: that wakes a goroutine.
@@ -90,6 +97,23 @@ type lead struct {
 
 	mu   sync.Mutex // guards seen
 	seen uint64     // turn, when watch last went off
+}
+
+// reading says which connections are read, of those that share a processor: all of the process.
+type reading struct {
+	ids  atomic.Uint64 // given
+	last atomic.Uint64 // the id of the one that has last begun to read
+}
+
+var processReading reading
+
+// reads takes note that the connection is about to be read.
+func (l *lead) reads() {
+	l.solo = min(l.solo+1, spinAfter)
+	if l.reading.last.Load() != l.id {
+		l.reading.last.Store(l.id)
+		l.solo = 0
+	}
 }
 
 // change has another lead if turn still is what was seen of it. It returns the new turn.
@@ -138,13 +162,17 @@ func (c *Conn) serves(in *Incoming) bool {
 	loop := leaderOf(l.turn.Load()) == loopLeads
 	switch {
 	case c.load.Load() <= 1 && c.r.empty():
+		l.lone = min(l.lone+1, spinAfter)
 		return (!loop || l.next(false)) && in.Name.quick.Load() >= leadAfter
 	case in.Name.short.Load() < leadAfter:
+		l.lone = 0
 		l.alone = min(l.alone, 0)
 		return false
 	case loop:
+		l.lone = 0
 		return l.count(false)
 	}
+	l.lone = 0
 	return l.spent < leadSpan
 }
 

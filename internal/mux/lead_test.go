@@ -33,6 +33,7 @@ func sockets(tb testing.TB, client, server Config) (*Conn, *Conn) {
 		tb.Fatal(err)
 	}
 	client.Dialer = true
+	client.reading, server.reading = new(reading), new(reading) // each is alone, as in a process of its own
 	a, b := start(tb, near, client), start(tb, far, server)
 	if !a.lead.able || !b.lead.able {
 		tb.Skip("sockets cannot be read without blocking on this system")

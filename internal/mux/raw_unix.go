@@ -39,6 +39,7 @@ type rawConn struct {
 	got    int
 	rerr   error
 	readFn func(fd uintptr) bool
+	spin   spin
 }
 
 // newRawConn returns nil where the transport is not a plain socket.
@@ -126,10 +127,14 @@ func (r *rawConn) readOnce(fd uintptr) bool {
 		}
 		switch err {
 		case nil:
+			r.spin.found()
 			r.got = n
 			return true
 		case syscall.EINTR:
 		case syscall.EAGAIN:
+			if r.spin.again(r.lead, r.in) {
+				continue
+			}
 			r.in.rest()
 			r.in.waited = true
 			return false

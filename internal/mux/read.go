@@ -149,6 +149,7 @@ func asViolation(err error) error {
 
 // beforeRead is called before each read.
 func (c *Conn) beforeRead() {
+	c.lead.reads()
 	c.settleDebt()
 	if c.session.agreed {
 		c.sayReceived()
