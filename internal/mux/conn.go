@@ -228,7 +228,7 @@ func New(conn io.ReadWriteCloser, read []byte, cfg Config) *Conn {
 	if c.lead.reading = cfg.reading; c.lead.reading == nil {
 		c.lead.reading = &processReading
 	}
-	c.lead.id = c.lead.reading.ids.Add(1)
+	c.lead.load, c.lead.id = &c.load, c.lead.reading.ids.Add(1)
 	if c.lead.able = raw != nil && cfg.Local.Resume == 0; c.lead.able {
 		c.lead.back, c.lead.ours = make(chan struct{}, 1), cfg.Dialer
 	}

@@ -3,6 +3,7 @@ package mux
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,9 +52,6 @@ const (
 	// alongServe is what is worth waking another goroutine for: two callers whose calls take longer are
 	// served by two.
 	alongServe = 20 * time.Microsecond
-	// spinAfter is how many reads in a row there must have been on no other connection of the process,
-	// and calls alone on this one, before who waits for the next asks for it again.
-	spinAfter = 16
 )
 
 // A leader is who reads, or would.
@@ -70,6 +68,7 @@ const (
 // lead is who reads a connection.
 type lead struct {
 	able    bool // others than the read loop can lead
+	load    *atomic.Int32
 	reading *reading
 	id      uint64 // of the connection, to reading
 	// turn is a leader, and above leaderBits a count of the changes.
@@ -87,8 +86,8 @@ type lead struct {
 	ours  bool          // the last of them was this side's; before the first one, whether this side dials
 	last  time.Time     // when the last of them came
 	spent time.Duration // that calls have taken which came with the last read
-	lone  int           // calls that it served, in a row, and that were the only ones
-	solo  int           // reads in a row since another connection was last read
+	lone  uint          // calls that it was to serve, in a row, each of them the only one
+	procs int           // processors that the program may use
 
 	// watch ends a turn that takes too long; nil: there was none. Who begins one puts it off, so that it
 	// seldom goes off for nothing: that wakes a goroutine.
@@ -99,20 +98,18 @@ type lead struct {
 	seen uint64     // turn, when watch last went off
 }
 
-// reading says which connections are read, of those that share a processor: all of the process.
+// reading says which connection is the only one that is read, of those of the process.
 type reading struct {
-	ids  atomic.Uint64 // given
-	last atomic.Uint64 // the id of the one that has last begun to read
+	ids   atomic.Uint64 // given
+	alone atomic.Uint64 // the id of one that wants to know; 0: it is not the only one, or none wants to
 }
 
 var processReading reading
 
 // reads takes note that the connection is about to be read.
 func (l *lead) reads() {
-	l.solo = min(l.solo+1, spinAfter)
-	if l.reading.last.Load() != l.id {
-		l.reading.last.Store(l.id)
-		l.solo = 0
+	if who := l.reading.alone.Load(); who != 0 && who != l.id {
+		l.reading.alone.Store(0)
 	}
 }
 
@@ -151,6 +148,8 @@ func (l *lead) count(ours bool) bool {
 // procedure before it, and as many before it were the only ones, or took less than to hand them over.
 func (c *Conn) serves(in *Incoming) bool {
 	l := &c.lead
+	lone := l.lone
+	l.lone = 0
 	switch {
 	case !l.able || l.asks:
 		return false
@@ -162,17 +161,17 @@ func (c *Conn) serves(in *Incoming) bool {
 	loop := leaderOf(l.turn.Load()) == loopLeads
 	switch {
 	case c.load.Load() <= 1 && c.r.empty():
-		l.lone = min(l.lone+1, spinAfter)
-		return (!loop || l.next(false)) && in.Name.quick.Load() >= leadAfter
+		if loop && !l.next(false) || in.Name.quick.Load() < leadAfter {
+			return false
+		}
+		l.lone = lone + 1
+		return true
 	case in.Name.short.Load() < leadAfter:
-		l.lone = 0
 		l.alone = min(l.alone, 0)
 		return false
 	case loop:
-		l.lone = 0
 		return l.count(false)
 	}
-	l.lone = 0
 	return l.spent < leadSpan
 }
 
@@ -238,7 +237,7 @@ func note(count *atomic.Int32, t, limit time.Duration, rest int32) {
 //go:noinline
 func (c *Conn) pause() error {
 	l := &c.lead
-	l.pause = false
+	l.pause, l.procs = false, runtime.GOMAXPROCS(0)
 	if l.watch == nil {
 		l.watch = time.AfterFunc(leadTick, c.lookLead)
 	}

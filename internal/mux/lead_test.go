@@ -33,7 +33,11 @@ func sockets(tb testing.TB, client, server Config) (*Conn, *Conn) {
 		tb.Fatal(err)
 	}
 	client.Dialer = true
-	client.reading, server.reading = new(reading), new(reading) // each is alone, as in a process of its own
+	for _, cfg := range []*Config{&client, &server} {
+		if cfg.reading == nil {
+			cfg.reading = new(reading) // it is alone, as in a process of its own
+		}
+	}
 	a, b := start(tb, near, client), start(tb, far, server)
 	if !a.lead.able || !b.lead.able {
 		tb.Skip("sockets cannot be read without blocking on this system")

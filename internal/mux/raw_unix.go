@@ -105,6 +105,7 @@ func (r *rawConn) writeOnce(fd uintptr) bool {
 // buffer, which it takes from the pool only then.
 func (r *rawConn) read(in *reader) (int, error) {
 	r.in, r.got, r.rerr = in, 0, nil
+	r.spin.begin()
 	err := r.conn.Read(r.readFn)
 	r.in = nil
 	if err == nil {
@@ -132,11 +133,11 @@ func (r *rawConn) readOnce(fd uintptr) bool {
 			return true
 		case syscall.EINTR:
 		case syscall.EAGAIN:
+			r.in.waited = true
 			if r.spin.again(r.lead, r.in) {
 				continue
 			}
 			r.in.rest()
-			r.in.waited = true
 			return false
 		default:
 			r.rerr = err

@@ -3,83 +3,103 @@
 package mux
 
 import (
+	"context"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// spinner returns what asks again whenever it is asked, on two processors.
-func spinner(t *testing.T) (*spin, *lead, *reader) {
-	before := runtime.GOMAXPROCS(2)
-	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
-	l := &lead{reading: new(reading), id: 1, asks: true, solo: spinAfter}
-	l.reading.last.Store(1)
+// spinner returns what asks again whenever it is asked.
+func spinner() (*spin, *lead, *reader) {
+	l := &lead{reading: new(reading), load: new(atomic.Int32), id: 1, asks: true, procs: 2}
+	l.reading.alone.Store(1)
 	l.turn.Store(uint64(otherLeads))
 	return new(spin), l, new(reader)
 }
 
+// asks reports whether it asks again in a read of its own.
+func (s *spin) asks(l *lead, r *reader) bool {
+	s.begin()
+	return s.again(l, r)
+}
+
 func TestSpinWhen(t *testing.T) {
 	for what, change := range map[string]func(*lead, *reader){
-		"the read loop leads":             func(l *lead, _ *reader) { l.turn.Store(uint64(loopLeads)) },
-		"it serves, and not one at time":  func(l *lead, _ *reader) { l.asks = false },
-		"other connections are read, too": func(l *lead, _ *reader) { l.solo = spinAfter - 1 },
-		"part of a frame is there":        func(_ *lead, r *reader) { r.w = 1 },
-		"a part of a message is to come":  func(_ *lead, r *reader) { r.narrow = true },
-		"there is one processor":          func(*lead, *reader) { runtime.GOMAXPROCS(1) },
+		"the read loop leads":            func(l *lead, _ *reader) { l.turn.Store(uint64(loopLeads)) },
+		"there is one processor":         func(l *lead, _ *reader) { l.procs = 1 },
+		"others wait for answers, too":   func(l *lead, _ *reader) { l.load.Store(2) },
+		"it serves, and not one by one":  func(l *lead, _ *reader) { l.asks = false },
+		"a call is served":               func(l *lead, _ *reader) { l.asks, l.lone = false, spinAfter; l.load.Store(1) },
+		"another connection is read":     func(l *lead, _ *reader) { (&lead{reading: l.reading, id: 2}).reads() },
+		"part of a frame is there":       func(_ *lead, r *reader) { r.w = 1 },
+		"a part of a message is to come": func(_ *lead, r *reader) { r.narrow = true },
 	} {
-		s, l, r := spinner(t)
-		if !s.again(l, r) {
+		s, l, r := spinner()
+		if !s.asks(l, r) {
 			t.Fatal("it waits")
 		}
 		s.found()
-		if change(l, r); s.again(l, r) || s.run != 0 {
+		if change(l, r); s.asks(l, r) || s.run != 0 {
 			t.Errorf("it asks again although %s", what)
 		}
 	}
-	s, l, r := spinner(t)
+	s, l, r := spinner()
 	l.asks, l.lone = false, spinAfter
-	if !s.again(l, r) {
-		t.Error("it waits although it serves one at a time")
+	if !s.asks(l, r) {
+		t.Error("it waits although it serves calls one by one")
 	}
 }
 
-// It stops when another connection is read, or soon, or when it has not waited for long.
+// It ends when another connection is read, or soon, or when nobody has waited for long; and then this
+// read waits.
 func TestSpinEnds(t *testing.T) {
-	s, l, r := spinner(t)
-	s.again(l, r)
-	l.reading.last.Store(2)
-	if s.again(l, r) {
+	s, l, r := spinner()
+	other := &lead{reading: l.reading, id: 2}
+	if s.asks(l, r); s.polls == 0 {
+		t.Fatal("it waits")
+	}
+	if other.reads(); s.again(l, r) {
 		t.Error("it asks again after another connection was read")
 	}
-	l.reading.last.Store(1)
-	s.again(l, r)
-	time.Sleep(2 * spinFor)
+	for range spinAfter + 1 {
+		if l.reads(); s.asks(l, r) {
+			t.Error("it asks again soon after another connection was read")
+		}
+	}
+	if !s.asks(l, r) {
+		t.Error("it waits although no other connection was read for long")
+	}
+	for began := elapsed(); s.again(l, r); {
+		if elapsed()-began > time.Second {
+			t.Fatal("it goes on")
+		}
+	}
 	if s.again(l, r) {
-		t.Errorf("it asks again after %v", 2*spinFor)
+		t.Error("it asks again in the same read")
 	}
-	s.again(l, r)
-	s.found()
-	time.Sleep(2 * spinRun)
-	vain := s.vain
-	if s.again(l, r) || s.vain != vain {
-		t.Errorf("it asks again after %v without waiting", 2*spinRun)
+	for began := elapsed(); s.asks(l, r); s.found() {
+		if elapsed()-began > time.Second {
+			t.Fatal("it goes on for ever where it always finds something")
+		}
 	}
-	if !s.again(l, r) {
-		t.Error("it waits although it just has")
+	if s.again(l, r) {
+		t.Error("it asks again in the same read")
 	}
 }
 
 // It leaves what is of no use, for longer each time, until it was of use again.
 func TestSpinLearns(t *testing.T) {
-	s, l, r := spinner(t)
+	s, l, r := spinner()
 	useless := func(times int) {
 		t.Helper()
 		for times > 0 {
 			vain := s.vain
-			if !s.again(l, r) {
-				t.Fatal("it waits")
-			}
+			s.begin()
 			for s.again(l, r) {
+			}
+			if s.polls == 0 {
+				t.Fatal("it waits")
 			}
 			if s.vain != vain { // or this took longer than spinRun
 				times--
@@ -89,7 +109,7 @@ func TestSpinLearns(t *testing.T) {
 	waits := func(times int) {
 		t.Helper()
 		for range times {
-			if s.again(l, r) {
+			if s.asks(l, r) {
 				t.Fatal("it asks again")
 			}
 		}
@@ -99,33 +119,79 @@ func TestSpinLearns(t *testing.T) {
 		waits(min(rest, maxSpinRest))
 	}
 	for s.vain > -spinTries {
-		s.again(l, r)
-		s.found()
+		if s.asks(l, r) {
+			s.found()
+		}
 	}
 	useless(2 * spinTries)
 	waits(spinRest)
 }
 
-// A caller that is alone asks again.
-func TestSpin(t *testing.T) {
+// processors has the program use two processors at least.
+func processors(t *testing.T) {
 	if before := runtime.GOMAXPROCS(0); before < 2 {
 		runtime.GOMAXPROCS(2)
-		defer runtime.GOMAXPROCS(before)
+		t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 	}
-	a, b := sockets(t, config(nobody), config(echo))
-	until(t, "it asks again", func() bool {
+}
+
+// spun reports whether who calls has asked again, if nobody leads just now.
+func spun(c *Conn) (spun, ok bool) {
+	turn := c.lead.turn.Load()
+	if leaderOf(turn) != nobodyLeads {
+		return false, false
+	}
+	if turn, ok = c.lead.change(turn, otherLeads); !ok {
+		return false, false
+	}
+	spun = c.r.raw.spin.began != 0
+	c.lead.change(turn, nobodyLeads)
+	c.neededLead()
+	return spun, true
+}
+
+// Where calls come one at a time, both ends ask again.
+func TestSpin(t *testing.T) {
+	processors(t)
+	var served atomic.Bool
+	a, b := sockets(t, config(nobody), config(func(ctx context.Context, in *Incoming) {
+		if leaderNow(in.conn) == otherServes && in.conn.r.raw.spin.began != 0 {
+			served.Store(true)
+		}
+		echo(ctx, in)
+	}))
+	until(t, "both ends ask again", func() bool {
 		oneByOne(t, a, b)
-		turn := a.lead.turn.Load()
-		if leaderOf(turn) != nobodyLeads {
-			return false
+		called, ok := spun(a)
+		return ok && called && served.Load()
+	})
+}
+
+// They do not where two connections of a process take turns.
+func TestSpinInTurn(t *testing.T) {
+	processors(t)
+	client, server := config(nobody), config(echo)
+	client.reading, server.reading = new(reading), new(reading)
+	a, _ := sockets(t, client, server)
+	b, _ := sockets(t, client, server)
+	looked := 0
+	until(t, "nobody leads", func() bool {
+		for range 100 {
+			for _, c := range []*Conn{a, b} {
+				if got, err := call(t.Context(), c, request("x")); got != "x" || err != nil {
+					t.Fatalf("%q, %v", got, err)
+				}
+			}
 		}
-		turn, ok := a.lead.change(turn, otherLeads)
-		if !ok {
-			return false
+		for _, c := range []*Conn{a, b} {
+			called, ok := spun(c)
+			if called {
+				t.Fatal("it asks again")
+			}
+			if ok {
+				looked++
+			}
 		}
-		s := a.r.raw.spin
-		a.lead.change(turn, nobodyLeads)
-		a.neededLead()
-		return s != spin{}
+		return looked > 20
 	})
 }
