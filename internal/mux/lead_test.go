@@ -19,19 +19,7 @@ import (
 // sockets returns both ends of a connection over TCP, which others than the read loops can lead.
 func sockets(tb testing.TB, client, server Config) (*Conn, *Conn) {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	far, err := l.Accept()
-	if err != nil {
-		tb.Fatal(err)
-	}
+	near, far := tcp(tb)
 	client.Dialer = true
 	for _, cfg := range []*Config{&client, &server} {
 		if cfg.reading == nil {
@@ -43,6 +31,25 @@ func sockets(tb testing.TB, client, server Config) (*Conn, *Conn) {
 		tb.Skip("sockets cannot be read without blocking on this system")
 	}
 	return a, b
+}
+
+// tcp returns both ends of a TCP connection.
+func tcp(tb testing.TB) (near, far net.Conn) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	if near, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { near.Close() })
+	if far, err = l.Accept(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { far.Close() })
+	return near, far
 }
 
 // echoUnless is echo, but while held is set it waits until the call is over.
@@ -598,21 +605,7 @@ func TestLeadWaits(t *testing.T) {
 
 // A small frame between the parts of a message is not read by the few bytes.
 func TestLeadSmallBetweenParts(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer near.Close()
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
+	near, far := tcp(t)
 	c := New(near, nil, config(nobody))
 	defer c.Close()
 	frame := append(wire.AppendHeader(nil, wire.Header{Type: wire.Ping}, 8000), make([]byte, 8000)...)

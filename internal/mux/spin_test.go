@@ -5,6 +5,7 @@ package mux
 import (
 	"context"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -125,6 +126,40 @@ func TestSpinLearns(t *testing.T) {
 	}
 	useless(2 * spinTries)
 	waits(spinRest)
+}
+
+// A read that has asked again has waited: what it brings did not come while something else was done.
+func TestSpinWaits(t *testing.T) {
+	processors(t)
+	near, far := tcp(t)
+	_, l, in := spinner()
+	r := newRawConn(near, l)
+	var write, over atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() { // on a processor of its own
+		for !over.Load() {
+			if write.CompareAndSwap(true, false) {
+				for began := elapsed(); elapsed()-began < spinFor/4; {
+				}
+				far.Write([]byte("x"))
+			}
+		}
+	})
+	defer wg.Wait()
+	defer over.Store(true)
+	until(t, "something comes while it asks again", func() bool {
+		r.spin, in.waited = spin{}, false
+		write.Store(true)
+		if n, err := r.read(in); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		in.r, in.w = 0, 0
+		found := r.spin.polls > 0 && !r.spin.done
+		if found && !in.waited {
+			t.Error("it has not waited")
+		}
+		return found
+	})
 }
 
 // processors has the program use two processors at least.
