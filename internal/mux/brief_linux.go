@@ -25,3 +25,6 @@ func sendBriefly(fd int, b []byte) (int, error) {
 	}
 	return int(n), nil
 }
+
+// yield lets other threads use the processor that wait for it.
+func yield() { syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) }

@@ -9,3 +9,5 @@ import "syscall"
 func recvBriefly(fd int, b []byte) (int, error) { return syscall.Read(fd, b) }
 
 func sendBriefly(fd int, b []byte) (int, error) { return syscall.Write(fd, b) }
+
+func yield() {}

@@ -95,14 +95,15 @@ func TestSpinLearns(t *testing.T) {
 	useless := func(times int) {
 		t.Helper()
 		for times > 0 {
-			vain := s.vain
+			vain := s.finds.vain
 			s.begin()
+			s.runs = merit{} // others may need this processor in fact
 			for s.again(l, r) {
 			}
 			if s.polls == 0 {
 				t.Fatal("it waits")
 			}
-			if s.vain != vain { // or this took longer than spinRun
+			if s.finds.vain != vain { // or this took longer than spinRun
 				times--
 			}
 		}
@@ -119,13 +120,48 @@ func TestSpinLearns(t *testing.T) {
 		useless(spinTries)
 		waits(min(rest, maxSpinRest))
 	}
-	for s.vain > -spinTries {
+	for s.finds.vain > -spinTries {
 		if s.asks(l, r) {
 			s.found()
 		}
 	}
 	useless(2 * spinTries)
 	waits(spinRest)
+}
+
+// It leaves it for long where other threads take the processor and nothing comes meanwhile.
+func TestSpinCrowded(t *testing.T) {
+	s, l, r := spinner()
+	begins := func(taken bool) {
+		t.Helper()
+		vain := s.runs.vain
+		s.run = 0
+		if !s.asks(l, r) {
+			t.Fatal("it waits")
+		}
+		if taken {
+			s.taken, s.runs.vain = true, vain
+		}
+	}
+	for range crowdTries {
+		begins(true)
+		s.found() // so it was the peer that took it
+	}
+	if s.runs.vain != 0 {
+		t.Error("what the peer does counts as what others do")
+	}
+	for range crowdTries {
+		begins(true)
+		if s.again(l, r) {
+			t.Error("it asks again")
+		}
+	}
+	for range crowdRest {
+		if s.asks(l, r) {
+			t.Fatal("it asks again soon")
+		}
+	}
+	begins(false)
 }
 
 // A read that has asked again has waited: what it brings did not come while something else was done.
