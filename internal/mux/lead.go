@@ -67,8 +67,8 @@ const (
 
 // lead is who reads a connection.
 type lead struct {
-	able    bool // others than the read loop can lead
-	load    *atomic.Int32
+	able    bool          // others than the read loop can lead
+	load    *atomic.Int32 // the connection's
 	reading *reading
 	id      uint64 // of the connection, to reading
 	// turn is a leader, and above leaderBits a count of the changes.

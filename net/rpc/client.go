@@ -216,7 +216,7 @@ func (client *Client) GoContext(ctx context.Context, serviceMethod string, args 
 
 // start sends a call with a context, unless that has ended.
 func (client *Client) start(ctx context.Context, call *Call) bool {
-	if err := ctx.Err(); err != nil {
+	if err := over(ctx); err != nil {
 		call.Error = err
 		return false
 	}
@@ -229,6 +229,17 @@ func (client *Client) start(ctx context.Context, call *Call) bool {
 	}
 	client.send(call)
 	return true
+}
+
+// over returns why a context has ended, or is about to, since its time is up; nil: it has not.
+func over(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // extension returns what a request says beyond the standard package's.

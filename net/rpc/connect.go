@@ -232,7 +232,7 @@ func exchange(ctx context.Context, c *Client, call *yonder.Call, arg, reply any)
 	if reply != nil {
 		own.with.fresh = reflect.New(reflect.TypeOf(reply).Elem())
 	}
-	if err := ctx.Err(); err != nil {
+	if err := over(ctx); err != nil {
 		return unmade{err}
 	}
 	if err := c.try(&own.Call); err != nil {

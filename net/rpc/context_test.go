@@ -138,8 +138,16 @@ func TestDeadline(t *testing.T) {
 		if err := c.CallContext(ctx, "Math.Add", Pair{}, new(int)); err != context.DeadlineExceeded {
 			t.Errorf("a call after the deadline: %v; want context.DeadlineExceeded", err)
 		}
+		if err := c.CallContext(due{t.Context()}, "Math.Add", Pair{}, new(int)); err != context.DeadlineExceeded {
+			t.Errorf("a call at the deadline: %v; want context.DeadlineExceeded", err)
+		}
 	})
 }
+
+// due is a context whose time is up, and whose timer has yet to go off.
+type due struct{ context.Context }
+
+func (due) Deadline() (time.Time, bool) { return time.Now(), true }
 
 func TestGoContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
