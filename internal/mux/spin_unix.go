@@ -88,11 +88,10 @@ func (s *spin) again(l *lead, in *reader) bool {
 		s.began = now
 	}
 	switch s.polls++; {
-	case s.taken: // nor has it come meanwhile
-		if s.taken = s.polls == 1; s.taken {
-			return true
-		}
-		s.skip = s.runs.bad(crowdTries, crowdRest)
+	case s.taken && s.polls == 1: // by the peer, if something has come
+		return true
+	case s.taken:
+		s.taken, s.skip = false, s.runs.bad(crowdTries, crowdRest)
 	case now-s.run >= spinRun:
 	case now-s.began < spinFor && s.polls < maxPolls && l.reading.alone.Load() == l.id:
 		return true

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/yonder-rpc/yonder"
 	"github.com/yonder-rpc/yonder/internal/redial"
@@ -289,10 +288,7 @@ func (client *Client) try(call *Call) (err error) {
 
 // failure is what a caller of package yonder's is told.
 func (t *transport) failure(ctx context.Context, call *yonder.Call, err error) error {
-	ended := ctx.Err()
-	if deadline, ok := ctx.Deadline(); ok && ended == nil && !time.Now().Before(deadline) {
-		ended = context.DeadlineExceeded
-	}
+	ended := over(ctx)
 	if ended != nil && yonder.CodeOf(err) == yonder.CodeOf(ended) {
 		err := ended
 		if cause := context.Cause(ctx); cause != nil && cause != ended {
