@@ -94,7 +94,8 @@ func TestDependencies(t *testing.T) {
 		{"internal/cborjson", nil, []string{"net", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 		{"internal/pattern", nil, []string{"net", "context", "log/slog", "regexp"}},
 		{"internal/plain", nil, []string{"net", "context", "log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
-		{"internal/mux", []string{"internal/wire"}, []string{"log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
+		{"internal/buffer", nil, []string{"net", "context", "log/slog"}},
+		{"internal/mux", []string{"internal/wire", "internal/buffer"}, []string{"log/slog", "encoding/json", "github.com/fxamacker/cbor/v2"}},
 	} {
 		have := deps(t, module+"/"+layer.pkg)
 		for _, path := range layer.cannot {

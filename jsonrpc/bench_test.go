@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/rpc"
 	stdjson "net/rpc/jsonrpc"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,13 +36,14 @@ func (Arith) Add(args *Args, reply *Reply) error {
 	return nil
 }
 
-// BenchmarkCallers makes calls of a small struct over one TCP connection, by so many
-// callers at a time: with Go's net/rpc/jsonrpc at both ends, and with this package.
+// BenchmarkCallers makes calls of a struct, small or with a long string, over one TCP connection, by so
+// many callers at a time: with Go's net/rpc/jsonrpc at both ends, and with this package.
 func BenchmarkCallers(b *testing.B) {
 	for _, callers := range []struct {
 		name string
 		n    int
-	}{{"1", 1}, {"16", 16}, {"256", 256}} {
+		size int // of a note, in bytes
+	}{{"1", 1, 0}, {"16", 16, 0}, {"256", 256, 0}, {"256/8KiB", 256, 8 << 10}} {
 		b.Run("std/"+callers.name, func(b *testing.B) {
 			srv := rpc.NewServer()
 			srv.RegisterName("Arith", Arith{})
@@ -64,7 +66,7 @@ func BenchmarkCallers(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer c.Close()
-			benchmark(b, callers.n, func(args *Args, reply *Reply) error { return c.Call("Arith.Add", args, reply) })
+			benchmark(b, callers.n, callers.size, func(args *Args, reply *Reply) error { return c.Call("Arith.Add", args, reply) })
 		})
 		b.Run("yonder/"+callers.name, func(b *testing.B) {
 			srv := new(yonder.Server)
@@ -75,7 +77,7 @@ func BenchmarkCallers(b *testing.B) {
 			}
 			defer c.Close()
 			add := yonder.Remote[*Args, Reply](c, "Arith.Add")
-			benchmark(b, callers.n, func(args *Args, reply *Reply) (err error) {
+			benchmark(b, callers.n, callers.size, func(args *Args, reply *Reply) (err error) {
 				*reply, err = add(context.Background(), args)
 				return err
 			})
@@ -83,7 +85,7 @@ func BenchmarkCallers(b *testing.B) {
 	}
 }
 
-func benchmark(b *testing.B, callers int, call func(*Args, *Reply) error) {
+func benchmark(b *testing.B, callers, size int, call func(*Args, *Reply) error) {
 	b.ReportAllocs()
 	before := cpuTime()
 	b.ResetTimer()
@@ -92,7 +94,7 @@ func benchmark(b *testing.B, callers int, call func(*Args, *Reply) error) {
 	var wg sync.WaitGroup
 	for range callers {
 		wg.Go(func() {
-			args := &Args{A: 1, B: 2, Note: "a note of some length"}
+			args := &Args{A: 1, B: 2, Note: "a note of some length" + strings.Repeat("!", size)}
 			for left.Add(-1) >= 0 {
 				var reply Reply
 				if err := call(args, &reply); err != nil || reply.C != 3 {

@@ -3,13 +3,19 @@ package jsonrpc
 import (
 	"io"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/yonder-rpc/yonder/internal/buffer"
 )
 
 // maxQueued is how many bytes wait to be written before who adds more has to wait, too.
 const maxQueued = 1 << 20
+
+// maxFraming is what a message takes beside its text, in bytes, at most.
+const maxFraming = 64
 
 // maxWrite is the largest piece that is written at a time: each must make it within
 // the time that a write may take.
@@ -25,12 +31,17 @@ type writer struct {
 
 	mu      sync.Mutex // guards what follows
 	room    sync.Cond  // queued or err has changed
-	queued  []byte
-	ends    []int
-	spare   []byte // what queued was before, to be used again
-	spared  []int
+	bundles []bundle   // the oldest first
+	queued  int        // bytes of them
+	spared  []int      // what ends have been before, to be used again
 	writing bool
 	err     error
+}
+
+// A bundle is messages that one call of send writes.
+type bundle struct {
+	text *buffer.Buffer
+	ends []int
 }
 
 // newWriter returns a writer to conn, which send writes to. It is closed when a write
@@ -45,25 +56,14 @@ func newWriter(conn io.Closer, timeout time.Duration, send func(batch []byte, en
 // that it was neither. crowd says that others are likely to write now, too.
 func (w *writer) write(text []byte, framing framing, crowd bool) error {
 	w.mu.Lock()
-	for len(w.queued) > maxQueued && w.err == nil {
+	for w.queued > maxQueued && w.err == nil {
 		w.room.Wait()
 	}
 	if w.err != nil {
 		w.mu.Unlock()
 		return w.err
 	}
-	switch framing {
-	case header:
-		w.queued = append(w.queued, "Content-Length: "...)
-		w.queued = strconv.AppendInt(w.queued, int64(len(text)), 10)
-		w.queued = append(w.queued, "\r\n\r\n"...)
-		w.queued = append(w.queued, text...)
-	case lines:
-		w.queued = append(append(w.queued, text...), '\n')
-	default:
-		w.queued = append(w.queued, text...)
-		w.ends = append(w.ends, len(w.queued))
-	}
+	w.addLocked(text, framing)
 	if w.writing {
 		w.mu.Unlock()
 		return nil
@@ -79,36 +79,64 @@ func (w *writer) write(text []byte, framing framing, crowd bool) error {
 	return nil // whatever came of it: the other end may have seen the message
 }
 
+// addLocked queues a message.
+func (w *writer) addLocked(text []byte, framing framing) {
+	last := len(w.bundles) - 1
+	if last < 0 || len(w.bundles[last].text.B) >= buffer.Full {
+		w.bundles = append(w.bundles, bundle{buffer.Get(), w.spared[:0]})
+		w.spared = nil
+		last++
+	}
+	b := &w.bundles[last]
+	t := b.text
+	before := len(t.B)
+	t.Grow(len(text) + maxFraming)
+	if framing == header {
+		t.B = append(t.B, "Content-Length: "...)
+		t.B = strconv.AppendInt(t.B, int64(len(text)), 10)
+		t.B = append(t.B, "\r\n\r\n"...)
+	}
+	t.B = append(t.B, text...)
+	switch framing {
+	case header:
+	case lines:
+		t.B = append(t.B, '\n')
+	default:
+		b.ends = append(b.ends, len(t.B))
+	}
+	w.queued += len(t.B) - before
+}
+
 func (w *writer) flushAll() {
 	for w.flush() {
 	}
 }
 
-// flush writes what is queued. It reports whether there is more, and is to be called
+// flush writes the oldest of what is queued. It reports whether there is more, and is to be called
 // again then.
 func (w *writer) flush() (more bool) {
 	w.mu.Lock()
-	batch, ends := w.queued, w.ends
-	w.queued, w.ends = w.spare[:0], w.spared[:0]
+	b := w.bundles[0]
+	w.bundles = slices.Delete(w.bundles, 0, 1)
+	w.queued -= len(b.text.B)
 	w.room.Broadcast()
 	w.mu.Unlock()
-	err := w.send(batch, ends)
+	err := w.send(b.text.B, b.ends)
 	if err != nil && w.lost != nil {
 		w.lost(err)
 	}
+	buffer.Put(b.text)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.spare, w.spared = batch[:0], ends[:0]; cap(batch) > 256<<10 {
-		w.spare = nil
-	}
+	w.spared = b.ends
 	if err != nil && w.err == nil {
 		w.err = err
 	}
-	if w.err == nil && len(w.queued) > 0 {
+	if w.err == nil && len(w.bundles) > 0 {
 		return true
 	}
 	w.writing = false
-	w.queued = w.queued[:0]
+	w.bundles, w.queued = w.bundles[:0], 0
 	w.room.Broadcast()
 	return false
 }

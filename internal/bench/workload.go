@@ -88,7 +88,7 @@ func allWorkloads(s sizes) []workload {
 	for _, size := range []struct {
 		name, title string
 		bytes       int
-	}{{"1KiB", "1 KiB", 1 << 10}, {"64KiB", "64 KiB", 64 << 10}, {"1MiB", "1 MiB", 1 << 20}} {
+	}{{"1KiB", "1 KiB", 1 << 10}, {"8KiB", "8 KiB", 8 << 10}, {"64KiB", "64 KiB", 64 << 10}, {"1MiB", "1 MiB", 1 << 20}} {
 		for _, callers := range []int{1, 16, 256} {
 			w := workload{name: fmt.Sprintf("%s/%d", size.name, callers), callers: callers, payload: size.bytes, needs: payloads}
 			w.title = fmt.Sprintf("%s each way, %d callers on one connection", size.title, callers)

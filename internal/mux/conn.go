@@ -242,7 +242,7 @@ func New(conn io.ReadWriteCloser, read []byte, cfg Config) *Conn {
 func (c *Conn) greetLocked() {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	c.w.buf, c.w.bufHome = getWriteBuffer()
+	c.w.freshLocked()
 	c.w.buf = append(c.w.buf, wire.Preface...)
 	c.w.frameLocked(wire.Header{Type: wire.Hello}, nil, wire.AppendHello(nil, c.cfg.Local))
 	if c.cfg.Local.Resume > 0 {

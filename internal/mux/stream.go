@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/yonder-rpc/yonder/internal/buffer"
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
@@ -162,13 +163,13 @@ type SendStream struct {
 	wake    chan struct{} // receives when one of the following has changed
 
 	mu     sync.Mutex
-	room   int64   // bytes that may be sent
-	err    error   // why nothing more is wanted
-	frames []byte  // ITEM frames that the writer has still to take
-	home   *[]byte // where frames came from; nil: there are none
-	last   int     // where the last of them begins
-	listed bool    // the writer knows that there are some
-	full   bool    // the producer waits for the writer
+	room   int64          // bytes that may be sent
+	err    error          // why nothing more is wanted
+	frames []byte         // ITEM frames that the writer has still to take
+	home   *buffer.Buffer // where frames came from; nil: there are none
+	last   int            // where the last of them begins
+	listed bool           // the writer knows that there are some
+	full   bool           // the producer waits for the writer
 }
 
 // maxGathered is how much of a stream may wait for the writer, in bytes, before its producer does.
@@ -180,7 +181,7 @@ func (p *SendStream) Stop(err error) {
 	if p.err == nil {
 		p.err = err
 	}
-	putWriteBuffer(p.frames, p.home)
+	buffer.Put(p.home)
 	p.frames, p.home = nil, nil
 	p.mu.Unlock()
 	signal(p.wake)
@@ -306,7 +307,8 @@ func (p *SendStream) gather(value []byte) error {
 	p.room -= int64(cost)
 	h := wire.Header{Type: wire.Item, Flags: p.flag, ID: p.id}
 	if p.home == nil {
-		p.frames, p.home = getWriteBuffer()
+		p.home = buffer.Get()
+		p.frames = p.home.B
 	}
 	if len(p.frames) == 0 || len(p.frames)-p.last-wire.HeaderSize+cost > wire.MaxBody {
 		p.last = len(p.frames)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/yonder-rpc/yonder/internal/buffer"
 	"github.com/yonder-rpc/yonder/internal/wire"
 )
 
@@ -23,8 +24,10 @@ const (
 	partSize = 64<<10 - 1
 	lastPart = wire.MaxBody - 1
 	// wholeSize is the size of a message, in bytes, from which it is not copied into the
-	// buffer of its frame.
+	// buffer of its frame. It is cutSize where other calls are in flight, unless the message's memory
+	// is much larger: that is not free before the write ends.
 	wholeSize = 16 << 10
+	cutSize   = 4 << 10
 	// maxWrite is the most that one write carries, in bytes, so that the watchdog sees that
 	// a slow peer reads.
 	maxWrite = 544 << 10
@@ -65,16 +68,16 @@ type writer struct {
 	received *atomic.Uint64
 
 	mu       sync.Mutex
-	buf      []byte        // frames to write
-	cuts     []cut         // messages that belong between them
-	bufHome  *[]byte       // where buf came from; nil: there is no buffer
-	ready    []*SendStream // those with values to write after what is in buf
-	pong     []byte        // the answer to the latest PING, if it is not written yet
-	parts    []*part       // messages on their way in parts, served in turn
-	waiting  []*part       // those beyond maxParts
-	turn     int           // parts of the first of them that were sent in this turn
-	after    int           // parts that were sent in the last turn, if the message ended with it
-	dropped  int           // of parts: those that nobody wants any more
+	cuts     []cut          // frames to write, and messages that have not been copied into one
+	buf      []byte         // frames to write after them
+	home     *buffer.Buffer // where buf came from; nil: there is no buffer
+	ready    []*SendStream  // those with values to write after what is in buf
+	pong     []byte         // the answer to the latest PING, if it is not written yet
+	parts    []*part        // messages on their way in parts, served in turn
+	waiting  []*part        // those beyond maxParts
+	turn     int            // parts of the first of them that were sent in this turn
+	after    int            // parts that were sent in the last turn, if the message ended with it
+	dropped  int            // of parts: those that nobody wants any more
 	pace     pace
 	newEnds  int32 // ends in buf
 	small    bool  // buf has requests or responses that are complete
@@ -96,7 +99,7 @@ type writer struct {
 	// What follows belongs to the flusher.
 	out      []byte // the buffer that is being written
 	outCuts  []cut
-	outHome  *[]byte
+	outHome  *buffer.Buffer
 	rest     []byte  // what of it is not written yet
 	took     bool    // there is something still to be written
 	outEnds  int32   // ends in out
@@ -105,10 +108,12 @@ type writer struct {
 	finished []*part // parts whose last bytes are in batch
 }
 
-// A cut is where a message belongs in a buffer that it has not been copied into.
+// A cut is where frames do not go on in the same memory: because the buffer is full, or because a
+// message comes that has not been copied into it.
 type cut struct {
-	at  int
-	msg *Message
+	frames []byte
+	home   *buffer.Buffer // where their buffer came from; nil: more of it follows
+	msg    *Message       // comes after them; nil: nothing
 }
 
 // batch gathers what is written by one system call. Its parts go last.
@@ -165,22 +170,36 @@ type part struct {
 	dropped bool // nobody wants the rest; guarded by writer.mu
 }
 
-var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-
-// maxWriteBuffer is the largest write buffer kept for another connection, in bytes.
-const maxWriteBuffer = 256 << 10
-
-// getWriteBuffer returns an empty buffer and its home, which goes back to the pool.
-func getWriteBuffer() ([]byte, *[]byte) {
-	home := writeBuffers.Get().(*[]byte)
-	return *home, home
+// roomLocked sees to it that there is room for n bytes in buf.
+func (w *writer) roomLocked(n int) {
+	if w.home == nil {
+		w.freshLocked()
+	}
+	if cap(w.buf)-len(w.buf) >= n {
+		return
+	}
+	if len(w.buf) > 0 && len(w.buf)+n > buffer.Full || cap(w.buf) < cap(w.home.B) {
+		w.cutLocked(nil)
+		w.freshLocked()
+	}
+	w.home.B = w.buf
+	w.home.Grow(n)
+	w.buf = w.home.B
 }
 
-func putWriteBuffer(b []byte, home *[]byte) {
-	if home != nil && cap(b) <= maxWriteBuffer {
-		*home = b[:0]
-		writeBuffers.Put(home)
+// freshLocked has frames go into another buffer.
+func (w *writer) freshLocked() {
+	w.home = buffer.Get()
+	w.buf = w.home.B
+}
+
+// cutLocked has msg come after what is in buf, or if it is nil, another buffer.
+func (w *writer) cutLocked(msg *Message) {
+	c := cut{frames: w.buf, msg: msg}
+	if w.buf = w.buf[len(w.buf):]; msg == nil {
+		c.home, w.buf, w.home = w.home, nil, nil
 	}
+	w.cuts = append(w.cuts, c)
 }
 
 // frameLocked adds a frame.
@@ -188,9 +207,7 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 	if w.err != nil {
 		return
 	}
-	if w.bufHome == nil {
-		w.buf, w.bufHome = getWriteBuffer()
-	}
+	w.roomLocked(wire.HeaderSize + len(head) + len(body))
 	w.buf = wire.AppendHeader(w.buf, h, len(head)+len(body))
 	w.buf = append(w.buf, head...)
 	w.buf = append(w.buf, body...)
@@ -206,14 +223,15 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 // messageLocked adds a frame whose body is head and msg, which it owns from now on. Who calls alone
 // writes it for itself: to copy it takes less time than to have a goroutine write it.
 func (w *writer) messageLocked(h wire.Header, head []byte, msg *Message) {
-	if msg.Len() < wholeSize || w.err != nil || h.Type == wire.Request && w.load.Load() == 1 {
+	n, alone := msg.Len(), w.load.Load() <= 1
+	if n < cutSize || n < wholeSize && (alone || msg.Cap() > 4*n) || alone && h.Type == wire.Request || w.err != nil {
 		w.frameLocked(h, head, msg.Bytes())
 		msg.Release()
 		return
 	}
 	w.frameLocked(h, head, nil)
 	wire.PutHeader(w.buf[len(w.buf)-len(head)-wire.HeaderSize:], h, len(head)+msg.Len())
-	w.cuts = append(w.cuts, cut{len(w.buf), msg})
+	w.cutLocked(msg)
 }
 
 // ends reports whether a message is the last of its call.
@@ -228,16 +246,27 @@ func (w *writer) frame(h wire.Header, body []byte, mode flushMode) {
 	w.kickAndUnlock(mode)
 }
 
-// framesLocked adds frames of a stream, whose buffer it owns from now on: where there is nothing
-// else to write they are not copied.
-func (w *writer) framesLocked(frames []byte, home *[]byte) {
-	if len(w.buf) == 0 && w.err == nil {
-		w.buf, frames, w.bufHome, home = frames, w.buf, home, w.bufHome
-	} else if w.err == nil {
+// framesLocked adds frames of a stream, whose buffer it owns from now on: many are not copied, nor any
+// where there is nothing else to write.
+func (w *writer) framesLocked(frames []byte, home *buffer.Buffer) {
+	home.B = frames
+	switch {
+	case w.err != nil:
+	case w.emptyLocked():
+		w.buf, w.home, home = frames, home, w.home
+	case len(frames) >= cutSize:
+		w.cutLocked(nil)
+		w.buf, w.home = frames, home
+		return
+	default:
+		w.roomLocked(len(frames))
 		w.buf = append(w.buf, frames...)
 	}
-	putWriteBuffer(frames, home)
+	buffer.Put(home)
 }
+
+// emptyLocked reports whether there are no frames to write.
+func (w *writer) emptyLocked() bool { return len(w.buf) == 0 && len(w.cuts) == 0 }
 
 // partsLocked has msg written in parts after a frame that announces it. The
 // writer owns msg from now on.
@@ -331,7 +360,7 @@ func (w *writer) pendingLocked() bool {
 	case w.keep != nil && w.keep.full():
 		return false
 	}
-	return len(w.buf) > 0 || len(w.ready) > 0 || w.pong != nil || w.dropped > 0 ||
+	return !w.emptyLocked() || len(w.ready) > 0 || w.pong != nil || w.dropped > 0 ||
 		len(w.waiting) > 0 && len(w.parts) < maxParts || len(w.parts) > 0 && w.pace.room()
 }
 
@@ -362,7 +391,7 @@ func (w *writer) flush(mode flushMode) {
 				w.written.Add(uint64(n))
 				w.rest = w.rest[n:]
 			}
-			if err == nil && (len(w.rest) > 0 || w.batch != nil) {
+			if err == nil && (len(w.rest) > 0 || len(w.outCuts) > 0 || w.batch != nil) {
 				go w.flush(handOver) // goes on where this one stopped
 				return
 			}
@@ -407,13 +436,13 @@ func (w *writer) write() error {
 		w.batch = batches.Get().(*batch)
 	}
 	b := w.batch
-	pos := len(w.out) - len(w.rest)
 	for _, c := range w.outCuts {
-		b.add(w, w.out[pos:c.at])
-		b.add(w, c.msg.Bytes())
-		pos = c.at
+		b.add(w, c.frames)
+		if c.msg != nil {
+			b.add(w, c.msg.Bytes())
+		}
 	}
-	b.add(w, w.out[pos:])
+	b.add(w, w.rest)
 	for i := range b.parts {
 		b.add(w, b.heads[i][:])
 		b.add(w, b.data[i])
@@ -460,19 +489,21 @@ func (w *writer) take() bool {
 	}
 	w.ready = w.ready[:0]
 	w.takePartsLocked()
-	if len(w.buf) == 0 && w.batch == nil {
-		putWriteBuffer(w.out, w.outHome)
-		putWriteBuffer(w.buf, w.bufHome)
-		w.out, w.outHome, w.buf, w.bufHome = nil, nil, nil, nil
+	if w.emptyLocked() && w.batch == nil {
+		buffer.Put(w.outHome)
+		buffer.Put(w.home)
+		w.out, w.outHome, w.buf, w.home = nil, nil, nil, nil
 		w.cuts, w.outCuts = nil, nil
 		w.keepFinishedLocked()
 		w.leaveLocked()
 		return false
 	}
 	w.takes++
-	w.out, w.buf = w.buf, w.out[:0]
+	w.out, w.buf = w.buf, nil
 	w.outCuts, w.cuts = w.cuts, w.outCuts[:0]
-	w.outHome, w.bufHome = w.bufHome, w.outHome
+	if w.outHome, w.home = w.home, w.outHome; w.home != nil {
+		w.buf = w.home.B[:0]
+	}
 	w.rest, w.took = w.out, true
 	w.outEnds, w.newEnds = w.newEnds, 0
 	if w.keep != nil {
@@ -483,14 +514,14 @@ func (w *writer) take() bool {
 
 // keepLocked keeps what is about to be written.
 func (w *writer) keepLocked() {
-	pos := w.unkept
-	w.unkept, w.outKept = 0, true
+	w.outKept = true
 	for _, c := range w.outCuts {
-		w.keep.copy(w.out[pos:c.at])
-		w.keep.hold(c.msg.Bytes(), c.msg)
-		pos = c.at
+		w.keep.copy(w.positioned(c.frames))
+		if c.msg != nil {
+			w.keep.hold(c.msg.Bytes(), c.msg)
+		}
 	}
-	w.keep.copy(w.out[pos:])
+	w.keep.copy(w.positioned(w.out))
 	if b := w.batch; b != nil {
 		for i := range b.parts {
 			w.keep.copy(b.heads[i][:])
@@ -498,6 +529,13 @@ func (w *writer) keepLocked() {
 		}
 	}
 	w.keepFinishedLocked()
+}
+
+// positioned returns what of frames has a position.
+func (w *writer) positioned(frames []byte) []byte {
+	n := min(w.unkept, len(frames))
+	w.unkept -= n
+	return frames[n:]
 }
 
 // keepFinishedLocked has messages that have been written in parts released only when no part may
@@ -622,8 +660,9 @@ func (w *writer) done() {
 	w.ends.Add(-w.outEnds)
 	w.outEnds = 0
 	w.took = false
-	if !w.outKept {
-		for _, c := range w.outCuts {
+	for _, c := range w.outCuts {
+		buffer.Put(c.home)
+		if !w.outKept {
 			c.msg.Release()
 		}
 	}
@@ -686,7 +725,7 @@ func (w *writer) close(err error) {
 	if w.err == nil {
 		w.err = err
 	}
-	w.buf, w.cuts, w.bufHome, w.pong, w.keep, w.ready = nil, nil, nil, nil, nil, nil
+	w.buf, w.cuts, w.home, w.pong, w.keep, w.ready = nil, nil, nil, nil, nil, nil
 	w.ends.Add(-w.newEnds)
 	w.newEnds = 0
 	for _, p := range w.waiting {
@@ -746,7 +785,7 @@ const (
 func (w *writer) ackLocked() bool {
 	received := w.received.Load() - w.readAt
 	full := w.keep != nil && w.keep.full()
-	some := !full && received-w.ackSent >= ackJoin && (len(w.buf) > 0 || len(w.parts) > 0)
+	some := !full && received-w.ackSent >= ackJoin && (!w.emptyLocked() || len(w.parts) > 0)
 	due := w.ackDue || some
 	w.ackDue = false
 	if !due || received == w.ackSent || full && w.unheard >= maxUnheard {
@@ -843,7 +882,9 @@ func (w *writer) heldLocked() int {
 		n += int(w.keep.end - w.keep.acked)
 	}
 	for _, c := range w.cuts {
-		n += c.msg.Len()
+		if n += len(c.frames); c.msg != nil {
+			n += c.msg.Len()
+		}
 	}
 	for _, p := range w.ready {
 		p.mu.Lock()

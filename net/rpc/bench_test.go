@@ -75,15 +75,16 @@ func BenchmarkCall(b *testing.B) {
 			})
 		}
 	}
-	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
+	for _, echo := range []struct{ callers, size int }{{1, 1 << 10}, {1, 64 << 10}, {1, 1 << 20}, {256, 1 << 10}, {256, 8 << 10}} {
 		for _, e := range entrants {
-			b.Run(fmt.Sprintf("echo/bytes=%d/%s", size, e.name), func(b *testing.B) {
+			b.Run(fmt.Sprintf("echo/callers=%d/bytes=%d/%s", echo.callers, echo.size, e.name), func(b *testing.B) {
 				c := e.dial(b, e.serve(b))
 				defer c.Close()
 				b.ReportAllocs()
-				b.SetBytes(int64(size))
-				arg := bytes.Repeat([]byte{1}, size)
-				parallel(b, 1, func() error {
+				b.SetParallelism(max(1, echo.callers/runtime.GOMAXPROCS(0)))
+				b.SetBytes(int64(echo.size))
+				arg := bytes.Repeat([]byte{1}, echo.size)
+				parallel(b, echo.callers, func() error {
 					var reply []byte
 					return c.Call("Math.Echo", arg, &reply)
 				})

@@ -49,6 +49,7 @@ const (
 	maxNesting  = 50_000   // of values; gob recurses, and a stack that is full ends the process
 	maxTrust    = 64 << 10 // bytes of memory for a length alone
 	maxUnpaid   = 8        // beyond that, bytes of memory for one that has arrived
+	keptHead    = 1 << 17  // bytes of the buffer of a message read whole that stays for the next
 	maxGob      = (1 << 30) << (^uint(0) >> 62)
 )
 
@@ -106,7 +107,7 @@ func (g *guard) Read(p []byte) (int, error) {
 // next admits the next message: it leaves its length, and as much of the message as has
 // been read for it, in head, and the rest in left.
 func (g *guard) next() error {
-	if cap(g.buf) > keptSpare {
+	if cap(g.buf) > keptHead {
 		g.buf = nil
 	}
 	g.buf = g.buf[:0]
@@ -136,10 +137,11 @@ func (g *guard) admit(n uint64) error {
 	case id < 0 && !c.bad:
 		return g.definition(n)
 	case c.bad || g.plain(id):
-		// Nothing in it claims anything; only its length does, until a part has arrived.
+		// Nothing in it claims anything; only its length does, until a part of as much has arrived, now
+		// or in messages before.
 		paid := uint64(0)
 		if n > maxTrust {
-			paid = n / maxUnpaid
+			paid = n/maxUnpaid - min(n/maxUnpaid, g.seen-n)
 		}
 		if err := g.read(paid); err != nil {
 			return err

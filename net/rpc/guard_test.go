@@ -334,6 +334,55 @@ func TestGuardNils(t *testing.T) {
 	}
 }
 
+// TestGuardTrust has a large message be read in few pieces where as much has come before, and a length
+// alone cost no more than eight times that.
+func TestGuardTrust(t *testing.T) {
+	const size = 1 << 20
+	message := make([]byte, size)
+	stream := guardStream(t, message, message)
+	r := &countedReads{r: bytes.NewReader(stream)}
+	d := newGobDecoder(r, 0)
+	var reads [2]int
+	for i := range reads {
+		before := r.n
+		var got []byte
+		if err := d.decode(&got); err != nil || len(got) != size {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		reads[i] = r.n - before
+	}
+	if reads[0] < 5 || reads[1] > 3 {
+		t.Errorf("%v reads; want the first to take memory as it comes, and not the second", reads)
+	}
+	for _, claim := range []struct{ size, most uint64 }{{7 * size, 8*size + 4*size}, {9 * size, 4 * size}, {512 * size, 4 * size}} {
+		claimed := append(stream[:len(stream)/2:len(stream)/2], appendUint(nil, claim.size)...)
+		claimed = append(claimed, stream[len(stream)/2+4:][:20]...)
+		d := newGobDecoder(bytes.NewReader(claimed), 0)
+		var got []byte
+		if err := d.decode(&got); err != nil {
+			t.Fatal(err)
+		}
+		if spent := allocated(func() {
+			if err := d.decode(&got); err == nil {
+				t.Error("what has not come was decoded")
+			}
+		}); spent > claim.most {
+			t.Errorf("a length of %d bytes behind %d cost %d", claim.size, size, spent)
+		}
+	}
+}
+
+// countedReads counts reads.
+type countedReads struct {
+	r io.Reader
+	n int
+}
+
+func (c *countedReads) Read(p []byte) (int, error) {
+	c.n++
+	return c.r.Read(p)
+}
+
 // TestGuardGoesOn reads on behind a value that was refused.
 func TestGuardGoesOn(t *testing.T) {
 	stream := guardStream(t, guardNames{"small"}, guardNames{strings.Repeat("large", 1000)}, guardNames{"small again"})

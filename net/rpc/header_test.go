@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/yonder-rpc/yonder"
+	"github.com/yonder-rpc/yonder/internal/buffer"
 )
 
 // foreignHeader is a header with fields that are none, in an order of its own.
@@ -45,6 +46,7 @@ func FuzzHeader(f *testing.F) {
 		var buf bytes.Buffer
 		enc := gob.NewEncoder(&buf)
 		o := newOutbox(io.Discard, nil)
+		o.buf = new(buffer.Buffer)
 		for _, h := range []header{
 			&Request{ServiceMethod: method, Seq: seq, ext: nil}, &Request{ServiceMethod: method, Seq: seq, ext: nil}, &Request{ServiceMethod: method, Seq: seq, ext: request}, &Request{ServiceMethod: method, Seq: seq, ext: request}, &Request{ServiceMethod: "", Seq: 0, ext: nil}, &Request{ServiceMethod: "", Seq: 0, ext: new(requestExt)},
 			&Response{method, seq, text, nil}, &Response{method, seq, text, nil}, &Response{method, seq, text, response}, &Response{method, seq, text, response}, &Response{"", 0, "", new(responseExt)},
@@ -55,7 +57,7 @@ func FuzzHeader(f *testing.F) {
 			if err := o.headLocked(h); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(buf.Bytes(), o.buf); diff != "" {
+			if diff := cmp.Diff(buf.Bytes(), o.buf.B); diff != "" {
 				t.Fatalf("%#v: %s", h, diff)
 			}
 		}

@@ -9,13 +9,13 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/yonder-rpc/yonder/internal/buffer"
 	"github.com/yonder-rpc/yonder/internal/gobvalue"
 )
 
 const (
 	maxQueued = 1 << 20 // bytes that may wait for a write before senders wait too
 	large     = 1 << 15 // a value worth not copying
-	keptSpare = 1 << 17 // capacity of a buffer worth keeping for the next batch
 )
 
 // An outbox encodes messages and writes them. Whoever adds a message and finds nobody
@@ -30,10 +30,10 @@ type outbox struct {
 	mu      sync.Mutex // guards what follows
 	enc     *gob.Encoder
 	numbers [headerKinds][]byte // of headers' types, which gob has defined; nil: it has not
-	buf     []byte              // encoded, to be written
+	full    []*buffer.Buffer    // encoded, to be written
+	buf     *buffer.Buffer      // encoded, to be written after them; nil: nothing
 	last    int                 // where in buf the encoder's last write begins
-	seqs    []uint64            // of the messages in buf
-	spare   []byte
+	seqs    []uint64            // of the messages in full and buf
 	spares  []uint64
 	writing bool
 	whole   bool          // the value being encoded may go straight to w
@@ -57,9 +57,22 @@ func (e encoderOut) Write(p []byte) (int, error) {
 	if o.whole && len(p) >= large && !defines(p) {
 		return len(p), o.passLocked(p)
 	}
-	o.last = len(o.buf)
-	o.buf = append(o.buf, p...)
+	o.buf.Grow(len(p))
+	o.last = len(o.buf.B)
+	o.buf.B = append(o.buf.B, p...)
 	return len(p), nil
+}
+
+// queuedLocked returns how much waits to be written, in bytes.
+func (o *outbox) queuedLocked() int {
+	n := 0
+	for _, b := range o.full {
+		n += len(b.B)
+	}
+	if o.buf != nil {
+		n += len(o.buf.B)
+	}
+	return n
 }
 
 // defines reports whether a message is the definition of a type.
@@ -109,7 +122,7 @@ type putting struct {
 func (o *outbox) put(how putting, seq uint64, header header, body any) error {
 	body = gobvalue.Of(body)
 	o.mu.Lock()
-	for (len(o.buf) >= maxQueued && o.writing || o.taken) && o.err == nil {
+	for (o.writing && o.queuedLocked() >= maxQueued || o.taken) && o.err == nil {
 		if !o.waitLocked(how.done) {
 			o.mu.Unlock()
 			return errNotSent
@@ -118,6 +131,12 @@ func (o *outbox) put(how putting, seq uint64, header header, body any) error {
 	if o.err != nil {
 		defer o.mu.Unlock()
 		return o.err
+	}
+	if o.buf != nil && len(o.buf.B) >= buffer.Full {
+		o.full, o.buf = append(o.full, o.buf), nil
+	}
+	if o.buf == nil {
+		o.buf = buffer.Get()
 	}
 	o.whole = how.done == nil
 	if err := o.encodeLocked(header, body, how.broken); err != nil {
@@ -130,7 +149,7 @@ func (o *outbox) put(how putting, seq uint64, header header, body any) error {
 		}
 		return encodeError{gobvalue.Explain(err)}
 	}
-	if len(o.buf) == 0 { // written already
+	if o.queuedLocked() == 0 { // written already
 		o.mu.Unlock()
 		return nil
 	}
@@ -151,7 +170,7 @@ func (o *outbox) put(how putting, seq uint64, header header, body any) error {
 		o.mu.Lock()
 	}
 	o.writeLocked(nil)
-	rest := len(o.buf) > 0 && o.err == nil
+	rest := o.queuedLocked() > 0 && o.err == nil
 	o.writing = rest
 	o.mu.Unlock()
 	if rest {
@@ -185,25 +204,25 @@ var (
 // encodeLocked appends a message to buf. If it fails, or gob panics, what stays there are
 // definitions of types, which gob counts as sent, and the header if it is to stay.
 func (o *outbox) encodeLocked(header header, body any, broken bool) error {
-	value, end := len(o.buf), len(o.buf)
+	value, end := len(o.buf.B), len(o.buf.B)
 	direct := o.whole
 	o.whole = false // not the header
 	done := false
 	defer func() {
 		o.whole = false
 		if !done { // a nil pointer, or a type's own method: the caller's panic
-			o.buf = slices.Delete(o.buf, value, end)
+			o.buf.B = slices.Delete(o.buf.B, value, end)
 			o.mu.Unlock()
 		}
 	}()
 	err := o.headLocked(header)
 	if err == nil {
-		value, end = o.last, len(o.buf)
+		value, end = o.last, len(o.buf.B)
 		o.whole = direct
 		err = o.enc.Encode(body)
 	}
 	if err != nil && !broken && o.err == nil {
-		o.buf = slices.Delete(o.buf, value, end)
+		o.buf.B = slices.Delete(o.buf.B, value, end)
 	}
 	done = true
 	return err
@@ -213,14 +232,14 @@ func (o *outbox) encodeLocked(header header, body any, broken bool) error {
 func (o *outbox) headLocked(h header) error {
 	kind := h.kind()
 	if number := o.numbers[kind]; number != nil {
-		o.last = len(o.buf)
-		o.buf = appendHeader(o.buf, number, h)
+		o.last = len(o.buf.B)
+		o.buf.B = appendHeader(o.buf.B, number, h)
 		return nil
 	}
 	if err := o.enc.Encode(h.wire()); err != nil {
 		return err
 	}
-	o.numbers[kind] = numberOf(o.buf[o.last:])
+	o.numbers[kind] = numberOf(o.buf.B[o.last:])
 	return nil
 }
 
@@ -230,24 +249,33 @@ func (o *outbox) writeAll() {
 		runtime.Gosched() // there are others, who may be about to add something
 		o.mu.Lock()
 		o.writeLocked(nil)
-		more = len(o.buf) > 0 && o.err == nil
+		more = o.queuedLocked() > 0 && o.err == nil
 		o.writing = more
 		o.mu.Unlock()
 	}
 }
 
-// writeLocked writes buf, and a message behind it if there is one, unlocking meanwhile.
+// writeLocked writes all that waits, and a message behind it if there is one, unlocking meanwhile.
 func (o *outbox) writeLocked(message []byte) {
-	buf, seqs := o.buf, o.seqs
-	o.buf, o.seqs = o.spare[:0], o.spares[:0]
-	o.spare, o.spares = nil, nil
+	full, buf, seqs := o.full, o.buf, o.seqs
+	o.full, o.buf, o.seqs = nil, nil, o.spares[:0]
+	o.spares = nil
 	o.mu.Unlock()
 	var err error
-	if message != nil {
-		both := net.Buffers{buf, message}
-		_, err = both.WriteTo(o.w)
+	if message == nil && len(full) == 0 {
+		_, err = o.w.Write(buf.B)
 	} else {
-		_, err = o.w.Write(buf)
+		all := make(net.Buffers, 0, len(full)+2)
+		for _, b := range full {
+			all = append(all, b.B)
+		}
+		if buf != nil { // nobody has written the header in the meantime
+			all = append(all, buf.B)
+		}
+		if message != nil {
+			all = append(all, message)
+		}
+		_, err = all.WriteTo(o.w)
 	}
 	if err != nil && o.failed != nil {
 		o.failed(seqs, err)
@@ -262,9 +290,10 @@ func (o *outbox) writeLocked(message []byte) {
 			o.mu.Lock()
 		}
 	}
-	if cap(buf) <= keptSpare {
-		o.spare = buf
+	for _, b := range full {
+		buffer.Put(b)
 	}
+	buffer.Put(buf)
 	o.spares = seqs
 	if o.wrote != nil {
 		close(o.wrote)
@@ -279,7 +308,7 @@ func (o *outbox) finish() {
 	for o.writing {
 		o.waitLocked(nil)
 	}
-	if len(o.buf) > 0 {
+	if o.queuedLocked() > 0 {
 		o.writing = true
 		o.writeLocked(nil)
 		o.writing = false
