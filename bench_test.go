@@ -28,12 +28,14 @@ type blob struct {
 	Data []byte
 }
 
-// benchClient returns a client over TCP of a server that has echo, bytes and strings, by Handle, and
-// bound, by Register.
+// benchClient returns a client over TCP of a server that has echo, page, bytes and strings, by Handle,
+// bound, by Register, and lent, page in lent memory.
 func benchClient(b *testing.B, measure bool) (tcp, local *yonder.Client) {
 	srv := yonder.Server{Measure: measure}
 	echo := func(ctx context.Context, m sample) (sample, error) { return m, nil }
 	yonder.Handle(&srv, "echo", echo)
+	yonder.Handle(&srv, "page", func(_ context.Context, v []byte) ([]byte, error) { return v, nil })
+	srv.Add(yonder.Procedure{Name: "lent", Func: func(v []byte) []byte { return v }, Lend: true})
 	yonder.Handle(&srv, "bytes", func(_ context.Context, v blob) (blob, error) { return v, nil })
 	yonder.Handle(&srv, "strings", func(_ context.Context, v []string) ([]string, error) { return v, nil })
 	srv.Register("bound", echo)
@@ -204,9 +206,16 @@ func benchStream[S ~func(func(T, error) bool), T any](b *testing.B, c *yonder.Cl
 	}
 }
 
-// BenchmarkLarge is of large values other than a plain []byte, each way.
+// BenchmarkLarge is of large values other than a plain []byte, each way, and of those that are larger than
+// what internal/bench has.
 func BenchmarkLarge(b *testing.B) {
 	c, _ := benchClient(b, false)
+	benchEcho(b, "page/4MiB", yonder.Remote[[]byte, []byte](c, "page"), make([]byte, 4<<20))
+	var result []byte
+	benchEcho(b, "lent/4MiB", func(ctx context.Context, v []byte) ([]byte, error) {
+		return result, c.Call(ctx, yonder.NewCall("lent", v).Fill(&result))
+	}, make([]byte, 4<<20))
+	benchEcho(b, "bytes/8MiB", yonder.Remote[blob, blob](c, "bytes"), blob{1, make([]byte, 8<<20)})
 	benchEcho(b, "bytes", yonder.Remote[blob, blob](c, "bytes"), blob{1, make([]byte, 1<<20)})
 	benchEcho(b, "strings", yonder.Remote[[]string, []string](c, "strings"), slices.Repeat([]string{"one of ten thousand strings of 40 bytes "}, 10_000))
 }

@@ -156,7 +156,7 @@ func (c *Call) Into(results ...any) *Call {
 
 // Fill is [Call.Into] for results of []byte whose memory is to be used again: what a pointer points to
 // keeps its memory if that has room for the result, as with a destination of append. So a caller that
-// gets large results one after the other, of up to 2 MiB and not compressed, needs memory for one. In
+// gets large results one after the other, of up to 64 MiB and not compressed, needs memory for one. In
 // JSON, in the same process, in a Clone, and where a Transport makes the call, it is Into.
 func (c *Call) Fill(results ...any) *Call {
 	c.Into(results...)

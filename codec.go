@@ -14,6 +14,7 @@ import (
 
 	"github.com/yonder-rpc/yonder/internal/cborjson"
 	"github.com/yonder-rpc/yonder/internal/fn"
+	"github.com/yonder-rpc/yonder/internal/mux"
 	"github.com/yonder-rpc/yonder/internal/plain"
 )
 
@@ -110,7 +111,7 @@ const byteString = 2 << 5
 func (c *cborCodec) appendBytes(buf *bytes.Buffer, b []byte) {
 	if need := buf.Len() + 9 + len(b); need > buf.Cap() {
 		// Not Grow, which clears all of it in a step of its own.
-		*buf = *bytes.NewBuffer(append(make([]byte, 0, need), buf.Bytes()...))
+		*buf = *bytes.NewBuffer(append(mux.NewBody(need), buf.Bytes()...))
 	}
 	c.appendHead(buf, len(b))
 	for part := range slices.Chunk(b, copyStep) {

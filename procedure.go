@@ -33,7 +33,7 @@ type Procedure struct {
 	Idempotent bool
 	// Lend says that the memory of []byte arguments is only lent to the function: it must not keep them,
 	// nor change or send them elsewhere once it has returned. Its results may share it. Later messages
-	// have that memory, up to 2 MiB each, which makes large ones twice as fast. What else is among the arguments is the
+	// have that memory, up to 64 MiB each, which makes large ones twice as fast. What else is among the arguments is the
 	// function's, and so is all where interceptors see the call, streams, readers or functions belong to
 	// it, or it comes over another protocol than yonder's own.
 	Lend bool

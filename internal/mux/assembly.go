@@ -39,7 +39,7 @@ func (a *assembly) room(n int) []byte {
 		if a.got == 0 && a.total <= min(trusted, trustFactor*int64(n)) {
 			size = a.total
 		}
-		a.pieces = append(a.pieces, newBody(int(min(size, a.total-a.got))))
+		a.pieces = append(a.pieces, NewBody(int(min(size, a.total-a.got))))
 		last++
 	}
 	p := a.pieces[last]
@@ -63,7 +63,7 @@ func (a *assembly) bytes() []byte {
 	if len(a.pieces) == 1 {
 		return a.pieces[0]
 	}
-	whole := make([]byte, 0, a.total)
+	whole := NewBody(int(a.total))
 	for i, p := range a.pieces {
 		for part := range slices.Chunk(p, copyStep) {
 			whole = appendPiece(whole, part)

@@ -31,36 +31,44 @@ func (m *Message) Reset() {
 	m.tail = nil
 }
 
-// maxPooled is the largest buffer that goes back to the pool, in bytes.
+// maxPooled is the largest buffer that stays with its message, in bytes: it may be for a small one next.
 const maxPooled = 2 << 20
 
 var messages = sync.Pool{New: func() any { return new(Message) }}
 
-// minBody is the smallest memory of a body that is kept for others, in bytes; maxPooled is the largest.
-const minBody = 32 << 10
+// minBody is the smallest memory of a body that is kept for others, in bytes, and maxBody the largest. No
+// collection of garbage leaves it there for longer than until the next but one.
+const (
+	minBody = 32 << 10
+	maxBody = 64 << 20
+	// bodyUnit is what the size of memory is a multiple of: sizes that differ by a few bytes share it.
+	bodyUnit = 8 << 10
+)
 
 // bodies are memory of large bodies that nobody has kept, and of pieces that have been put together, by
 // the logarithm of its size. What is fresh is cleared first, and each page of it is a fault: 64 MiB results
 // arrived at less than half the speed (`internal/bench -workloads mixed`).
-var bodies [22]sync.Pool
+var bodies [27]sync.Pool
 
-// newBody returns memory for a body of a size, whatever is in it.
-func newBody(size int) []byte {
-	if size >= minBody && size <= maxPooled {
-		pool := &bodies[bits.Len(uint(size))-1]
-		if b, _ := pool.Get().(*[]byte); b != nil {
-			if cap(*b) >= size {
-				return (*b)[:0:size]
-			}
-			pool.Put(b)
-		}
+// NewBody returns memory for a body of a size, whatever is in it. It is a quarter larger at most.
+func NewBody(size int) []byte {
+	if size < minBody || size > maxBody {
+		return make([]byte, 0, size)
 	}
-	return make([]byte, 0, size)
+	whole := (size + bodyUnit - 1) &^ (bodyUnit - 1) // as the runtime does
+	pool := &bodies[bits.Len(uint(whole))-1]
+	if b, _ := pool.Get().(*[]byte); b != nil {
+		if more := cap(*b) - whole; more >= 0 && more <= whole/4 {
+			return (*b)[:0]
+		}
+		pool.Put(b)
+	}
+	return make([]byte, 0, whole)
 }
 
 // freeBody takes memory of a body that nobody uses any more.
 func freeBody(b []byte) {
-	if cap(b) >= minBody && cap(b) <= maxPooled {
+	if cap(b) >= minBody && cap(b) <= maxBody {
 		kept := b // only this allocates
 		bodies[bits.Len(uint(cap(b)))-1].Put(&kept)
 	}
@@ -84,9 +92,10 @@ func (m *Message) Release() {
 	}
 	freeBody(m.lent)
 	m.lent = nil
-	if m.Cap() > maxPooled {
-		return
-	}
 	m.Reset()
+	if m.Cap() > maxPooled {
+		freeBody(m.AvailableBuffer())
+		m.Buffer = bytes.Buffer{}
+	}
 	messages.Put(m)
 }

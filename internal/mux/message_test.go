@@ -1,0 +1,67 @@
+package mux
+
+import (
+	"testing"
+	"unsafe"
+)
+
+// TestBodies has memory be used again for about as much, and only for that.
+func TestBodies(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		free, get int
+		shared    bool
+	}{
+		{"the same", 5 << 20, 5 << 20, true},
+		{"a few bytes more", 5<<20 - 100, 5<<20 - 3, true},
+		{"a fifth less", 5 << 20, 4<<20 + 1, true},
+		{"to the power of two", 4<<20 - 5, 4<<20 - 1, true},
+		{"more", 5 << 20, 6 << 20, false},
+		{"half", 7 << 20, 4 << 20, false},
+		{"the largest", maxBody, maxBody, true},
+		{"too large", maxBody + 1, maxBody + 1, false},
+		{"small", minBody - 1, minBody - 1, false},
+	} {
+		shared := 0
+		for range 50 { // a pool may lose something
+			b := NewBody(test.free)
+			freeBody(b)
+			c := NewBody(test.get)
+			if len(c) != 0 || cap(c) < test.get || cap(c) > test.get+test.get/3 {
+				t.Fatalf("%s: %d bytes, and room for %d", test.name, len(c), cap(c))
+			}
+			if unsafe.SliceData(b) == unsafe.SliceData(c) {
+				shared++
+			}
+			if !test.shared || shared > 0 {
+				break
+			}
+		}
+		if (shared > 0) != test.shared {
+			t.Errorf("%s: shared %d times", test.name, shared)
+		}
+	}
+}
+
+// TestRelease has a small message not have the memory of a large one.
+func TestRelease(t *testing.T) {
+	reused := 0
+	for range 50 {
+		m := NewMessage()
+		m.Grow(maxPooled + 1)
+		m.Write([]byte("large"))
+		memory := unsafe.SliceData(m.Bytes())
+		m.Release()
+		if b := NewBody(maxPooled + 1); unsafe.SliceData(b) == memory {
+			reused++
+		}
+		small := NewMessage()
+		if small.Len() != 0 || small.Cap() > maxPooled {
+			t.Fatalf("a message has %d bytes, and room for %d", small.Len(), small.Cap())
+		}
+		small.Release()
+	}
+	if reused == 0 {
+		t.Error("what a large message had is not used again")
+	}
+}
