@@ -26,5 +26,18 @@ func sendBriefly(fd int, b []byte) (int, error) {
 	return int(n), nil
 }
 
+// gathers says that pieces of memory can be written without blocking by one system call.
+const gathers = true
+
+// sendGathered is sendBriefly for pieces, but tells the scheduler.
+func sendGathered(fd int, pieces []syscall.Iovec) (int, error) {
+	msg := syscall.Msghdr{Iov: &pieces[0], Iovlen: uint64(len(pieces))}
+	n, _, errno := syscall.Syscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
 // yield lets other threads use the processor that wait for it.
 func yield() { syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) }

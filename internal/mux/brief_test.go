@@ -3,7 +3,9 @@
 package mux
 
 import (
+	"bytes"
 	"context"
+	"math/rand/v2"
 	"net"
 	"runtime"
 	"sync"
@@ -67,6 +69,69 @@ func TestLeadComputes(t *testing.T) {
 		oneByOne(t, a, b)
 		if got, err := call(t.Context(), a, request("compute")); got != "compute" || err != nil {
 			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
+
+// TestGather has pieces of memory be written as far as the socket takes them, and go on from there.
+func TestGather(t *testing.T) {
+	if !gathers {
+		t.Skip("pieces are not gathered on this system, nor with the race detector; go test without -race on Linux does")
+	}
+	from, to := tcp(t)
+	from.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	to.(*net.TCPConn).SetReadBuffer(64 << 10)
+	r := rand.New(rand.NewPCG(3, 4))
+	b := new(batch)
+	var want []byte
+	for range 3000 {
+		p := make([]byte, []int{1, 20, 3000}[r.IntN(3)])
+		if r.IntN(1000) == 0 {
+			p = make([]byte, maxWrite+1)
+		}
+		for i := range p {
+			p[i] = byte(r.Uint32())
+		}
+		b.add(p)
+		want = append(want, p...)
+	}
+	w := &writer{conn: from, raw: newRawConn(from, new(lead)), written: new(atomic.Uint64)}
+	var got []byte
+	buf := make([]byte, 300<<10)
+	full := 0
+	for {
+		all, err := b.writeNow(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all {
+			break
+		}
+		full++
+		for more := true; more && uint64(len(got)) < w.written.Load(); more = r.IntN(3) > 0 {
+			n, err := to.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, buf[:n]...)
+		}
+	}
+	for len(got) < len(want) {
+		n, err := to.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, buf[:n]...)
+	}
+	if full == 0 || !bytes.Equal(got, want) || w.written.Load() != uint64(len(want)) {
+		t.Errorf("%d bytes came, the socket was full %d times; want the %d as they were, %d counted", len(got), full, len(want), w.written.Load())
+	}
+	to.Close()
+	b.add(make([]byte, 1<<20))
+	for err := error(nil); err == nil; { // the first may still be taken
+		if _, err = b.writeNow(w); err == nil {
+			b.add([]byte{1})
+			time.Sleep(time.Millisecond)
 		}
 	}
 }

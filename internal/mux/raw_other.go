@@ -15,6 +15,10 @@ func newRawConn(io.ReadWriteCloser, *lead) *rawConn { return nil }
 
 func (*rawConn) write([]byte, bool) (int, error) { panic("mux: no raw connections here") }
 
+const gathers = false
+
+func (*rawConn) gather([][]byte) (int, error) { panic("mux: no raw connections here") }
+
 func (*rawConn) brief(int) bool { panic("mux: no raw connections here") }
 
 func (*rawConn) limit(time.Time) error { panic("mux: no raw connections here") }

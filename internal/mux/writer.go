@@ -116,42 +116,80 @@ type cut struct {
 	msg    *Message       // comes after them; nil: nothing
 }
 
-// batch gathers what is written by one system call. Its parts go last.
+// batch gathers what is written by few system calls. Its parts go last.
 type batch struct {
-	vec   net.Buffers
-	size  int   // of vec, in bytes
-	err   error // of the first write that failed
-	parts int
-	heads [partsPerWrite][wire.HeaderSize + 1]byte
-	data  [partsPerWrite][]byte
+	vec    net.Buffers // pieces of maxWrite at most
+	next   int         // the first of them that is not written
+	filled bool        // there is nothing to come into vec
+	parts  int
+	heads  [partsPerWrite][wire.HeaderSize + 1]byte
+	data   [partsPerWrite][]byte
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// add has p written, together with what comes after it if that is not too much.
-func (b *batch) add(w *writer, p []byte) {
-	for len(p) > 0 && b.err == nil {
-		n := min(len(p), maxWrite-b.size)
+// add has p written, too.
+func (b *batch) add(p []byte) {
+	for len(p) > 0 {
+		n := min(len(p), maxWrite)
 		b.vec = append(b.vec, p[:n])
 		p = p[n:]
-		if b.size += n; b.size == maxWrite {
-			b.write(w)
-		}
 	}
 }
 
-// write writes what has been added.
-func (b *batch) write(w *writer) {
-	if len(b.vec) == 0 || b.err != nil {
-		return
+// span returns what the next system call writes.
+func (b *batch) span() net.Buffers {
+	end, size := b.next, 0
+	for end < len(b.vec) && size+len(b.vec[end]) <= maxWrite {
+		size += len(b.vec[end])
+		end++
 	}
-	vec := b.vec // which WriteTo uses up
-	n := int64(0)
-	n, b.err = vec.WriteTo(w.conn)
-	w.written.Add(uint64(n))
-	w.writes.Add(1)
+	return b.vec[b.next:end]
+}
+
+// write writes all.
+func (b *batch) write(w *writer) error {
+	for b.next < len(b.vec) {
+		vec := b.span()
+		b.next += len(vec)
+		n, err := vec.WriteTo(w.conn)
+		w.written.Add(uint64(n))
+		if err != nil {
+			return err
+		}
+		w.writes.Add(1)
+	}
+	return nil
+}
+
+// writeNow writes what the transport takes at once, and reports whether that is all.
+func (b *batch) writeNow(w *writer) (all bool, err error) {
+	for b.next < len(b.vec) {
+		vec := b.span()
+		n, err := w.raw.gather(vec)
+		w.written.Add(uint64(n))
+		for len(vec) > 0 && n >= len(vec[0]) {
+			n -= len(vec[0])
+			vec = vec[1:]
+			b.next++
+		}
+		if err != nil || len(vec) > 0 {
+			if n > 0 {
+				vec[0] = vec[0][n:]
+			}
+			return false, err
+		}
+		w.writes.Add(1)
+	}
+	return true, nil
+}
+
+// free gives a batch back that has been written.
+func (b *batch) free() {
 	clear(b.vec)
-	b.vec, b.size = b.vec[:0], 0
+	clear(b.data[:b.parts])
+	b.vec, b.next, b.filled, b.parts = b.vec[:0], 0, false, 0
+	batches.Put(b)
 }
 
 // part is a message that is written in parts.
@@ -221,7 +259,8 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 }
 
 // messageLocked adds a frame whose body is head and msg, which it owns from now on. Who calls alone
-// writes it for itself: to copy it takes less time than to have a goroutine write it.
+// writes it for itself: to copy it takes less time than to have a goroutine write it where pieces are not
+// gathered, and no more elsewhere.
 func (w *writer) messageLocked(h wire.Header, head []byte, msg *Message) {
 	n, alone := msg.Len(), w.load.Load() <= 1
 	if n < cutSize || n < wholeSize && (alone || msg.Cap() > 4*n) || alone && h.Type == wire.Request || w.err != nil {
@@ -385,13 +424,11 @@ func (w *writer) flush(mode flushMode) {
 		var err error
 		switch mode {
 		case noBlock, gathered:
-			if w.batch == nil && len(w.outCuts) == 0 && round < maxRounds {
-				var n int
-				n, err = w.raw.write(w.rest, false)
-				w.written.Add(uint64(n))
-				w.rest = w.rest[n:]
+			all := false
+			if round < maxRounds {
+				all, err = w.writeNow()
 			}
-			if err == nil && (len(w.rest) > 0 || len(w.outCuts) > 0 || w.batch != nil) {
+			if err == nil && !all {
 				go w.flush(handOver) // goes on where this one stopped
 				return
 			}
@@ -412,50 +449,83 @@ func (w *writer) flush(mode flushMode) {
 	}
 }
 
+// plain reports whether what take took is in one buffer.
+func (w *writer) plain() bool { return w.batch == nil && len(w.outCuts) == 0 }
+
+// writeNow writes what take took, as far as the transport takes it at once, and reports whether that is
+// all.
+func (w *writer) writeNow() (all bool, err error) {
+	if w.plain() {
+		n, err := w.raw.write(w.rest, false)
+		w.written.Add(uint64(n))
+		w.rest = w.rest[n:]
+		return len(w.rest) == 0, err
+	}
+	if !gathers {
+		return false, nil
+	}
+	all, err = w.gather().writeNow(w)
+	if all || err != nil {
+		w.gathered(err)
+	}
+	return all, err
+}
+
 // write writes what take took, at most maxWrite at a time.
 func (w *writer) write() error {
-	if w.batch == nil && len(w.outCuts) == 0 {
-		for len(w.rest) > 0 {
-			n := min(len(w.rest), maxWrite)
-			var err error
-			if w.raw != nil && w.raw.brief(n) {
-				n, err = w.raw.write(w.rest[:n], true)
-			} else {
-				n, err = w.conn.Write(w.rest[:n])
-			}
-			w.written.Add(uint64(n))
-			if err != nil {
-				return err
-			}
-			w.rest = w.rest[n:]
-			w.writes.Add(1)
-		}
-		return nil
+	if !w.plain() {
+		err := w.gather().write(w)
+		w.gathered(err)
+		return err
 	}
+	for len(w.rest) > 0 {
+		n := min(len(w.rest), maxWrite)
+		var err error
+		if w.raw != nil && w.raw.brief(n) {
+			n, err = w.raw.write(w.rest[:n], true)
+		} else {
+			n, err = w.conn.Write(w.rest[:n])
+		}
+		w.written.Add(uint64(n))
+		if err != nil {
+			return err
+		}
+		w.rest = w.rest[n:]
+		w.writes.Add(1)
+	}
+	return nil
+}
+
+// gather returns the batch of all that take took.
+func (w *writer) gather() *batch {
 	if w.batch == nil {
 		w.batch = batches.Get().(*batch)
 	}
 	b := w.batch
+	if b.filled {
+		return b
+	}
+	b.filled = true
 	for _, c := range w.outCuts {
-		b.add(w, c.frames)
+		b.add(c.frames)
 		if c.msg != nil {
-			b.add(w, c.msg.Bytes())
+			b.add(c.msg.Bytes())
 		}
 	}
-	b.add(w, w.rest)
+	b.add(w.rest)
 	for i := range b.parts {
-		b.add(w, b.heads[i][:])
-		b.add(w, b.data[i])
+		b.add(b.heads[i][:])
+		b.add(b.data[i])
 	}
-	b.write(w)
-	err := b.err
-	clear(b.data[:b.parts])
-	b.parts, b.err, w.batch = 0, nil, nil
-	if err != nil {
-		return err // vec may have something left
+	return b
+}
+
+// gathered lets go of the batch, which has been written, or will not be.
+func (w *writer) gathered(err error) {
+	if err == nil {
+		w.batch.free()
 	}
-	batches.Put(b)
-	return nil
+	w.batch = nil
 }
 
 // take makes the next write of what has gathered: all frames, and a few parts. It
@@ -857,16 +927,15 @@ func (w *writer) resume(conn io.WriteCloser, raw *rawConn, first []byte, peerHas
 // again writes what may have been lost, and then what has gathered since.
 func (w *writer) again(first []byte, lost [][]byte) {
 	b := batches.Get().(*batch)
-	b.add(w, first)
+	b.add(first)
 	for _, p := range lost {
-		b.add(w, p)
+		b.add(p)
 	}
-	b.write(w)
-	if b.err != nil {
-		w.fail(b.err)
+	if err := b.write(w); err != nil {
+		w.fail(err)
 		return
 	}
-	batches.Put(b)
+	b.free()
 	w.mu.Lock()
 	if w.keep != nil {
 		w.keep.wrote()

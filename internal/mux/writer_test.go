@@ -16,9 +16,9 @@ type record struct{ bytes.Buffer }
 
 func (*record) Close() error { return nil }
 
-// TestGathers has frames of all sizes gather, which are copied and not, and be written in their order,
+// TestWriteOrder has frames of all sizes gather, which are copied and not, and be written in their order,
 // and kept in it: what a connection that may be resumed writes again.
-func TestGathers(t *testing.T) {
+func TestWriteOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	pattern := make([]byte, 256<<10)
 	for i := range pattern {
