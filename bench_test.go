@@ -215,7 +215,6 @@ func BenchmarkLarge(b *testing.B) {
 	benchEcho(b, "lent/4MiB", func(ctx context.Context, v []byte) ([]byte, error) {
 		return result, c.Call(ctx, yonder.NewCall("lent", v).Fill(&result))
 	}, make([]byte, 4<<20))
-	benchEcho(b, "bytes/8MiB", yonder.Remote[blob, blob](c, "bytes"), blob{1, make([]byte, 8<<20)})
 	benchEcho(b, "bytes", yonder.Remote[blob, blob](c, "bytes"), blob{1, make([]byte, 1<<20)})
 	benchEcho(b, "strings", yonder.Remote[[]string, []string](c, "strings"), slices.Repeat([]string{"one of ten thousand strings of 40 bytes "}, 10_000))
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/yonder-rpc/yonder/internal/cborjson"
 	"github.com/yonder-rpc/yonder/internal/fn"
-	"github.com/yonder-rpc/yonder/internal/mux"
 	"github.com/yonder-rpc/yonder/internal/plain"
 )
 
@@ -109,9 +108,9 @@ const byteString = 2 << 5
 
 // appendBytes appends a byte string longer than copyStep.
 func (c *cborCodec) appendBytes(buf *bytes.Buffer, b []byte) {
-	if need := buf.Len() + 9 + len(b); need > buf.Cap() {
+	if need := buf.Len() + maxBytesHead + len(b); need > buf.Cap() {
 		// Not Grow, which clears all of it in a step of its own.
-		*buf = *bytes.NewBuffer(append(mux.NewBody(need), buf.Bytes()...))
+		*buf = *bytes.NewBuffer(append(make([]byte, 0, need), buf.Bytes()...))
 	}
 	c.appendHead(buf, len(b))
 	for part := range slices.Chunk(b, copyStep) {

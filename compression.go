@@ -54,8 +54,7 @@ func (sc *serverCall) body() ([]byte, error) {
 		if err != nil {
 			return nil, Errorf(ResourceExhausted, "yonder: the arguments cannot be decompressed to at most %d bytes", sc.link.mux.Local().MaxMessage)
 		}
-		sc.in.FreeBody()
-		sc.in.Body, sc.in.Large = body, true
+		sc.in.ReplaceBody(body)
 		sc.in.Flags &^= wire.Packed
 	}
 	beginTexts(&sc.call.texts, sc.in.Body, sc.sharing())

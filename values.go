@@ -21,6 +21,14 @@ func encodeValue(codec Codec, msg *mux.Message, slot *fn.Slot, v any) error {
 		}
 	}
 	before := msg.Len()
+	switch b := v.(type) {
+	case []byte:
+		msg.Reserve(len(b) + maxBytesHead)
+	case *[]byte:
+		if b != nil {
+			msg.Reserve(len(*b) + maxBytesHead)
+		}
+	}
 	err := codec.Encode(&msg.Buffer, v)
 	if err != nil {
 		msg.Truncate(before)
@@ -30,6 +38,9 @@ func encodeValue(codec Codec, msg *mux.Message, slot *fn.Slot, v any) error {
 	}
 	return err
 }
+
+// maxBytesHead is what is in front of a byte string at most, in bytes.
+const maxBytesHead = 9
 
 // bytesCutter is a codec that can read and write a byte string without copying it.
 type bytesCutter interface {

@@ -136,6 +136,7 @@ func (w *writer) flush() (more bool) {
 		return true
 	}
 	w.writing = false
+	clear(w.bundles) // there are some after an error
 	w.bundles, w.queued = w.bundles[:0], 0
 	w.room.Broadcast()
 	return false

@@ -7,6 +7,7 @@ import "slices"
 // wants the message puts the pieces together.
 type assembly struct {
 	pieces [][]byte // all but the last are full
+	most   int      // bytes that the last takes
 	total  int64
 	got    int64
 	// skip is set when the message is not wanted: it is counted and dropped.
@@ -34,17 +35,18 @@ const (
 // room returns where the first of the next n bytes go, and counts them.
 func (a *assembly) room(n int) []byte {
 	last := len(a.pieces) - 1
-	if last < 0 || len(a.pieces[last]) == cap(a.pieces[last]) {
+	if last < 0 || len(a.pieces[last]) == a.most {
 		size := max(int64(n), min(a.got, maxPiece))
 		if a.got == 0 && a.total <= min(trusted, trustFactor*int64(n)) {
 			size = a.total
 		}
-		a.pieces = append(a.pieces, NewBody(int(min(size, a.total-a.got))))
+		a.most = int(min(size, a.total-a.got))
+		a.pieces = append(a.pieces, NewBody(a.most))
 		last++
 	}
 	p := a.pieces[last]
 	from := len(p)
-	p = p[:min(from+n, cap(p))]
+	p = p[:min(from+n, a.most)]
 	a.pieces[last] = p
 	a.got += int64(len(p) - from)
 	return p[from:]

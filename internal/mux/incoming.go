@@ -33,6 +33,7 @@ type Incoming struct {
 	conn    *Conn
 	id      uint32
 	msg     *Message
+	foreign bool      // Body's memory is not FreeBody's to give back
 	small   []byte    // where a request of at most smallBody bytes is put; nil before it is used again
 	arrived *assembly // Body, before it is put together
 	timed   bool      // how long it takes counts
@@ -66,16 +67,22 @@ func (in *Incoming) ReleaseBody() {
 
 // FreeBody lets go of the body, of which nobody has kept anything.
 func (in *Incoming) FreeBody() {
-	if in.Large {
+	if in.Large && !in.foreign {
 		freeBody(in.Body)
 	}
 	in.ReleaseBody()
 }
 
+// ReplaceBody has the body be what has been made of it, in memory of its own.
+func (in *Incoming) ReplaceBody(body []byte) {
+	in.FreeBody()
+	in.Body, in.Large, in.foreign = body, true, true
+}
+
 // LendBody is FreeBody where the response may share the body: if it does, that is let go of with it. Only
 // what follows a message's buffer can be shared, and that is larger than a frame, as the body must be.
 func (in *Incoming) LendBody(response *Message) {
-	if in.Large && response.tail != nil {
+	if in.Large && !in.foreign && response.tail != nil {
 		response.lent, in.Body = in.Body, nil
 	}
 	in.FreeBody()

@@ -10,8 +10,9 @@ import (
 // buffer with one owner at a time. Functions that take one own it from then on.
 type Message struct {
 	bytes.Buffer
-	tail []byte // what follows the buffer, in memory that is not the message's
-	lent []byte // a request's memory that the tail may share; it goes back with the message
+	drawn bool   // the buffer's memory is NewBody's
+	tail  []byte // what follows the buffer, in memory that is not the message's
+	lent  []byte // a request's memory that the tail may share; it goes back with the message
 }
 
 // End ends a message that is larger than a frame with bytes of which only those of its first part
@@ -36,41 +37,52 @@ const maxPooled = 2 << 20
 
 var messages = sync.Pool{New: func() any { return new(Message) }}
 
-// minBody is the smallest memory of a body that is kept for others, in bytes, and maxBody the largest. No
-// collection of garbage leaves it there for longer than until the next but one.
+// Memory of bodies is kept for others from minBody bytes on, and up to maxBody and bodyUnit. No collection
+// of garbage leaves it there for longer than until the next but one. Nothing else may go there than comes
+// from there: a pool that more is put into than is taken from it grows without end, since all that was put
+// into it counts for when garbage is collected next (`TestReleaseDrops`).
 const (
 	minBody = 32 << 10
 	maxBody = 64 << 20
-	// bodyUnit is what the size of memory is a multiple of: sizes that differ by a few bytes share it.
+	// bodyUnit is what there is room for beside powers of two, in bytes: they are the most common sizes,
+	// and something comes with them.
 	bodyUnit = 8 << 10
 )
 
-// bodies are memory of large bodies that nobody has kept, and of pieces that have been put together, by
-// the logarithm of its size. What is fresh is cleared first, and each page of it is a fault: 64 MiB results
-// arrived at less than half the speed (`internal/bench -workloads mixed`).
-var bodies [27]sync.Pool
+// bodies are memory of large bodies that nobody has kept, and of pieces that have been put together: four
+// sizes from one power of two to the next. What is fresh is cleared first, and each page of it is a fault:
+// 64 MiB results arrived at less than half the speed (`internal/bench -workloads mixed`).
+var bodies [(26 - 14) * 4]sync.Pool
 
-// NewBody returns memory for a body of a size, whatever is in it. It is a quarter larger at most.
+// bodyClass returns the pool for a size, and the size of the memory in it.
+func bodyClass(size int) (class, whole int) {
+	last := max(size-bodyUnit, minBody) - 1
+	power := bits.Len(uint(last)) - 1
+	step := 1 << (power - 2)
+	quarter := last>>(power-2) - 4
+	return (power-14)*4 + quarter, 1<<power + (quarter+1)*step + bodyUnit
+}
+
+// NewBody returns memory for a body of a size, whatever is in it.
 func NewBody(size int) []byte {
-	if size < minBody || size > maxBody {
+	if size < minBody || size > maxBody+bodyUnit {
 		return make([]byte, 0, size)
 	}
-	whole := (size + bodyUnit - 1) &^ (bodyUnit - 1) // as the runtime does
-	pool := &bodies[bits.Len(uint(whole))-1]
-	if b, _ := pool.Get().(*[]byte); b != nil {
-		if more := cap(*b) - whole; more >= 0 && more <= whole/4 {
-			return (*b)[:0]
-		}
-		pool.Put(b)
+	class, whole := bodyClass(size)
+	if b, _ := bodies[class].Get().(*[]byte); b != nil {
+		return (*b)[:0]
 	}
 	return make([]byte, 0, whole)
 }
 
-// freeBody takes memory of a body that nobody uses any more.
+// freeBody takes memory of a body, which must be NewBody's, that nobody uses any more.
 func freeBody(b []byte) {
-	if cap(b) >= minBody && cap(b) <= maxBody {
+	if cap(b) < minBody || cap(b) > maxBody+bodyUnit {
+		return
+	}
+	if class, whole := bodyClass(cap(b)); whole == cap(b) {
 		kept := b // only this allocates
-		bodies[bits.Len(uint(cap(b)))-1].Put(&kept)
+		bodies[class].Put(&kept)
 	}
 }
 
@@ -85,6 +97,26 @@ func (m *Message) Sized(n int) []byte {
 	return b
 }
 
+// Reserve makes room for n bytes, which is worth something if they are many.
+func (m *Message) Reserve(n int) {
+	need := m.Buffer.Len() + n
+	if need <= m.Cap() || need <= maxPooled {
+		return
+	}
+	memory := append(NewBody(need), m.Bytes()...)
+	m.freeMemory()
+	m.Buffer, m.drawn = *bytes.NewBuffer(memory), true
+}
+
+// freeMemory lets go of the buffer's memory.
+func (m *Message) freeMemory() {
+	if m.drawn {
+		m.Buffer.Reset()
+		freeBody(m.AvailableBuffer())
+	}
+	m.Buffer, m.drawn = bytes.Buffer{}, false
+}
+
 // Release gives the message back. Nothing may alias its bytes any more.
 func (m *Message) Release() {
 	if m == nil {
@@ -94,8 +126,7 @@ func (m *Message) Release() {
 	m.lent = nil
 	m.Reset()
 	if m.Cap() > maxPooled {
-		freeBody(m.AvailableBuffer())
-		m.Buffer = bytes.Buffer{}
+		m.freeMemory()
 	}
 	messages.Put(m)
 }

@@ -1,6 +1,7 @@
 package mux
 
 import (
+	"runtime"
 	"testing"
 	"unsafe"
 )
@@ -13,13 +14,15 @@ func TestBodies(t *testing.T) {
 		shared    bool
 	}{
 		{"the same", 5 << 20, 5 << 20, true},
-		{"a few bytes more", 5<<20 - 100, 5<<20 - 3, true},
-		{"a fifth less", 5 << 20, 4<<20 + 1, true},
-		{"to the power of two", 4<<20 - 5, 4<<20 - 1, true},
+		{"a few bytes more", 5<<20 - 100, 5<<20 + 9, true},
+		{"a little less", 5 << 20, 9 << 19, true},
+		{"a fifth less", 5 << 20, 4 << 20, false},
+		{"around a power of two", 4<<20 - 5, 4<<20 + 9, true},
 		{"more", 5 << 20, 6 << 20, false},
 		{"half", 7 << 20, 4 << 20, false},
-		{"the largest", maxBody, maxBody, true},
-		{"too large", maxBody + 1, maxBody + 1, false},
+		{"the smallest", minBody, minBody + bodyUnit, true},
+		{"the largest", maxBody - 1, maxBody + bodyUnit, true},
+		{"too large", maxBody + bodyUnit + 1, maxBody + bodyUnit + 1, false},
 		{"small", minBody - 1, minBody - 1, false},
 	} {
 		shared := 0
@@ -27,7 +30,7 @@ func TestBodies(t *testing.T) {
 			b := NewBody(test.free)
 			freeBody(b)
 			c := NewBody(test.get)
-			if len(c) != 0 || cap(c) < test.get || cap(c) > test.get+test.get/3 {
+			if len(c) != 0 || cap(c) < test.get || cap(c) > test.get+test.get/4+bodyUnit {
 				t.Fatalf("%s: %d bytes, and room for %d", test.name, len(c), cap(c))
 			}
 			if unsafe.SliceData(b) == unsafe.SliceData(c) {
@@ -48,11 +51,16 @@ func TestRelease(t *testing.T) {
 	reused := 0
 	for range 50 {
 		m := NewMessage()
-		m.Grow(maxPooled + 1)
-		m.Write([]byte("large"))
+		m.Write([]byte("more"))
+		m.Reserve(maxPooled)
+		m.Reserve(2 * maxPooled) // lets go of what it has had
+		m.Write([]byte(" and large"))
+		if got := m.String(); got != "more and large" {
+			t.Fatalf("%q", got)
+		}
 		memory := unsafe.SliceData(m.Bytes())
 		m.Release()
-		if b := NewBody(maxPooled + 1); unsafe.SliceData(b) == memory {
+		if b := NewBody(2 * maxPooled); unsafe.SliceData(b) == memory {
 			reused++
 		}
 		small := NewMessage()
@@ -63,5 +71,22 @@ func TestRelease(t *testing.T) {
 	}
 	if reused == 0 {
 		t.Error("what a large message had is not used again")
+	}
+}
+
+// TestReleaseDrops has memory that is not NewBody's not gather, although it is large.
+func TestReleaseDrops(t *testing.T) {
+	large := make([]byte, maxPooled+1)
+	most := uint64(0)
+	for range 200 {
+		m := NewMessage()
+		m.Write(large)
+		m.Release()
+		var now runtime.MemStats
+		runtime.ReadMemStats(&now)
+		most = max(most, now.HeapAlloc)
+	}
+	if most > 64<<20 {
+		t.Errorf("the heap has grown to %d bytes", most)
 	}
 }

@@ -5,7 +5,6 @@ package mux
 import (
 	"io"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -101,47 +100,6 @@ func (r *rawConn) writeOnce(fd uintptr) bool {
 	}
 	return true
 }
-
-// gather writes pieces, none of them empty, as far as the socket takes them at once.
-func (r *rawConn) gather(pieces [][]byte) (n int, err error) {
-	vec := vectors.Get().(*vector)
-	for len(pieces) > 0 && err == nil {
-		some := pieces[:min(len(pieces), len(vec))]
-		size := 0
-		for i, p := range some {
-			vec[i].Base = &p[0]
-			vec[i].SetLen(len(p))
-			size += len(p)
-		}
-		wrote := 0
-		raw := r.conn.Write(func(fd uintptr) bool {
-			for {
-				if wrote, err = sendGathered(int(fd), vec[:len(some)]); err != syscall.EINTR {
-					return true
-				}
-			}
-		})
-		if err == nil {
-			err = raw
-		}
-		n += wrote
-		clear(vec[:len(some)])
-		if wrote < size {
-			break
-		}
-		pieces = pieces[len(some):]
-	}
-	vectors.Put(vec)
-	if err == syscall.EAGAIN {
-		err = nil
-	}
-	return n, err
-}
-
-// A vector is what one system call is given at most (IOV_MAX).
-type vector [1024]syscall.Iovec
-
-var vectors = sync.Pool{New: func() any { return new(vector) }}
 
 // read waits until there is something to read and reads it into the reader's
 // buffer, which it takes from the pool only then.

@@ -24,8 +24,9 @@ const (
 	partSize = 64<<10 - 1
 	lastPart = wire.MaxBody - 1
 	// wholeSize is the size of a message, in bytes, from which it is not copied into the
-	// buffer of its frame. It is cutSize where other calls are in flight, unless the message's memory
-	// is much larger: that is not free before the write ends.
+	// buffer of its frame. It is cutSize where other calls are in flight and pieces are gathered, unless
+	// the message's memory is much larger, which is not free before the write ends, or frames are kept,
+	// for which a copy is made anyway.
 	wholeSize = 16 << 10
 	cutSize   = 4 << 10
 	// maxWrite is the most that one write carries, in bytes, so that the watchdog sees that
@@ -128,7 +129,9 @@ type batch struct {
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// add has p written, too.
+// add has p written, too. It is not inlined, four times, for the sake of the size of programs.
+//
+//go:noinline
 func (b *batch) add(p []byte) {
 	for len(p) > 0 {
 		n := min(len(p), maxWrite)
@@ -162,9 +165,13 @@ func (b *batch) write(w *writer) error {
 	return nil
 }
 
-// writeNow writes what the transport takes at once, and reports whether that is all.
+// writeNow writes what the transport takes at once, by a few system calls, and reports whether that is
+// all.
 func (b *batch) writeNow(w *writer) (all bool, err error) {
-	for b.next < len(b.vec) {
+	for range maxRounds {
+		if b.next == len(b.vec) {
+			return true, nil
+		}
 		vec := b.span()
 		n, err := w.raw.gather(vec)
 		w.written.Add(uint64(n))
@@ -181,13 +188,15 @@ func (b *batch) writeNow(w *writer) (all bool, err error) {
 		}
 		w.writes.Add(1)
 	}
-	return true, nil
+	return b.next == len(b.vec), nil
 }
 
 // free gives a batch back that has been written.
 func (b *batch) free() {
-	clear(b.vec)
 	clear(b.data[:b.parts])
+	if clear(b.vec); cap(b.vec) > 1024 {
+		b.vec = nil
+	}
 	b.vec, b.next, b.filled, b.parts = b.vec[:0], 0, false, 0
 	batches.Put(b)
 }
@@ -213,9 +222,13 @@ func (w *writer) roomLocked(n int) {
 	if w.home == nil {
 		w.freshLocked()
 	}
-	if cap(w.buf)-len(w.buf) >= n {
-		return
+	if cap(w.buf)-len(w.buf) < n {
+		w.growLocked(n)
 	}
+}
+
+// growLocked is roomLocked where there is too little.
+func (w *writer) growLocked(n int) {
 	if len(w.buf) > 0 && len(w.buf)+n > buffer.Full || cap(w.buf) < cap(w.home.B) {
 		w.cutLocked(nil)
 		w.freshLocked()
@@ -231,7 +244,10 @@ func (w *writer) freshLocked() {
 	w.buf = w.home.B
 }
 
-// cutLocked has msg come after what is in buf, or if it is nil, another buffer.
+// cutLocked has msg come after what is in buf, or if it is nil, another buffer. As with add, inlined it
+// makes programs larger.
+//
+//go:noinline
 func (w *writer) cutLocked(msg *Message) {
 	c := cut{frames: w.buf, msg: msg}
 	if w.buf = w.buf[len(w.buf):]; msg == nil {
@@ -263,7 +279,11 @@ func (w *writer) frameLocked(h wire.Header, head, body []byte) {
 // gathered, and no more elsewhere.
 func (w *writer) messageLocked(h wire.Header, head []byte, msg *Message) {
 	n, alone := msg.Len(), w.load.Load() <= 1
-	if n < cutSize || n < wholeSize && (alone || msg.Cap() > 4*n) || alone && h.Type == wire.Request || w.err != nil {
+	least := cutSize
+	if !gathers || w.raw == nil || w.keep != nil || alone || msg.Cap() > 4*n {
+		least = wholeSize
+	}
+	if n < least || alone && h.Type == wire.Request || w.err != nil {
 		w.frameLocked(h, head, msg.Bytes())
 		msg.Release()
 		return
@@ -425,7 +445,7 @@ func (w *writer) flush(mode flushMode) {
 		switch mode {
 		case noBlock, gathered:
 			all := false
-			if round < maxRounds {
+			if round < maxRounds && (mode == noBlock || w.batch == nil) { // who reads has more to do
 				all, err = w.writeNow()
 			}
 			if err == nil && !all {

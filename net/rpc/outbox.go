@@ -147,6 +147,10 @@ func (o *outbox) put(how putting, seq uint64, header header, body any) error {
 		if how.broken {
 			o.err = errBroken
 		}
+		if o.buf != nil && len(o.buf.B) == 0 {
+			buffer.Put(o.buf)
+			o.buf = nil
+		}
 		return encodeError{gobvalue.Explain(err)}
 	}
 	if o.queuedLocked() == 0 { // written already
