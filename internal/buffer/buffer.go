@@ -1,7 +1,7 @@
 // Package buffer has the memory in which messages gather until they are written.
 //
 // Where many callers send some KiB each, more gathers than one buffer should hold: to copy it into ever
-// larger ones, which are too large to keep, took three quarters of a call's time (`internal/bench
+// larger ones, which are too large to keep, took most of a call's time (`internal/bench
 // -workloads 8KiB/256`). So who finds [Full] bytes in one goes on in another.
 package buffer
 

@@ -128,10 +128,13 @@ func TestGather(t *testing.T) {
 	}
 	to.Close()
 	b.add(make([]byte, 1<<20))
-	for err := error(nil); err == nil; { // the first may still be taken
-		if _, err = b.writeNow(w); err == nil {
-			b.add([]byte{1})
-			time.Sleep(time.Millisecond)
+	for begun := time.Now(); ; b.add([]byte{1}) { // the first may still be taken
+		if _, err := b.writeNow(w); err != nil {
+			break
 		}
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("what the other end has closed still takes something")
+		}
+		runtime.Gosched()
 	}
 }
