@@ -41,7 +41,7 @@ func (a *assembly) room(n int) []byte {
 			size = a.total
 		}
 		a.most = int(min(size, a.total-a.got))
-		a.pieces = append(a.pieces, NewBody(a.most))
+		a.pieces = append(a.pieces, newBody(a.most))
 		last++
 	}
 	p := a.pieces[last]
@@ -65,7 +65,7 @@ func (a *assembly) bytes() []byte {
 	if len(a.pieces) == 1 {
 		return a.pieces[0]
 	}
-	whole := NewBody(int(a.total))
+	whole := newBody(int(a.total))
 	for i, p := range a.pieces {
 		for part := range slices.Chunk(p, copyStep) {
 			whole = appendPiece(whole, part)

@@ -10,7 +10,7 @@ import (
 // buffer with one owner at a time. Functions that take one own it from then on.
 type Message struct {
 	bytes.Buffer
-	drawn bool   // the buffer's memory is NewBody's
+	drawn bool   // the buffer's memory is newBody's
 	tail  []byte // what follows the buffer, in memory that is not the message's
 	lent  []byte // a request's memory that the tail may share; it goes back with the message
 }
@@ -50,7 +50,7 @@ const (
 )
 
 // bodies are memory of large bodies that nobody has kept, and of pieces that have been put together: four
-// sizes from one power of two to the next. What is fresh is cleared first, and each page of it is a fault:
+// sizes from one power of two to the next, from the one below minBody on. What is fresh is cleared first, and each page of it is a fault:
 // 64 MiB results arrived at less than half the speed (`internal/bench -workloads mixed`).
 var bodies [(26 - 14) * 4]sync.Pool
 
@@ -63,8 +63,8 @@ func bodyClass(size int) (class, whole int) {
 	return (power-14)*4 + quarter, 1<<power + (quarter+1)*step + bodyUnit
 }
 
-// NewBody returns memory for a body of a size, whatever is in it.
-func NewBody(size int) []byte {
+// newBody returns memory for a body of a size, whatever is in it.
+func newBody(size int) []byte {
 	if size < minBody || size > maxBody+bodyUnit {
 		return make([]byte, 0, size)
 	}
@@ -75,7 +75,7 @@ func NewBody(size int) []byte {
 	return make([]byte, 0, whole)
 }
 
-// freeBody takes memory of a body, which must be NewBody's, that nobody uses any more.
+// freeBody takes memory of a body, which must be newBody's, that nobody uses any more.
 func freeBody(b []byte) {
 	if cap(b) < minBody || cap(b) > maxBody+bodyUnit {
 		return
@@ -103,7 +103,7 @@ func (m *Message) Reserve(n int) {
 	if need <= m.Cap() || need <= maxPooled {
 		return
 	}
-	memory := append(NewBody(need), m.Bytes()...)
+	memory := append(newBody(need), m.Bytes()...)
 	m.freeMemory()
 	m.Buffer, m.drawn = *bytes.NewBuffer(memory), true
 }

@@ -27,9 +27,9 @@ func TestBodies(t *testing.T) {
 	} {
 		shared := 0
 		for range 50 { // a pool may lose something
-			b := NewBody(test.free)
+			b := newBody(test.free)
 			freeBody(b)
-			c := NewBody(test.get)
+			c := newBody(test.get)
 			if len(c) != 0 || cap(c) < test.get || cap(c) > test.get+test.get/4+bodyUnit {
 				t.Fatalf("%s: %d bytes, and room for %d", test.name, len(c), cap(c))
 			}
@@ -60,7 +60,7 @@ func TestRelease(t *testing.T) {
 		}
 		memory := unsafe.SliceData(m.Bytes())
 		m.Release()
-		if b := NewBody(2 * maxPooled); unsafe.SliceData(b) == memory {
+		if b := newBody(2 * maxPooled); unsafe.SliceData(b) == memory {
 			reused++
 		}
 		small := NewMessage()
@@ -74,7 +74,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// TestReleaseDrops has memory that is not NewBody's not gather where that has its own, although it is large.
+// TestReleaseDrops has memory that is not newBody's not gather where that has its own, although it is large.
 func TestReleaseDrops(t *testing.T) {
 	large := make([]byte, maxPooled+1)
 	for range 50 { // a pool may lose something
@@ -82,8 +82,8 @@ func TestReleaseDrops(t *testing.T) {
 		m.Write(large)
 		memory := m.Bytes()
 		m.Release()
-		if b := NewBody(len(large)); unsafe.SliceData(b) == unsafe.SliceData(memory) {
-			t.Fatal("memory that has not come from NewBody went there")
+		if b := newBody(len(large)); unsafe.SliceData(b) == unsafe.SliceData(memory) {
+			t.Fatal("memory that has not come from newBody went there")
 		}
 		runtime.KeepAlive(memory) // or it might be there by chance
 	}

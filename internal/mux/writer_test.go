@@ -20,6 +20,9 @@ func (*record) Close() error { return nil }
 // and kept in it: what a connection that may be resumed writes again.
 func TestWriteOrder(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
+	near, _ := tcp(t) // never written to
+	raw := newRawConn(near, new(lead))
+	cuts := 0
 	pattern := make([]byte, 256<<10)
 	for i := range pattern {
 		pattern[i] = byte(r.Uint32())
@@ -29,6 +32,9 @@ func TestWriteOrder(t *testing.T) {
 		var load atomic.Int32
 		w := writer{conn: &conn, written: new(atomic.Uint64), received: new(atomic.Uint64), load: &load, failed: func(err error) { t.Error(err) }}
 		load.Store(int32(r.IntN(3)))
+		if gathers && r.IntN(2) == 0 { // smaller messages are not copied, either
+			w.raw = raw
+		}
 		var want []byte
 		body := func(most int) []byte {
 			n := r.IntN(most)
@@ -59,7 +65,7 @@ func TestWriteOrder(t *testing.T) {
 					want = append(append(wire.AppendHeader(want, h, len(head)+len(b)), head...), b...)
 				case 1, 2:
 					b := body([]int{100, 2 * cutSize, 2 * wholeSize}[r.IntN(3)])
-					msg := NewMessage()
+					msg := new(Message) // whose memory is about as large
 					if r.IntN(2) == 0 {
 						msg.Grow(1 << 17)
 					}
@@ -77,6 +83,9 @@ func TestWriteOrder(t *testing.T) {
 				t.Fatalf("%d bytes are held; want %d", n, held+len(want)-before)
 			}
 			for _, c := range w.cuts {
+				if c.msg != nil && c.msg.Len() < wholeSize {
+					cuts++
+				}
 				if cap(c.frames) > 2*buffer.Full {
 					t.Fatalf("a buffer has %d bytes", cap(c.frames))
 				}
@@ -94,5 +103,8 @@ func TestWriteOrder(t *testing.T) {
 			}
 		}
 		w.mu.Unlock()
+	}
+	if (cuts > 0) != gathers {
+		t.Errorf("%d messages below %d bytes were not copied; pieces are gathered: %v", cuts, wholeSize, gathers)
 	}
 }
