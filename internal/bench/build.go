@@ -28,7 +28,7 @@ func measureBuild(ctx context.Context, t *trial) (s sample, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	out := filepath.Join(dir, "hello")
 	build := func(more ...string) (time.Duration, error) {
-		args := append([]string{"build", "-trimpath", "-ldflags", "-s -w", "-o", out}, more...)
+		args := append([]string{"build", "-tags", "peers", "-trimpath", "-ldflags", "-s -w", "-o", out}, more...)
 		cmd := exec.CommandContext(ctx, "go", append(args, t.e.hello)...)
 		cmd.Dir = root
 		cmd.Env = append(cmd.Environ(), "GOCACHE="+filepath.Join(dir, "cache"), "GOFLAGS=-buildvcs=false", "CGO_ENABLED=0")

@@ -102,7 +102,7 @@ type numberer interface {
 const everything = concurrent | scales | payloads | bulk | transfers | streams | numbered | deadlines | builds
 
 func allEntrants() []entrant {
-	return []entrant{
+	return append([]entrant{
 		{name: "yonder-bound", sends: true, can: everything | works, serve: serveYonder, dial: dialBound, hello: "./examples/hello",
 			about: "`Register` and `Bind`: any function; for streams, `iter.Seq2`"},
 		{name: "yonder-generic", sends: true, can: everything &^ builds, serve: serveYonder, dial: dialGeneric,
@@ -149,7 +149,7 @@ func allEntrants() []entrant {
 			about: "`Local`: server and client in one process"},
 		{name: "local-generic", can: concurrent, dial: localGeneric,
 			about: "`Local`, `Handle` and `Remote`"},
-	}
+	}, heavyEntrants()...)
 }
 
 func namesOf(entrants []entrant) []string {
@@ -166,7 +166,7 @@ func pickEntrants(all []entrant, names []string) ([]entrant, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(all, func(e entrant) bool { return e.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("no entrant %q; there are %s", name, strings.Join(namesOf(all), ", "))
+			return nil, fmt.Errorf("no entrant %q; there are %s", name, strings.Join(namesOf(all), ", ")+heavyHint)
 		}
 		picked = append(picked, all[i])
 	}

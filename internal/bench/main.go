@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	flags.IntVar(&sizes.items, "items", sizes.items, "`number` of a stream's items")
 	flags.IntVar(&sizes.transfer, "transfer", sizes.transfer, "`bytes` of each result that is transferred beside the small calls of mixed")
 	flags.Usage = func() {
-		fmt.Fprintf(progress, usageText, strings.Join(namesOf(allEntrants()), ", "), workloadNames(allWorkloads(sizes)))
+		fmt.Fprintf(progress, usageText, strings.Join(namesOf(allEntrants()), ", ")+heavyHint, workloadNames(allWorkloads(sizes)))
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
@@ -180,6 +180,7 @@ func measureReport(ctx context.Context, cfg *config, args []string) (*report, er
 		Machine:  machine(),
 		Kernel:   kernel(),
 		Date:     start.UTC().Format("2006-01-02 15:04"),
+		Tags:     buildTags,
 		Command:  strings.Join(args, " "),
 		Rounds:   cfg.rounds,
 		Duration: cfg.duration,

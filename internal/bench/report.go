@@ -142,7 +142,7 @@ func ratioColumns() (all []column) {
 func (r *report) write(out io.Writer, plots []plot) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Measured\n\n")
-	fmt.Fprintf(&b, "On %s, Linux %s, on %s, by `go run ./internal/bench %s`", r.Machine, r.Kernel, r.Date, r.Command)
+	fmt.Fprintf(&b, "On %s, Linux %s, on %s, by `go run %s./internal/bench %s`", r.Machine, r.Kernel, r.Date, r.Tags, r.Command)
 	fmt.Fprintf(&b, " in the root of the repository. It took %v.\n\n", r.Took.Round(time.Second))
 	fmt.Fprintf(&b, `Client and server are processes of their own, over loopback TCP, on one connection unless it says otherwise. Up to %d
 rounds, of %v for calls; the entrants take turns within a round, so that what disturbs the machine disturbs all

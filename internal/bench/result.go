@@ -17,6 +17,7 @@ type report struct {
 	Machine  string        // its CPUs, the Go version and the platform
 	Kernel   string        // the system's release
 	Date     string        // of the start, UTC
+	Tags     string        // what the go command is to be told, too
 	Command  string        // the arguments
 	Rounds   int           // at most
 	Duration time.Duration // measured of each entrant in each round, of calls
@@ -212,7 +213,7 @@ func modules() (found []module) {
 	}
 	for _, prefix := range []string{
 		"google.golang.org/grpc", "google.golang.org/protobuf", "connectrpc.com/connect", "storj.io/drpc",
-		"github.com/containerd/ttrpc", "github.com/nats-io/nats-server/", "github.com/nats-io/nats.go",
+		"github.com/containerd/ttrpc", "github.com/smallnest/rpcx", "github.com/cloudwego/kitex", "github.com/nats-io/nats-server/", "github.com/nats-io/nats.go",
 		"capnproto.org/go/capnp/", "github.com/fxamacker/cbor/",
 	} {
 		for _, dep := range info.Deps {

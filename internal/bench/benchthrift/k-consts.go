@@ -1,0 +1,6 @@
+//go:build peers
+
+package benchthrift
+
+// KitexUnusedProtection is used to prevent 'imported and not used' error.
+var KitexUnusedProtection = struct{}{}

@@ -1,0 +1,5 @@
+namespace go hellothrift
+
+service Greeter {
+  string Hello(1: string name)
+}
