@@ -222,3 +222,19 @@ func TestHostileServer(t *testing.T) {
 		far.Close()
 	})
 }
+
+// An answer that is written is held by nobody, however long the connection stays.
+func TestWritten(t *testing.T) {
+	c := &serverConn{answers: []*answer{{frame: []byte("1")}, {frame: []byte("2")}}}
+	c.changed.L = &c.mu
+	all := c.answers
+	for a, more := c.next(); ; a, more = c.next() {
+		c.written(a)
+		if !more {
+			break
+		}
+	}
+	if all[0] != nil || all[1] != nil {
+		t.Error("answers that have been written are held")
+	}
+}

@@ -218,6 +218,7 @@ func (c *serverConn) next() (a *answer, more bool) {
 func (c *serverConn) written(a *answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.answers[0] = nil // which it would hold as long as the connection lives
 	c.answers = c.answers[1:]
 	c.held -= a.held
 	c.changed.Broadcast()

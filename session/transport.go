@@ -339,7 +339,8 @@ func (l *link) readAnswers() {
 		l.mu.Lock()
 		var x *exchange
 		if len(l.waiting) > 0 {
-			x, l.waiting = l.waiting[0], l.waiting[1:]
+			x, l.waiting[0] = l.waiting[0], nil
+			l.waiting = l.waiting[1:]
 		}
 		l.mu.Unlock()
 		if x == nil {

@@ -1,6 +1,9 @@
 package mux
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // kept is what has been written and is not acknowledged: what is written again when the
 // connection goes on over another transport. Bytes are told by their position, counted from the
@@ -103,15 +106,10 @@ func (k *kept) forget() {
 		if p.chunk && cap(p.data) == largeChunk {
 			chunks.Put((*[largeChunk]byte)(p.data[:largeChunk]))
 		}
-		*p = piece{}
 	}
-	switch {
-	case n == len(k.pieces):
-		if k.pieces = k.pieces[:0]; cap(k.pieces) > 1024 {
-			k.pieces = nil
-		}
-	case n > 0:
-		k.pieces = k.pieces[:copy(k.pieces, k.pieces[n:])]
+	k.pieces = slices.Delete(k.pieces, 0, n)
+	if len(k.pieces) == 0 && cap(k.pieces) > 1024 {
+		k.pieces = nil
 	}
 }
 

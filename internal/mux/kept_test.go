@@ -9,6 +9,7 @@ import (
 // that has been sent.
 func FuzzKept(f *testing.F) {
 	f.Add([]byte{0, 10, 0, 200, 3, 2, 5, 1, 30, 3, 2, 20, 4, 7})
+	f.Add([]byte{1, 10, 0, 1, 20, 0, 3, 0, 2, 2, 5, 0})
 	f.Add(bytes.Repeat([]byte{0, 255, 3, 2, 90, 1, 100, 4, 40}, 60))
 	f.Fuzz(func(t *testing.T, program []byte) {
 		if len(program) > 300 { // what is compared grows with the square
@@ -57,6 +58,11 @@ func FuzzKept(f *testing.F) {
 			}
 			if k.end != uint64(len(sent)) || k.start > min(k.acked, k.written) {
 				t.Fatalf("start %d, acked %d, written %d, end %d, sent %d", k.start, k.acked, k.written, k.end, len(sent))
+			}
+			for _, gone := range k.pieces[len(k.pieces):cap(k.pieces)] {
+				if gone.data != nil || gone.msg != nil {
+					t.Fatalf("%d bytes are held that the peer has", len(gone.data))
+				}
 			}
 			from := k.acked + uint64(next())%(k.end-k.acked+1)
 			if got := bytes.Join(k.since(from), nil); !bytes.Equal(got, sent[from:]) {
