@@ -26,13 +26,7 @@ func (l *localServer) resolve(r *ref, oneWay bool) (*resolution, error) {
 		if err != nil {
 			return nil, localError(err)
 		}
-		sig, err := fn.Parse(r.Signature)
-		if err != nil {
-			return nil, localError(err)
-		}
-		if res, err = proc.resolve(sig); err != nil {
-			return nil, localError(err)
-		}
+		res = proc.resolve(r.Signature)
 		r.resolved.Store(res)
 	}
 	if err := res.refusal(oneWay); err != nil {

@@ -524,17 +524,11 @@ func (sc *serverCall) procedure() error {
 		if sc.link.server == nil {
 			return Errorf(Unimplemented, "yonder: no procedure %q: this end of the connection serves none", name.Name)
 		}
-		sig, err := fn.Parse(name.Signature)
-		if err != nil {
-			return Errorf(InvalidArgument, "yonder: %q: the caller's signature cannot be read: %w", name.Name, err)
-		}
 		proc, err := sc.link.server.lookup(name.Name, nativeProtocol, sc.link.netConn())
 		if err != nil {
 			return err
 		}
-		if res, err = proc.resolve(sig); err != nil {
-			return sc.refuse(proc, err)
-		}
+		res = proc.resolve(name.Signature)
 		res.link = sc.link
 		name.Resolved.Store(res)
 	}

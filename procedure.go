@@ -176,6 +176,8 @@ type resolution struct {
 	link *link
 	// spread says that the caller passes one by one what the procedure takes as a slice.
 	spread bool
+	// never says that even a caller that wants no results cannot call it, because of unfit.
+	never bool
 	// args is how many arguments the caller passes; -1: nobody knows.
 	args int
 	// unfit is why a caller that wants the results cannot call it; nil: any can.
@@ -187,28 +189,42 @@ func (p *procedure) resolution() *resolution {
 	return &resolution{proc: p, plan: p.plan, run: p.run, args: -1}
 }
 
-// resolve checks that a caller with this signature can call p.
-func (p *procedure) resolve(caller *fn.Sig) (*resolution, error) {
-	callee := p.plan.Signature()
+// resolve returns what p is to a caller with this signature.
+func (p *procedure) resolve(signature string) *resolution {
 	r := p.resolution()
+	caller, err := fn.Parse(signature)
+	if err != nil {
+		r.never, r.unfit = true, Errorf(InvalidArgument, "yonder: %q: the caller's signature cannot be read: %w", p.Name, err)
+		return r
+	}
+	callee := p.plan.Signature()
 	if caller != nil {
 		r.args = len(caller.Args)
 	}
-	var err error
 	if r.spread, err = fn.Compatible(caller, callee); err == nil {
-		return r, nil
+		return r
 	}
-	r.unfit = Errorf(InvalidArgument, "yonder: %q: the signatures do not fit: %w\n\tcaller: %s\n\tcallee: %s",
-		p.Name, err, caller.Go(), callee.GoNamed(p.Params))
-	if r.spread, err = fn.Compatible(&fn.Sig{Args: caller.Args, Variadic: caller.Variadic, Results: callee.Results}, callee); err != nil {
-		return nil, r.unfit
+	r.unfit = Errorf(InvalidArgument, "yonder: %q: the signatures do not fit: %s\n\tcaller: %s\n\tcallee: %s",
+		p.Name, clip(err.Error()), clip(caller.Go()), clip(callee.GoNamed(p.Params)))
+	r.spread, err = fn.Compatible(&fn.Sig{Args: caller.Args, Variadic: caller.Variadic, Results: callee.Results}, callee)
+	r.never = err != nil
+	return r
+}
+
+// clip returns the beginning of a text for people that a peer has made long.
+//
+//go:noinline
+func clip(text string) string {
+	const most = 2 << 10
+	if len(text) <= most {
+		return text
 	}
-	return r, nil
+	return text[:most] + "..."
 }
 
 // refusal is why a call cannot be made; nil: it can.
 func (r *resolution) refusal(oneWay bool) error {
-	if oneWay {
+	if oneWay && !r.never {
 		return nil
 	}
 	return r.unfit

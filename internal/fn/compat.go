@@ -10,7 +10,7 @@ import (
 // themselves have as many pairs of structs as the product of their sizes. What is not compared
 // by then is taken to fit.
 const (
-	maxSteps = 1 << 20
+	maxSteps = 1 << 16
 	maxPath  = 1000 // structs within structs
 )
 
