@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -236,7 +237,7 @@ func TestHostileClients(t *testing.T) {
 			g.Codecs = []string{"gob"}
 			p.hello(g)
 		}},
-		{"HELLO with a window of nothing", "HELLO: a window", func(p *rawPeer) {
+		{"HELLO with a window of nothing", "HELLO: 0 bytes of window", func(p *rawPeer) {
 			p.write(wire.Preface)
 			g := greeting()
 			g.Window = 0
@@ -294,6 +295,13 @@ func TestHostileClients(t *testing.T) {
 			p.name()
 			p.parts(id(0), 4)
 			p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id(0)}, 0, 1, 2, 3, 4)
+		}},
+		{"a stream before the end of the request", "a stream before the end of the request", func(p *rawPeer) {
+			p.greet()
+			p.name()
+			p.parts(id(0), 4)
+			p.send(wire.Header{Type: wire.Part, Flags: wire.More, ID: id(0)}, 0, 1, 2)
+			p.send(wire.Header{Type: wire.Item, ID: id(0)}, 1, 1, 1)
 		}},
 		{"an empty part", "PART of 1 bytes", func(p *rawPeer) {
 			p.greet()
@@ -931,6 +939,39 @@ func TestSlowParts(t *testing.T) {
 				}
 				near.Close()
 				<-served
+			})
+		})
+	}
+}
+
+// What a signature of the largest size costs, the one frame costs that brings it, and not each call by it;
+// nor does it cost anything by a name that nobody serves. A thousand calls of 12 bytes took seconds.
+func TestLargeSignature(t *testing.T) {
+	var text strings.Builder
+	for text.WriteString("({N string"); text.Len() < 32<<10-100; {
+		fmt.Fprintf(&text, "; F%d int", text.Len())
+	}
+	text.WriteString("}, string)")
+	for _, name := range []string{"echo", "nobody serves it"} {
+		t.Run(name, func(t *testing.T) {
+			exchangeWith(t, hostileServer(t, newWatchedLog(), yonder.Limits{}), func(p *rawPeer) {
+				p.greet()
+				p.send(wire.Header{Type: wire.Name}, wire.AppendName(nil, name, text.String())...)
+				calls := 1000
+				if raceEnabled {
+					calls = 100
+				}
+				began := time.Now()
+				for i := range calls {
+					p.request(uint32(i+1)<<16, echoes, 1)
+					if h, body := p.until(wire.Response); h.Flags&wire.Failed == 0 || len(body) > 8<<10 {
+						t.Fatalf("answered with flags %v, %d bytes", h.Flags, len(body))
+					}
+				}
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("%d calls took %v", calls, took)
+				}
+				p.conn.(*net.TCPConn).CloseWrite()
 			})
 		})
 	}

@@ -99,6 +99,15 @@ func iteratorOf(slot *fn.Slot, run streamed) reflect.Value {
 	})
 }
 
+// ranged returns a result, or if that is an iterator and nil, one that yields nothing: its caller ranges
+// over it, and the other end, which says that there is none, should not thereby end the program.
+func ranged(slot *fn.Slot, v reflect.Value) reflect.Value {
+	if (slot.Kind == fn.Seq || slot.Kind == fn.Seq2) && v.IsZero() {
+		return iteratorOf(slot, func(reflect.Value, func() bool) error { return nil })
+	}
+	return v
+}
+
 // outStream is an iterator or a reader of this end's, and where it goes.
 type outStream struct {
 	slot  *fn.Slot
@@ -395,7 +404,7 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 		}
 		s := outStream{slot, v, o.SendStream(uint8(i + 1))}
 		go func() { // ends with the call, at the latest when the user's iterator next yields
-			if !o.Announced() {
+			if !o.Sent() {
 				return
 			}
 			record, _ := l.produce(name, s)

@@ -23,7 +23,7 @@ type Name struct {
 	Signature string
 	// Excess is set if the peer has given more names than are kept: this one is not.
 	Excess bool
-	// Resolved is for the handler: what it found under the name.
+	// Resolved is for the handler: what it found under the name, or why a call cannot be.
 	Resolved atomic.Value
 
 	// Calls in a row that took little time; negative: after so many more that do they count.
@@ -562,21 +562,15 @@ func (o *Outgoing) FreeBody() {
 	o.ReleaseBody()
 }
 
-// Announced waits until the peer will hear of the call before anything that is sent
-// from now on, and reports whether it will.
-func (o *Outgoing) Announced() bool {
-	o.conn.mu.Lock()
+// Sent waits until the whole call has been sent, before which none of its streams may be, and reports
+// whether it has. Only its caller may ask.
+func (o *Outgoing) Sent() bool {
 	p := o.sending
-	o.conn.mu.Unlock()
 	if p == nil {
 		return true
 	}
-	select {
-	case <-p.announced:
-		return true
-	case <-p.done:
-		return false
-	}
+	<-p.done
+	return !p.dropped
 }
 
 // Forget lets the call go on without its caller, who wants no response.

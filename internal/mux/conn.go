@@ -112,6 +112,15 @@ func violation(format string, args ...any) error {
 	return &ProtocolError{Reason: fmt.Sprintf(format, args...)}
 }
 
+// violationOf and violationSized are violation with what many texts have in them. Programs are smaller
+// than where each passes that as any.
+//
+//go:noinline
+func violationOf(id uint32, format string) error { return violation(format, id) }
+
+//go:noinline
+func violationSized(frame string, size int) error { return violation("%s of %d bytes", frame, size) }
+
 // A GoAwayError refuses a call on a connection that takes no new ones.
 type GoAwayError struct {
 	Code   uint8

@@ -176,7 +176,7 @@ func (c *Conn) frame(h wire.Header, body []byte, in **Message) error {
 		return c.cancel(h.ID, body)
 	case wire.Ping:
 		if len(body) != 8 {
-			return violation("PING of %d bytes", len(body))
+			return violationSized("PING", len(body))
 		}
 		c.w.mu.Lock()
 		c.w.pong = append([]byte(nil), body...) // only the latest is answered: a flood costs nothing
@@ -370,10 +370,10 @@ func (c *Conn) judge(in *Incoming) error {
 		return violation("call %#x is beyond the limit of %d calls at a time", in.id, c.cfg.Local.MaxCalls)
 	}
 	if in.Flags&wire.Check != 0 && in.Flags&(wire.Callback|wire.OneWay) != 0 {
-		return violation("call %#x is a callback, or one-way, to be checked, which makes no sense", in.id)
+		return violationOf(in.id, "call %#x is a callback, or one-way, to be checked, which makes no sense")
 	}
 	if in.Flags&wire.Packed != 0 && !c.packs.Load() {
-		return violation("call %#x is compressed, which was not agreed on", in.id)
+		return violationOf(in.id, "call %#x is compressed, which was not agreed on")
 	}
 	if ends := int(c.w.ends.Load()); ends > 2*int(c.cfg.Local.MaxCalls)+64 {
 		return violation("%d answers wait for a peer that goes on calling without reading them", ends)
@@ -483,14 +483,14 @@ func (c *Conn) responseLocked(h wire.Header, body []byte, from **Message) (then 
 		return nothing, err
 	}
 	if h.Flags&wire.Failed != 0 && h.Flags&wire.End == 0 {
-		return nothing, violation("call %#x has failed, but does not end", h.ID)
+		return nothing, violationOf(h.ID, "call %#x has failed, but does not end")
 	}
 	if h.Flags&wire.Packed != 0 && !c.packs.Load() {
-		return nothing, violation("the answer to call %#x is compressed, which was not agreed on", h.ID)
+		return nothing, violationOf(h.ID, "the answer to call %#x is compressed, which was not agreed on")
 	}
 	o := c.outgoingLocked(h.ID)
 	if o == nil || o.replied {
-		return nothing, violation("an answer to call %#x, which waits for none", h.ID)
+		return nothing, violationOf(h.ID, "an answer to call %#x, which waits for none")
 	}
 	if o.arrives != nil { // the callee has thought better of it
 		o.arrives = nil
@@ -588,7 +588,7 @@ func (c *Conn) sideLocked(h wire.Header) (*streams, *Outgoing, *Incoming) {
 // cancel takes the peer's word that it does not wait for an answer any more.
 func (c *Conn) cancel(id uint32, body []byte) error {
 	if len(body) != 1 {
-		return violation("CANCEL of %d bytes", len(body))
+		return violationSized("CANCEL", len(body))
 	}
 	cause := context.Canceled
 	if body[0] == wire.CodeDeadline {
@@ -696,6 +696,9 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 		}
 		return nil
 	}
+	if in != nil && in.arrives != nil {
+		return violationOf(h.ID, "call %#x: a stream before the end of the request")
+	}
 	r, err := s.recvLocked(channel)
 	if err != nil {
 		if s.err == nil && o != nil { // once
@@ -705,7 +708,7 @@ func (c *Conn) stream(h wire.Header, body []byte) error {
 		return c.closeLocked(h, o)
 	}
 	if r.arrives != nil && h.Type == wire.Item {
-		return violation("call %#x: a value in parts is not complete", h.ID)
+		return violationOf(h.ID, "call %#x: a value in parts is not complete")
 	}
 	switch h.Type {
 	case wire.Item:
@@ -770,7 +773,7 @@ func (c *Conn) closeLocked(h wire.Header, o *Outgoing) error {
 		return nil
 	}
 	if o == nil || !o.replied {
-		return violation("the end of call %#x before its answer", h.ID)
+		return violationOf(h.ID, "the end of call %#x before its answer")
 	}
 	c.endLocked(o)
 	go c.settle() // c.mu is held here
@@ -780,7 +783,7 @@ func (c *Conn) closeLocked(h wire.Header, o *Outgoing) error {
 // part takes the next piece of a message, straight into its buffer.
 func (c *Conn) part(h wire.Header, n int) error {
 	if n < 2 {
-		return violation("PART of %d bytes", n)
+		return violationSized("PART", n)
 	}
 	if err := c.r.fill(1); err != nil {
 		return unexpected(err)

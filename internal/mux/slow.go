@@ -26,13 +26,7 @@ func (c *Conn) endSlowLocked() (some bool) {
 		if in == nil || in.arrives == nil {
 			continue
 		}
-		late := in.arrives.lateLocked(c, busy)
-		if in.streams != nil {
-			for _, r := range in.streams.recv {
-				late = r.arrives.lateLocked(c, busy) || late
-			}
-		}
-		if late {
+		if in.arrives.lateLocked(c, busy) {
 			some = true
 			c.rejectLocked(in, unrun(wire.CodeExhausted, "the request came too slowly"))
 			c.w.mu.Unlock()
@@ -42,12 +36,10 @@ func (c *Conn) endSlowLocked() (some bool) {
 }
 
 // lateLocked reports whether there has been too little of a message for too long: 45 s alone, and 285 s
-// among 16, by the defaults. a may be nil.
-//
-//go:noinline
+// among 16, by the defaults.
 func (a *assembly) lateLocked(c *Conn, busy bool) bool {
 	switch {
-	case a == nil || a.skip:
+	case a.skip:
 		return false
 	case a.heard-a.mark >= partLeast:
 		a.mark, a.looks, a.among = a.heard, 0, 0

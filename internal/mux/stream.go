@@ -571,7 +571,7 @@ func (r *RecvStream) charge(cost int) error {
 // while it has any.
 func (r *RecvStream) chargeLocked(cost int) error {
 	if r.received >= r.granted {
-		return violation("a stream of call %#x has no credit left", r.id)
+		return violationOf(r.id, "a stream of call %#x has no credit left")
 	}
 	r.received += int64(cost)
 	return nil

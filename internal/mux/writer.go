@@ -125,11 +125,9 @@ type part struct {
 	msg     *Message
 	data    []byte // what of msg is not written yet, and what comes after that
 	tail    []byte
-	// announced is closed when the peer will hear of the message before any later frame.
-	announced chan struct{}
 	// done is closed when the message is written, dropped, or never will be.
 	done    chan struct{}
-	dropped bool // nobody wants the rest; guarded by writer.mu
+	dropped bool // nobody wants the rest; guarded by writer.mu until done is closed
 }
 
 // roomLocked sees to it that there is room for n bytes in buf.
@@ -250,7 +248,7 @@ func (w *writer) partsLocked(h wire.Header, head []byte, channel uint8, msg *Mes
 	if h.Type == wire.Response {
 		flag = wire.FromCallee
 	}
-	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), tail: msg.tail, announced: make(chan struct{}), done: make(chan struct{})}
+	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), tail: msg.tail, done: make(chan struct{})}
 	if w.err != nil {
 		close(p.done)
 	} else {
@@ -270,7 +268,6 @@ func (w *writer) partsLocked(h wire.Header, head []byte, channel uint8, msg *Mes
 func (w *writer) announceLocked(p *part) {
 	w.frameLocked(p.header, p.head, nil)
 	w.parts = append(w.parts, p)
-	close(p.announced)
 }
 
 // progress says how far a message in parts has come.
@@ -287,6 +284,7 @@ const (
 func (w *writer) dropLocked(p *part) progress {
 	if i := slices.Index(w.waiting, p); i >= 0 {
 		w.waiting = slices.Delete(w.waiting, i, i+1)
+		p.dropped = true
 		w.finish(p)
 		return unheard
 	}

@@ -93,14 +93,13 @@ func ParseHello(b []byte) (*Greeting, error) {
 	g := new(Greeting)
 	for len(b) > 0 {
 		key, rest, err := uvarint(b)
+		var value []byte
+		if err == nil {
+			value, b, err = blob(rest)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("HELLO: %w", err)
 		}
-		value, rest, err := blob(rest)
-		if err != nil {
-			return nil, fmt.Errorf("HELLO: %w", err)
-		}
-		b = rest
 		var into *uint64
 		switch key {
 		case helloCodec:
@@ -142,17 +141,22 @@ func ParseHello(b []byte) (*Greeting, error) {
 		}
 		*into = v
 	}
-	switch {
-	case len(g.Codecs) == 0:
+	if len(g.Codecs) == 0 {
 		return nil, errors.New("HELLO: no codec")
-	case g.MaxCalls == 0 || g.MaxCalls > MaxSlots:
-		return nil, fmt.Errorf("HELLO: %d calls at a time is outside 1 to %d", g.MaxCalls, MaxSlots)
-	case g.MaxMessage == 0 || g.MaxNames == 0:
-		return nil, errors.New("HELLO: messages of no bytes, or no names, are no limits to work with")
-	case g.MaxMeta < MinMeta:
-		return nil, fmt.Errorf("HELLO: metadata of %d bytes is below %d", g.MaxMeta, MinMeta)
-	case g.Window < MinWindow || g.Window > MaxWindow:
-		return nil, fmt.Errorf("HELLO: a window of %d bytes is outside %d to %d", g.Window, MinWindow, MaxWindow)
+	}
+	for _, number := range [...]struct {
+		what            string
+		is, least, most uint64
+	}{
+		{"calls at a time", g.MaxCalls, 1, MaxSlots},
+		{"bytes of a message", g.MaxMessage, 1, math.MaxUint64},
+		{"names", g.MaxNames, 1, math.MaxUint64},
+		{"bytes of metadata", g.MaxMeta, MinMeta, math.MaxUint64},
+		{"bytes of window", g.Window, MinWindow, MaxWindow},
+	} {
+		if number.is < number.least || number.is > number.most {
+			return nil, fmt.Errorf("HELLO: %d %s is outside %d to %d", number.is, number.what, number.least, number.most)
+		}
 	}
 	return g, nil
 }
