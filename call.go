@@ -32,7 +32,8 @@ func chain(interceptors []Interceptor, h Handler) Handler {
 
 // A Call is a procedure's name, arguments and results on their way.
 type Call struct {
-	// Procedure is the name.
+	// Procedure is the name. An interceptor of the caller's may change it, and so call another
+	// procedure; on the callee's side that changes nothing.
 	Procedure string
 	// Metadata goes with the call; nil: none. An interceptor of the caller's may replace it
 	// and, if it made the map itself, change it.
@@ -302,6 +303,7 @@ func (c *Call) plainArgs() error {
 // calls it by.
 type ref struct {
 	mux.Ref
+	client   *Client                    // whose it is: another has other numbers
 	resolved atomic.Pointer[resolution] // in the same process: what it is
 	tally    *tally                     // nil: its calls are not measured
 }

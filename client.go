@@ -261,8 +261,23 @@ func (c *Call) deliver(ctx context.Context) {
 
 // send is the innermost Handler of the caller's side.
 func (c *Client) send(ctx context.Context, call *Call) error {
+	err := c.dispatch(ctx, call)
+	if err == nil && !call.plan.Plain {
+		for i, p := range call.into {
+			v := reflect.ValueOf(p).Elem()
+			v.Set(ranged(&call.plan.Results[i], v))
+		}
+	}
+	return err
+}
+
+// dispatch has a call made over whatever the client has.
+func (c *Client) dispatch(ctx context.Context, call *Call) error {
 	if c.intercepted {
 		call.carry(ctx)
+	}
+	if call.proc != nil {
+		return refused(call, Errorf(InvalidArgument, "it is being served; make another with NewCall"))
 	}
 	if c.transport != nil {
 		if err := call.describe(); err != nil {
@@ -270,7 +285,7 @@ func (c *Client) send(ctx context.Context, call *Call) error {
 		}
 		return c.transport.Call(ctx, call)
 	}
-	if call.ref == nil {
+	if r := call.ref; r == nil || r.client != c || r.Name != call.Procedure { // an interceptor may have changed that
 		if err := call.describe(); err != nil {
 			return err
 		}
@@ -497,7 +512,7 @@ func (c *Client) ref(name string, plan *fn.Func) (*ref, error) {
 	if len(c.refs) >= maxRefs {
 		return nil, unrun(Errorf(ResourceExhausted, "yonder: call %q: this client has called %d procedures by different names or signatures, which is the limit", name, maxRefs))
 	}
-	r := &ref{Ref: mux.Ref{Index: uint32(len(c.refs)), Name: name, Signature: key.signature}}
+	r := &ref{Ref: mux.Ref{Index: uint32(len(c.refs)), Name: name, Signature: key.signature}, client: c}
 	if c.calls != nil {
 		r.tally = c.calls.of(name)
 	}

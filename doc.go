@@ -67,6 +67,10 @@
 //	io.Reader, io.ReadCloser   a stream of bytes
 //	func(...) (..., error)     a callback, only as an argument
 //
+// Pointers, readers and functions that are nil arrive so, and an iterator among the arguments; as a result
+// that is one without elements, since its caller will range over it. When a handler returns an error, its
+// other results do not travel.
+//
 // A chan does not cross: use an iterator. A handler's []byte result of more than 512 KiB is
 // sent from where it is, so what it is part of must not be changed after the return.
 //

@@ -560,3 +560,92 @@ func TestInterceptorMakesItsOwnCalls(t *testing.T) {
 		}
 	})
 }
+
+// A call that has been made by one client can be made by another: to each of them procedures have numbers
+// of their own.
+func TestCallOfAnotherClient(t *testing.T) {
+	run(t, func(t *testing.T, m mode) {
+		serve := func(name string) *yonder.Server {
+			srv := new(yonder.Server)
+			for _, p := range []string{"read", "delete"} {
+				srv.Register(p, func() string { return name + ": " + p })
+			}
+			return srv
+		}
+		a, b := m.client(t, serve("a")), m.client(t, serve("b"))
+		if got, err := yonder.Invoke[string](t.Context(), b, "delete"); got != "b: delete" || err != nil { // its number 0
+			t.Fatal(got, err)
+		}
+		var got string
+		call := yonder.NewCall("read").Into(&got)
+		for _, tt := range []struct {
+			client *yonder.Client
+			call   *yonder.Call
+			want   string
+		}{{a, call, "a: read"}, {b, call, "b: read"}, {b, call.Clone(), "b: read"}, {a, call, "a: read"}} {
+			err := tt.client.Call(t.Context(), tt.call)
+			if tt.call != call {
+				call.Take(tt.call)
+			}
+			if got != tt.want || err != nil {
+				t.Errorf("%q, %v; want %q", got, err, tt.want)
+			}
+		}
+		call.Procedure = "delete"
+		if err := a.Call(t.Context(), call); got != "a: delete" || err != nil {
+			t.Errorf("by another name: %q, %v", got, err)
+		}
+		through := m.intercepted(t, serve("c"), func(yonder.Handler) yonder.Handler { return b.Call })
+		var read func() (string, error)
+		through.Bind("read", &read)
+		if got, err := read(); got != "b: read" || err != nil {
+			t.Errorf("by an interceptor that has another client: %q, %v", got, err)
+		}
+	})
+}
+
+// An interceptor may have another procedure called than the one that is bound.
+func TestInterceptorRenames(t *testing.T) {
+	runAll(t, func(t *testing.T, m mode) {
+		var srv yonder.Server
+		srv.Register("old", func(n int) int { return n })
+		srv.Register("new", func(n int) int { return n + 1 })
+		c := m.intercepted(t, &srv, func(next yonder.Handler) yonder.Handler {
+			return func(ctx context.Context, call *yonder.Call) error {
+				call.Procedure = "new"
+				return next(ctx, call)
+			}
+		})
+		var bound func(n int) (int, error)
+		c.Bind("old", &bound)
+		remote := yonder.Remote[int, int](c, "old")
+		for range 2 {
+			if n, err := bound(1); n != 2 || err != nil {
+				t.Errorf("bound: %d, %v", n, err)
+			}
+			if n, err := remote(t.Context(), 1); n != 2 || err != nil {
+				t.Errorf("remote: %d, %v", n, err)
+			}
+			if n, err := yonder.Invoke[int](t.Context(), c, "old", 1); n != 2 || err != nil {
+				t.Errorf("Invoke: %d, %v", n, err)
+			}
+		}
+	})
+}
+
+// A call that is being served has no places for results, and its arguments may not be decoded: a client
+// says so instead of making it without them.
+func TestServedCallOfClient(t *testing.T) {
+	runAll(t, func(t *testing.T, m mode) {
+		back := new(yonder.Server)
+		back.Register("log", func(lines ...string) { t.Errorf("called with %d lines", len(lines)) })
+		backend := m.client(t, back)
+		front := &yonder.Server{Interceptors: []yonder.Interceptor{func(yonder.Handler) yonder.Handler { return backend.Call }}}
+		front.Register("log", func(lines ...string) {})
+		c := m.client(t, front)
+		err := c.Call(t.Context(), yonder.NewCall("log", "a", "b"))
+		if yonder.CodeOf(err) != yonder.InvalidArgument || !strings.Contains(err.Error(), "make another with NewCall") {
+			t.Error(err)
+		}
+	})
+}

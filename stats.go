@@ -404,8 +404,8 @@ func (c *Client) Stats() Stats {
 // measured makes a call that is counted.
 func (c *Client) measured(ctx context.Context, call *Call) error {
 	var t *tally
-	if call.ref != nil {
-		t = call.ref.tally
+	if r := call.ref; r != nil && r.client == c {
+		t = r.tally
 	} else {
 		t = c.calls.of(call.Procedure)
 	}
