@@ -2,6 +2,7 @@ package mux
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -1055,4 +1056,22 @@ func (b *busyConn) Write(p []byte) (int, error) {
 		b.c.w.frame(wire.Header{Type: wire.Pong}, make([]byte, 8), handOver)
 	}
 	return b.Conn.Write(p)
+}
+
+// A consumer that comes late takes what waits at a cost that does not grow with the square of it.
+func TestLateConsumer(t *testing.T) {
+	const n = 100_000
+	r := &RecvStream{window: 1 << 40, granted: 1 << 40}
+	for i := range n {
+		r.queue = append(r.queue, segment{data: binary.BigEndian.AppendUint32(nil, uint32(i)), cost: 4})
+	}
+	began := time.Now()
+	for i := range n {
+		if data, _, err := r.Items(t.Context()); err != nil || binary.BigEndian.Uint32(data) != uint32(i) {
+			t.Fatalf("segment %d: %v, %v", i, data, err)
+		}
+	}
+	if took := time.Since(began); len(r.queue) > 0 || took > 2*time.Second {
+		t.Errorf("%v; %d are left", took, len(r.queue))
+	}
 }

@@ -477,6 +477,7 @@ type RecvStream struct {
 
 	mu       sync.Mutex
 	queue    []segment
+	first    int   // of queue: those before it the consumer has had
 	granted  int64 // credit given since the stream began
 	received int64 // of it, used by the peer
 	held     int64 // received and not yet granted again
@@ -496,7 +497,7 @@ func (r *RecvStream) fail(err error) (first bool) {
 	defer r.mu.Unlock()
 	if first = r.err == nil && !r.stopped; first {
 		r.err = err
-		r.queue = nil
+		r.queue, r.first = nil, 0
 	}
 	signal(r.wake)
 	return first
@@ -589,8 +590,11 @@ func (r *RecvStream) next(ctx context.Context) (segment, error) {
 		var s segment
 		ok := len(r.queue) > 0
 		if ok {
-			s = r.queue[0]
-			if r.queue = slices.Delete(r.queue, 0, 1); r.current != nil {
+			s, r.queue[r.first] = r.queue[r.first], segment{}
+			if r.first++; 2*r.first >= len(r.queue) { // so that what waits is seldom moved, however much it is
+				r.queue, r.first = slices.Delete(r.queue, 0, r.first), 0
+			}
+			if r.current != nil {
 				r.spare = r.current[:0]
 			}
 			r.current = s.data
@@ -654,7 +658,7 @@ func (r *RecvStream) Stop() {
 	r.mu.Lock()
 	tell := !r.stopped && r.err == nil
 	r.stopped = true
-	r.queue = nil
+	r.queue, r.first = nil, 0
 	r.mu.Unlock()
 	if tell {
 		signal(r.wake)
