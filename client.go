@@ -94,8 +94,12 @@ func (d *Dialer) Dial(ctx context.Context, address string) (*Client, error) {
 }
 
 // NewClient returns a client over any connection whose other end serves it, such as
-// one end of a pipe. It owns conn from then on. It cannot connect again.
+// one end of a pipe. It owns conn from then on. It cannot connect again. It panics if conn is nil, as what
+// came with an error of net.Dial's is.
 func (d *Dialer) NewClient(conn io.ReadWriteCloser) *Client {
+	if conn == nil {
+		panic("yonder: new client: the connection is nil")
+	}
 	c := d.client()
 	c.config.greet()
 	c.mu.Lock()

@@ -181,8 +181,21 @@ type resolution struct {
 	// args is how many arguments the caller passes; -1: nobody knows.
 	args int
 	// unfit is why a caller that wants the results cannot call it; nil: any can.
-	unfit error
+	unfit *misfit
 }
+
+// A misfit is why a caller cannot call a procedure. A peer can name it by tens of thousands of signatures,
+// so little is kept of each.
+type misfit struct {
+	reason string
+	caller string // its signature for people, or as it is if nobody can read it
+}
+
+// maxReason and maxShown are how much of a reason and of a signature for people an error has, in bytes.
+const (
+	maxReason = 512
+	maxShown  = 2 << 10
+)
 
 // resolution returns what p is to a caller of which nothing is known.
 func (p *procedure) resolution() *resolution {
@@ -194,7 +207,7 @@ func (p *procedure) resolve(signature string) *resolution {
 	r := p.resolution()
 	caller, err := fn.Parse(signature)
 	if err != nil {
-		r.never, r.unfit = true, Errorf(InvalidArgument, "yonder: %q: the caller's signature cannot be read: %w", p.Name, err)
+		r.never, r.unfit = true, &misfit{clip(err.Error(), maxReason), clip(signature, maxShown)}
 		return r
 	}
 	callee := p.plan.Signature()
@@ -204,30 +217,37 @@ func (p *procedure) resolve(signature string) *resolution {
 	if r.spread, err = fn.Compatible(caller, callee); err == nil {
 		return r
 	}
-	r.unfit = Errorf(InvalidArgument, "yonder: %q: the signatures do not fit: %s\n\tcaller: %s\n\tcallee: %s",
-		p.Name, clip(err.Error()), clip(caller.Go()), clip(callee.GoNamed(p.Params)))
+	r.unfit = &misfit{clip(err.Error(), maxReason), clip(caller.Go(), maxShown)}
 	r.spread, err = fn.Compatible(&fn.Sig{Args: caller.Args, Variadic: caller.Variadic, Results: callee.Results}, callee)
 	r.never = err != nil
 	return r
 }
 
-// clip returns the beginning of a text for people that a peer has made long.
+// clip returns the beginning of a text for people that a peer may have made long.
 //
 //go:noinline
-func clip(text string) string {
-	const most = 2 << 10
+func clip(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
-	return text[:most] + "..."
+	return text[:most] + "..." // a copy
 }
 
 // refusal is why a call cannot be made; nil: it can.
 func (r *resolution) refusal(oneWay bool) error {
-	if oneWay && !r.never {
+	if r.unfit == nil || oneWay && !r.never {
 		return nil
 	}
-	return r.unfit
+	return r.refuse()
+}
+
+// refuse returns the error of a call that does not fit.
+//
+//go:noinline
+func (r *resolution) refuse() error {
+	m, p := r.unfit, r.proc
+	return Errorf(InvalidArgument, "yonder: %q: the signatures do not fit: %s\n\tcaller: %s\n\tcallee: %s",
+		p.Name, m.reason, m.caller, clip(p.plan.Signature().GoNamed(p.Params), maxShown))
 }
 
 // pair is the argument and the result of a call, which is used again where nobody can have

@@ -438,11 +438,16 @@ func (o *Outgoing) Abandon(err, cause error) bool {
 	first := o.state == awaiting
 	o.abandonLocked(err, cause)
 	c.mu.Unlock()
+	c.tell()
+	return first
+}
+
+// tell has written what calls have left that were given up, and ends what has waited for their end.
+func (c *Conn) tell() {
 	c.w.mu.Lock()
 	c.w.kickAndUnlock(noBlock)
 	c.settleDebt()
 	c.settle()
-	return first
 }
 
 // abandonLocked is Abandon, and leaves it to its caller to have written what that tells.
@@ -536,10 +541,7 @@ func (c *Conn) expire() {
 		}
 	}
 	c.mu.Unlock()
-	c.w.mu.Lock()
-	c.w.kickAndUnlock(noBlock)
-	c.settleDebt()
-	c.settle()
+	c.tell()
 }
 
 // unqueueLocked lets go of what a call that has no slot, and gets none, was to send.

@@ -411,7 +411,7 @@ func (c *Conn) Shutdown(reason *GoAwayError) {
 	c.w.mu.Lock()
 	c.endSessionLocked()
 	c.mu.Unlock()
-	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, reason.Code, reason.Reason))
+	c.w.goAwayLocked(reason.Code, reason.Reason)
 	c.w.kickAndUnlock(noBlock)
 	c.settle()
 }
@@ -467,7 +467,7 @@ func (c *Conn) abort(why *ProtocolError) {
 	c.mu.Lock()
 	c.w.mu.Lock()
 	c.endSessionLocked()
-	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, wire.CodeInternal, why.Error()))
+	c.w.goAwayLocked(wire.CodeInternal, why.Error())
 	c.w.kickAndUnlock(handOver)
 	if why.refused && !c.cfg.Dialer {
 		c.ending = why

@@ -383,7 +383,7 @@ func (c *Conn) sayGoodbye() {
 	c.w.mu.Lock()
 	c.endSessionLocked()
 	c.mu.Unlock()
-	c.w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, wire.CodeCanceled, "it is closed"))
+	c.w.goAwayLocked(wire.CodeCanceled, "it is closed")
 	c.w.kickAndUnlock(noBlock)
 	t := time.NewTimer(maxGoodbye)
 	defer t.Stop()

@@ -218,6 +218,13 @@ func (w *writer) frame(h wire.Header, body []byte, mode flushMode) {
 	w.kickAndUnlock(mode)
 }
 
+// goAwayLocked adds GOAWAY. It is not inlined so that programs stay small.
+//
+//go:noinline
+func (w *writer) goAwayLocked(code uint8, reason string) {
+	w.frameLocked(wire.Header{Type: wire.GoAway}, nil, wire.AppendGoAway(nil, code, reason))
+}
+
 // framesLocked adds frames of a stream, whose buffer it owns from now on: many are not copied, nor any
 // where there is nothing else to write.
 func (w *writer) framesLocked(frames []byte, home *buffer.Buffer) {
