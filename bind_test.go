@@ -525,10 +525,8 @@ func TestCompatible(t *testing.T) {
 // What net.Dial has returned with an error is no connection: better said where it is given than by a
 // goroutine that ends the program.
 func TestNewClientOfNil(t *testing.T) {
-	defer func() {
-		if text := fmt.Sprint(recover()); text != "yonder: new client: the connection is nil" {
-			t.Error(text)
-		}
-	}()
-	yonder.NewClient(nil)
+	text := panicOf(func() { yonder.NewClient(nil) })
+	if text != "yonder: new client: the connection is nil" {
+		t.Error(text)
+	}
 }

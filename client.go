@@ -153,8 +153,10 @@ func Local(s *Server) *Client { return new(Dialer).Local(s) }
 
 // Local returns a client of a server in the same process. Its calls encode nothing:
 // arguments and results are passed on as they are, and what they point to is shared.
-// All else is as over a connection: interceptors, contexts, errors, streams, panics,
-// and a caller that gives up returns at once. There is no connection to close, though:
+// All else is as over a connection: interceptors, contexts, streams, panics,
+// and a caller that gives up returns at once. An error has the code and the text that it would have there,
+// and beside what [Dialer.Errors] and [Server.Errors] name, errors.As finds all that it wraps, which a
+// connection does not carry. There is no connection to close:
 // calls in flight end by themselves, whoever closes or shuts down the client or s. Of the
 // Dialer's fields Timeout and Interceptors count.
 func (d *Dialer) Local(s *Server) *Client {

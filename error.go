@@ -20,7 +20,8 @@ import (
 )
 
 // An Error is an error with a [Code]. A handler returns one, as it is or wrapped, to
-// give its caller more than a text; the error of a bound function always is one.
+// give its caller more than a text; the error of a bound function is one, unless an
+// interceptor has returned another.
 //
 // What an error wraps crosses a connection too: errors.Is finds the sentinels, and
 // errors.As the types, that both ends list in their Errors field. These need no listing:
