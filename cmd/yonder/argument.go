@@ -226,7 +226,7 @@ func lines(t reflect.Type, r io.Reader, fail func(error)) reflect.Value {
 			}
 			v, err := parse(elem, line)
 			if err != nil {
-				broken(usageError{fmt.Sprintf("line %d of the stream: %v", n, err), ""})
+				broken(inputError{fmt.Errorf("line %d of the stream: %w", n, err)})
 				return
 			}
 			if !yield(v, nil) {

@@ -51,14 +51,16 @@ Errors go to standard error with their code. Exit statuses:
    0  the call succeeded
    1  something failed here, such as reading a file
    2  the command line is wrong, and nothing was called
+   3  a line read for a stream is wrong; what came before it was sent
 `
 
 func callLongText() string {
 	var b strings.Builder
 	b.WriteString(callLong)
 	for code := yonder.Canceled; code <= yonder.Unauthenticated; code++ {
-		fmt.Fprintf(&b, "  %2d  %v\n", statusCodes+int(code), code)
+		fmt.Fprintf(&b, "  %2d  %v\n", statusOf(code), code)
 	}
+	fmt.Fprintf(&b, "  %2d  another code\n", statusOther)
 	return strings.TrimSpace(b.String())
 }
 
@@ -102,13 +104,11 @@ func callCommand() *cobra.Command {
 				}
 				ctx = yonder.WithMetadata(ctx, key, value)
 			}
-			if timeout < 0 {
-				return usageError{fmt.Sprintf("--timeout %v: it is below zero", timeout), cmd.CommandPath()}
-			} else if timeout > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, timeout)
-				defer cancel()
+			ctx, cancel, err := withTimeout(ctx, cmd, timeout)
+			if err != nil {
+				return err
 			}
+			defer cancel()
 			c.in.stdin, c.out.w = cmd.InOrStdin(), cmd.OutOrStdout()
 			return c.call(ctx, args[0], args[1], args[2:])
 		},
@@ -120,11 +120,23 @@ func callCommand() *cobra.Command {
 		return err
 	})
 	flags := cmd.Flags()
-	flags.DurationVar(&timeout, "timeout", 0, "give up after this `duration`, connecting and streams included (default: never)")
+	flags.DurationVar(&timeout, "timeout", 0, "give up after this `duration`, connecting and streams included (0, the default: never)")
 	flags.StringArrayVar(&headers, "header", nil, "metadata to send with the call, as `key=value`; may be given several times")
 	c.security.flags(flags)
 	flags.StringVar(&codec, "codec", "cbor", "how values are encoded: `cbor or json`")
 	return cmd
+}
+
+// withTimeout returns a context that ends after a command's --timeout; 0: it does not.
+func withTimeout(ctx context.Context, cmd *cobra.Command, timeout time.Duration) (context.Context, context.CancelFunc, error) {
+	switch {
+	case timeout < 0:
+		return nil, nil, usageError{fmt.Sprintf("--timeout %v: it is below zero", timeout), cmd.CommandPath()}
+	case timeout == 0:
+		return ctx, func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	return ctx, cancel, nil
 }
 
 // caller makes one call.
@@ -178,6 +190,9 @@ func (c *caller) call(ctx context.Context, address, name string, words []string)
 	err = c.results(f, append([]reflect.Value{reflect.ValueOf(ctx)}, args...))
 	if local, ok := errors.AsType[localError](context.Cause(ctx)); ok {
 		return local.error
+	}
+	if silent := unanswered(ctx, client, address); err != nil && silent != nil {
+		return silent
 	}
 	return err
 }

@@ -23,6 +23,9 @@ func connect(ctx context.Context, address string, codec yonder.Codec, s *securit
 	procs, err := client.Procedures(ctx)
 	if err != nil {
 		client.Close()
+		if silent := unanswered(ctx, client, address); silent != nil {
+			return nil, nil, silent
+		}
 		return nil, nil, explain(ctx, address, err)
 	}
 	return client, procs, nil
@@ -93,7 +96,20 @@ func explain(ctx context.Context, address string, err error) error {
 	case yonder.CodeOf(err) == yonder.Unimplemented && yonder.IsRemote(err):
 		return yonder.Errorf(yonder.Unimplemented, "the server at %s does not tell which procedures it has, so this tool cannot call them", address)
 	case errors.Is(err, yonder.ErrConnectionLost):
-		return yonder.Errorf(yonder.Unavailable, "what listens on %s does not answer as a yonder server does: check the address\n\t%w", address, err)
+		return yonder.Errorf(yonder.Unavailable, "%s\n\t%w", notYonder(address), err)
 	}
 	return err
+}
+
+// unanswered is the error of a call whose context has ended before the server said anything, and
+// else nil. The client itself waits longer than that may take.
+func unanswered(ctx context.Context, client *yonder.Client, address string) error {
+	if ctx.Err() == nil || client.Stats().Connections["yonder"].BytesRead > 0 {
+		return nil
+	}
+	return yonder.Errorf(yonder.CodeOf(ctx.Err()), "%s\n\t%w", notYonder(address), context.Cause(ctx))
+}
+
+func notYonder(address string) string {
+	return fmt.Sprintf("what listens on %s does not answer as a yonder server does: check the address", address)
 }

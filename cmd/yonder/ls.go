@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,7 +33,10 @@ of the structs in them.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			ctx, cancel, err := withTimeout(cmd.Context(), cmd, timeout)
+			if err != nil {
+				return err
+			}
 			defer cancel()
 			client, procs, err := connect(ctx, args[0], nil, &secure)
 			if err != nil {
@@ -56,7 +58,7 @@ of the structs in them.`,
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "list yonder's own procedures, such as yonder.health, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array, with the signatures in the form of SPEC.md too")
-	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "give up after this `duration`")
+	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "give up after this `duration`; 0: never")
 	secure.flags(cmd.Flags())
 	return cmd
 }

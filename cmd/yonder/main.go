@@ -25,9 +25,13 @@ func main() {
 	started := false
 	root := rootCommand()
 	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
-	root.SetArgs(hideNumbers(spellFlags(os.Args[1:])))
+	args := spellFlags(os.Args[1:])
+	root.SetArgs(hideNumbers(root, args))
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !started {
+		if wrong := leadingFlags(root, args); wrong != nil {
+			err = wrong
+		}
 		err = usageError{err.Error(), cmd.CommandPath()}
 	}
 	os.Exit(report(os.Stderr, err))
@@ -64,7 +68,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 const (
 	statusFailed = 1
 	statusUsage  = 2
+	statusInput  = 3
 	statusCodes  = 10 // is added to a code
+	statusOther  = statusCodes + int(yonder.Unauthenticated) + 1
 )
 
 // usageError says that a command was not given what it needs.
@@ -74,6 +80,20 @@ type usageError struct {
 }
 
 func (e usageError) Error() string { return e.text }
+
+// inputError says that what a call has read as its argument is wrong.
+type inputError struct{ error }
+
+func (e inputError) Unwrap() error { return e.error }
+
+// statusOf returns what to exit with for a code. Programs may have codes of their own, and a status
+// has only a byte.
+func statusOf(code yonder.Code) int {
+	if code > yonder.Unauthenticated {
+		return statusOther
+	}
+	return statusCodes + int(code)
+}
 
 // report writes an error for people, and returns the status to exit with.
 func report(w io.Writer, err error) int {
@@ -93,9 +113,12 @@ func report(w io.Writer, err error) int {
 		if e.Details != nil {
 			fmt.Fprintf(w, "details: %s\n", printable(jsonText(e.Details)))
 		}
-		return statusCodes + int(code)
+		return statusOf(code)
 	}
 	fmt.Fprintln(w, "yonder: "+printable(err.Error()))
+	if _, ok := errors.AsType[inputError](err); ok {
+		return statusInput
+	}
 	return statusFailed
 }
 
@@ -127,17 +150,47 @@ func spellFlags(args []string) []string {
 	return out
 }
 
-// hideNumbers hides negative numbers and durations from the flag parser.
-func hideNumbers(args []string) []string {
+// hideNumbers hides the negative numbers and durations of a call from the flag parser, but for the
+// values of flags, which it takes as they are.
+func hideNumbers(root *cobra.Command, args []string) []string {
+	cmd, _, _ := root.Find(args)
+	if cmd.Name() != "call" {
+		return args
+	}
 	out := make([]string, 0, len(args))
+	value := false // of the flag before it
 	for i, arg := range args {
-		if arg == "--" {
+		if arg == "--" && !value {
 			return append(out, args[i:]...)
 		}
-		if len(arg) > 1 && arg[0] == '-' && (arg[1] == '.' || '0' <= arg[1] && arg[1] <= '9') {
+		number := len(arg) > 1 && arg[0] == '-' && (arg[1] == '.' || '0' <= arg[1] && arg[1] <= '9')
+		if number && !value {
 			arg = hidden + arg
 		}
 		out = append(out, arg)
+		value = !value && takesValue(cmd, arg)
 	}
 	return out
+}
+
+// takesValue reports whether arg is a flag of the command whose value is the next argument.
+func takesValue(cmd *cobra.Command, arg string) bool {
+	name, ok := strings.CutPrefix(arg, "--")
+	if !ok {
+		return false
+	}
+	f := cmd.Flags().Lookup(name)
+	return f != nil && f.NoOptDefVal == ""
+}
+
+// leadingFlags says what is wrong with the flags before the command, of which package cobra takes
+// one that it does not know, and the command, for a flag and its value.
+func leadingFlags(root *cobra.Command, args []string) error {
+	n := slices.IndexFunc(args, func(arg string) bool { return !strings.HasPrefix(arg, "-") })
+	if n <= 0 {
+		return nil
+	}
+	root.InitDefaultHelpFlag()
+	root.InitDefaultVersionFlag()
+	return root.ParseFlags(args[:n])
 }
