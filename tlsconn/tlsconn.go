@@ -240,7 +240,7 @@ func State(conn any) *tls.ConnectionState {
 }
 
 // Fingerprint tells the ends of connections apart by the certificates that they have shown and
-// proven to have the key of, for [yonder.Server.ResumeIdentity]. It is "" without TLS and "tls:"
+// proven to have the key of, for [yonder.Resumption.Identity]. It is "" without TLS and "tls:"
 // without a certificate.
 func Fingerprint(conn any) string {
 	s := State(conn)
