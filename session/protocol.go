@@ -348,7 +348,7 @@ func setArgs(target *yonder.Target, into, args []any) error {
 		// A caller may pass the last arguments one by one, or as the slice that they are.
 		if len(args) != len(into) || reflect.TypeOf(args[fixed]) != last {
 			if len(args) < fixed {
-				return fmt.Errorf("it takes %d arguments or more, not %d", fixed, len(args))
+				return fmt.Errorf("it takes %s or more, not %d", arguments(fixed), len(args))
 			}
 			rest := reflect.MakeSlice(last, len(args)-fixed, len(args)-fixed)
 			for i, arg := range args[fixed:] {
@@ -361,7 +361,7 @@ func setArgs(target *yonder.Target, into, args []any) error {
 		}
 	}
 	if len(args) != len(into) {
-		return fmt.Errorf("it takes %d arguments, not %d", len(into), len(args))
+		return fmt.Errorf("it takes %s, not %d", arguments(len(into)), len(args))
 	}
 	for i, arg := range args {
 		if err := assign(reflect.ValueOf(into[i]).Elem(), arg); err != nil {
@@ -369,4 +369,12 @@ func setArgs(target *yonder.Target, into, args []any) error {
 		}
 	}
 	return nil
+}
+
+// arguments says how many arguments there are.
+func arguments(n int) string {
+	if n == 1 {
+		return "1 argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
 }
