@@ -959,7 +959,7 @@ func TestUnencodableStreamValue(t *testing.T) {
 			t.Fatal(err)
 		}
 		list, err := collect(seq)
-		if len(list) != 1 || !strings.Contains(textOf(err), "field Task.Extra: chan int cannot be encoded") {
+		if len(list) != 1 || !strings.Contains(textOf(err), "field Task.Extra: chan int cannot cross a connection; use iter.Seq2[int, error]") {
 			t.Errorf("got %v, %v", list, err)
 		}
 		n, err := yonder.Invoke[int](t.Context(), c, "take", iter.Seq2[string, error](func(yield func(string, error) bool) {

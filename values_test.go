@@ -595,13 +595,13 @@ func TestUnencodable(t *testing.T) {
 		v    any
 		want string
 	}{
-		{"channel", Job{Tasks: []Task{{1}, {make(chan int)}}}, "field Job.Tasks[1].Extra: chan int cannot be encoded"},
-		{"channel in a field", Watched{}, "field Watched.Done: chan int cannot be encoded"},
-		{"pointer", &Job{Tasks: []Task{{&Watched{}}}}, "field Job.Tasks[0].Extra.Done: chan int cannot be encoded"},
-		{"map", map[string]any{"k": 1i}, `element ["k"]: complex128 cannot be encoded`},
-		{"reader", Task{struct{ R io.Reader }{strings.NewReader("")}}, "field Task.Extra.R: io.Reader travels only as an argument or result of its own, not inside a value"},
-		{"iterator", Task{struct{ S iter.Seq[int] }{}}, "field Task.Extra.S: iter.Seq[int] travels only as an argument or result of its own, not inside a value"},
-		{"function", Task{func() error { return nil }}, "field Task.Extra: func() error travels only as an argument of its own, not inside a value"},
+		{"channel", Job{Tasks: []Task{{1}, {make(chan int)}}}, "field Job.Tasks[1].Extra: chan int cannot cross a connection; use iter.Seq2[int, error]"},
+		{"channel in a field", Watched{}, "field Watched.Done: chan int cannot cross a connection; use iter.Seq2[int, error]"},
+		{"pointer", &Job{Tasks: []Task{{&Watched{}}}}, "field Job.Tasks[0].Extra.Done: chan int cannot cross a connection; use iter.Seq2[int, error]"},
+		{"map", map[string]any{"k": 1i}, `element ["k"]: complex128 cannot cross a connection; use a struct or [2]float64`},
+		{"reader", Task{struct{ R io.Reader }{strings.NewReader("")}}, "field Task.Extra.R: io.Reader cannot cross a connection; use io.Reader as an argument or result of its own"},
+		{"iterator", Task{struct{ S iter.Seq[int] }{}}, "field Task.Extra.S: iter.Seq[int] cannot cross a connection; a function or an iterator travels as an argument of its own, not within another type"},
+		{"function", Task{func() error { return nil }}, "field Task.Extra: func() error cannot cross a connection; a function or an iterator travels as an argument of its own, not within another type"},
 		{"cyclic pointer", loop, "field List.Next.Next: cyclic pointer"},
 		{"cyclic map", self, `element ["me"][0]: cyclic map`},
 		{"failing method", Task{celsiusThatFails(1)}, "too cold"},

@@ -188,7 +188,7 @@ func (w *walker) walk(v reflect.Value, p *plan, depth int) (height int, err erro
 			return 0, nil
 		}
 		if p.t.NumMethod() > 0 {
-			return 0, cannotEncode(p.t)
+			return 0, unsuitable(p.t)
 		}
 		if p = planOf(v.Type()); p == nil {
 			return 0, nil

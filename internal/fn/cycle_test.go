@@ -97,7 +97,7 @@ func cycles() map[string]any {
 		`field graph.Attrs["g"][1]: cyclic pointer`:   g,
 		"field embeds.Inner: cyclic pointer":          e,
 		"cyclic pointer ":                             c,
-		"field graph.Keys[]: cyclic pointer":          k,
+		"field graph.Keys[*fn.graph]: cyclic pointer": k,
 		"field Deep: nested deeper than 10000 levels": struct{ Deep any }{deep(3 * maxLevels)},
 	}
 }

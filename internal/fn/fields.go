@@ -57,14 +57,23 @@ func never(t reflect.Type) bool {
 	return false
 }
 
-// isEmpty reports whether no field of struct type t travels although it has some.
-func isEmpty(t reflect.Type) bool {
+// emptiness says why no field of struct type t travels although it has some; "": one does, or it
+// has none.
+func emptiness(t reflect.Type) string {
+	if len(fieldsOf(t)) > 0 {
+		return ""
+	}
+	why := ""
 	for i := range t.NumField() {
-		if t.Field(i).Name != "_" {
-			return len(fieldsOf(t)) == 0
+		f := t.Field(i)
+		if f.IsExported() {
+			return "none of its fields is encoded: they are not exported, left out by a tag, or share a name"
+		}
+		if f.Name != "_" {
+			why = "none of its fields is exported"
 		}
 	}
-	return false
+	return why
 }
 
 // field is a struct field as the codec sees it.

@@ -123,7 +123,7 @@ func unsuitable(t reflect.Type) error {
 	case reflect.Chan:
 		use = "use iter.Seq2[" + nameOf(base.Elem()) + ", error]"
 	case reflect.Func:
-		use = "a function or an iterator travels as an argument of its own, not behind a pointer or in a stream"
+		use = "a function or an iterator travels as an argument of its own, not within another type"
 	case reflect.Complex64:
 		use = "use a struct or [2]float32"
 	case reflect.Complex128:
@@ -135,14 +135,21 @@ func unsuitable(t reflect.Type) error {
 	case reflect.Pointer:
 		use = "it is a pointer to itself"
 	case reflect.Struct:
-		if isEmpty(base) {
-			use = "none of its fields is exported, so nothing would travel; give it exported fields or a MarshalText method"
+		if why := emptiness(base); why != "" {
+			use = why + ", so nothing would travel; give it exported fields or a MarshalText method"
 		}
 	}
 	if use == "" {
 		return nil
 	}
-	return fmt.Errorf("%s cannot cross a connection; %s", nameOf(t), use)
+	return cannotCross(nameOf(t), use)
+}
+
+// cannotCross is not inlined so that programs stay small.
+//
+//go:noinline
+func cannotCross(name, use string) error {
+	return errors.New(name + " cannot cross a connection; " + use)
 }
 
 // unsuitableInterface is unsuitable for t that is, or points to, the interface type base.
@@ -162,5 +169,5 @@ func unsuitableInterface(t, base reflect.Type) error {
 	case base.Implements(readerType):
 		use = "use io.Reader or io.ReadCloser"
 	}
-	return fmt.Errorf("%s cannot cross a connection; %s", nameOf(t), use)
+	return cannotCross(nameOf(t), use)
 }

@@ -11,10 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// Explain says why a codec cannot encode v and where: field Job.Items[3].Done: chan int cannot be
-// encoded. It is for after the codec refused a value, whose own message names no field, and costs
-// more than encoding. It returns nil if it finds nothing, and does not look into types that
-// encode themselves.
+// Explain says why a codec cannot encode v and where: field Job.Items[3].Count: uintptr cannot cross
+// a connection; use uint64. It is for after the codec refused a value, whose own message names no
+// field, and for the zero value of a type, which shows what no value can have; it costs more than
+// encoding. It returns nil if it finds nothing, and does not look into types that encode themselves.
 func Explain(v reflect.Value) error { return explain(v, false) }
 
 // ExplainText is Explain for codecs that cannot encode NaN, infinities and strings that are not
@@ -45,7 +45,7 @@ func (e *explainer) value(v reflect.Value, depth int) error {
 		return fmt.Errorf("nested deeper than %d levels", maxLevels)
 	}
 	if never(t) {
-		return cannotEncode(t)
+		return unsuitable(t)
 	}
 	if marshaler(t) != "" {
 		return nil
@@ -59,7 +59,7 @@ func (e *explainer) value(v reflect.Value, depth int) error {
 			return err
 		}
 		if t.NumMethod() > 0 {
-			return cannotEncode(t)
+			return unsuitable(t)
 		}
 	case reflect.Struct:
 		for _, f := range fieldsOf(t) {
@@ -137,7 +137,7 @@ func (e *explainer) zero(t reflect.Type, depth int) error {
 	e.types[t] = true
 	if t.Kind() == reflect.Map {
 		if err := e.value(reflect.Zero(t.Key()), depth+1); err != nil {
-			return e.at(err, "[]")
+			return e.at(err, "[key]")
 		}
 	}
 	err := e.value(reflect.Zero(t.Elem()), depth+1)
@@ -145,19 +145,6 @@ func (e *explainer) zero(t reflect.Type, depth int) error {
 		return e.at(err, "[]")
 	}
 	return err
-}
-
-// cannotEncode says that values of type t travel nowhere in a value.
-func cannotEncode(t reflect.Type) error {
-	switch _, _, iter := iterator(t); {
-	case t == readerType || t == readCloserType || iter:
-		return fmt.Errorf("%s travels only as an argument or result of its own, not inside a value", nameOf(t))
-	case t.Kind() == reflect.Func:
-		return fmt.Errorf("%s travels only as an argument of its own, not inside a value", nameOf(t))
-	case t.Kind() == reflect.Interface:
-		return fmt.Errorf("%s cannot be decoded; use a concrete type or any", nameOf(t))
-	}
-	return fmt.Errorf("%s cannot be encoded", nameOf(t))
 }
 
 // path collects where in a value an error is, from the inside out.
@@ -205,7 +192,7 @@ func keyOf(v reflect.Value) string {
 	case isScalar(v.Kind()):
 		return fmt.Sprintf("[%v]", v)
 	}
-	return "[]"
+	return "[" + nameOf(v.Type()) + "]"
 }
 
 // joinPath returns the path from root through steps, innermost first, cut in the middle if long.
