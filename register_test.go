@@ -146,6 +146,15 @@ func TestRegisterPanics(t *testing.T) {
 			t.Errorf("%T:\n got %s\nwant %s", test.f, got, test.want)
 		}
 	}
+	for _, params := range [][]string{{"a", "a"}, {"", "b"}} {
+		want := `yonder: register "f": each of Params must be a name of its own`
+		got := panicOf(func() {
+			srv.Add(yonder.Procedure{Name: "f", Func: func(context.Context, int, int) {}, Params: params})
+		})
+		if got != want {
+			t.Errorf("%q: got %s\nwant %s", params, got, want)
+		}
+	}
 	want := `yonder: register "f": Params has 1 names for 2 parameters (the context has none)`
 	got := panicOf(func() {
 		srv.Add(yonder.Procedure{Name: "f", Func: func(context.Context, int, int) {}, Params: []string{"a"}})

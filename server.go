@@ -101,7 +101,13 @@ func (s *Server) Add(p Procedure) {
 }
 
 func (s *Server) add(p *procedure) {
-	if why := unsuitableName(p.Name); why != "" {
+	why := unsuitableName(p.Name)
+	for i, param := range p.Params {
+		if param == "" || slices.Contains(p.Params[:i], param) {
+			why = "each of Params must be a name of its own"
+		}
+	}
+	if why != "" {
 		panic(fmt.Sprintf("yonder: register %q: %s", p.Name, why))
 	}
 	s.mu.Lock()
