@@ -1,8 +1,12 @@
 package yonder_test
 
 import (
+	"encoding/json"
 	"io"
+	"math"
+	"math/big"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -93,4 +97,52 @@ func hello(t *testing.T, conn io.Reader) ([]byte, *wire.Greeting) {
 		t.Fatal(err)
 	}
 	return append(b, body...), g
+}
+
+type (
+	// Loose has numbers behind interfaces, and others.
+	Loose struct {
+		embedded
+		One   any
+		List  []any
+		Table map[string]any
+		Pairs [2]map[string][]any
+		Deep  *Loose
+		Typed float64
+		Text  json.Number
+		Own   ownJSON
+
+		hidden any
+	}
+	embedded struct{ Inner any }
+	ownJSON  struct{ V any }
+)
+
+func (o *ownJSON) UnmarshalJSON(text []byte) error { o.V = string(text); return nil }
+
+// An integer behind an interface is the one that was sent, as it is in CBOR: a float64 has 53 bits of it.
+func TestJSONNumbers(t *testing.T) {
+	large, _ := new(big.Int).SetString("123456789012345678901234567890", 10)
+	const text = `{"Inner": 1, "One": 9007199254740993, "List": [-9007199254740993, 1.5, -0, 1e3, "7", null, true, [2]],
+		"Table": {"a": 123456789012345678901234567890, "b": {"c": 3}}, "Pairs": [{"x": [4]}],
+		"Deep": {"One": 5}, "Typed": 6, "Text": 7, "Own": 8} `
+	have := Loose{hidden: json.Number("0")}
+	rest, err := yonder.JSON.Decode([]byte(text+"9"), &have)
+	if err != nil || string(rest) != "9" {
+		t.Fatalf("%q is left; %v", rest, err)
+	}
+	want := Loose{
+		embedded: embedded{int64(1)}, One: int64(9007199254740993),
+		List:  []any{int64(-9007199254740993), 1.5, math.Copysign(0, -1), 1000.0, "7", nil, true, []any{int64(2)}},
+		Table: map[string]any{"a": large, "b": map[string]any{"c": int64(3)}},
+		Pairs: [2]map[string][]any{{"x": {int64(4)}}},
+		Deep:  &Loose{One: int64(5)}, Typed: 6, Text: "7", Own: ownJSON{"8"}, hidden: json.Number("0"),
+	}
+	if !reflect.DeepEqual(have, want) {
+		t.Errorf("have %+v\nwant %+v", have, want)
+	}
+	var one any
+	if _, err := yonder.JSON.Decode([]byte(`[1e999]`), &one); err == nil {
+		t.Errorf("a number beyond a float64 is %v", one)
+	}
 }
