@@ -91,7 +91,8 @@ type Server struct {
 }
 
 // Register lets others call f under a name. f is any function of the form that
-// [Procedure.Func] gives.
+// [Procedure.Func] gives. When it returns an error, its other results do not reach the
+// caller, who has zero values.
 func (s *Server) Register(name string, f any) { s.Add(Procedure{Name: name, Func: f}) }
 
 // Add registers p. Its fields are copied.
