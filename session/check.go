@@ -13,13 +13,15 @@ const (
 	maxTypes  = 4096    // type definitions
 	maxFields = 1 << 16 // of all struct types together
 	maxNils   = 1 << 16 // nil interfaces within structs
+	maxSteps  = 1 << 10 // of gob's, through the types, besides one for each byte
 )
 
 // check walks a gob stream of an [RPCData], as package gob's decoder would, and refuses what that
 // takes on trust: a map's or slice's claimed count, for which it allocates at once, and values
-// nested so deeply that decoding them overflows the stack. What it returns decodes, if it does,
-// into memory of the order of the stream's length: each element of a slice, entry of a map or
-// node takes a byte of it at least. It returns the message's name, too, even of one whose
+// nested so deeply that decoding them overflows the stack, and types that would keep the decoder
+// busy for longer than their length allows. What it returns decodes, if it does, into memory of
+// the order of the stream's length: each element of a slice, entry of a map or node takes a byte
+// of it at least. It returns the message's name, too, even of one whose
 // arguments do not decode.
 //
 // defs and value are the same message in another form. In the stream, types may be defined in the midst
@@ -33,7 +35,7 @@ const (
 // The format is that of package gob's documentation; where that leaves something open, the
 // decoder's code decides.
 func check(stream []byte) (name string, defs, value []byte, nils bool, err error) {
-	c := &checker{stream: stream, types: make(map[int64]*wireType)}
+	c := &checker{stream: stream, types: make(map[int64]*wireType), most: maxSteps + len(stream)}
 	defer func() {
 		if r := recover(); r != nil {
 			bad, ok := r.(*badStream)
@@ -45,10 +47,12 @@ func check(stream []byte) (name string, defs, value []byte, nils bool, err error
 	}()
 	value = make([]byte, sizeSize, sizeSize+len(stream))
 	c.out = &value
-	name = c.message(c.typeSequence(false))
+	id := c.typeSequence(false)
+	name = c.message(id)
 	if len(c.buf) > 0 || len(c.stream) > 0 {
 		c.fail("%d bytes follow the value", len(c.buf)+len(c.stream))
 	}
+	c.work(id)
 	putSize(value, len(value)-sizeSize)
 	return name, c.defs, value, c.nils > 0, nil
 }
@@ -87,6 +91,9 @@ type wireType struct {
 
 	// Numbers of the struct's fields of these names; less than zero: it has none.
 	funcField, argsField int
+
+	compiled bool
+	passed   int // the last pass that came by
 }
 
 // Identities of gob's built-in types.
@@ -112,6 +119,17 @@ type checker struct {
 	out    *[]byte // where what is read goes: defs, or the value
 	within int     // structs that the value is in, but for the message itself
 	nils   int     // how many an absent stands for
+
+	held   map[held]bool // what the value has in interfaces
+	steps  int
+	most   int // steps
+	passes int
+}
+
+// held is a type in an interface, and the name of the type that it is decoded into.
+type held struct {
+	name string
+	id   int64
 }
 
 func (c *checker) fail(format string, args ...any) {
@@ -390,7 +408,9 @@ func (c *checker) value(id int64, depth int, alone bool) {
 
 // dynamic reads an interface value.
 func (c *checker) dynamic(depth int) {
-	switch begin := len(*c.out); string(c.bytes()) {
+	begin := len(*c.out)
+	name := c.bytes()
+	switch string(name) {
 	case "": // nil has no name
 		if c.within > 0 {
 			if c.nils++; c.nils > maxNils {
@@ -403,8 +423,14 @@ func (c *checker) dynamic(depth int) {
 		c.fail("a name that nothing is sent by")
 	}
 	id := c.typeSequence(true)
+	if c.types[id] != nil && !c.held[held{string(name), id}] {
+		if c.held == nil {
+			c.held = make(map[held]bool)
+		}
+		c.held[held{string(name), id}] = true
+	}
 	c.drop() // the value's length, or a part of it
-	begin := len(*c.out)
+	begin = len(*c.out)
 	*c.out = append(*c.out, make([]byte, sizeSize)...)
 	c.value(id, depth+1, true)
 	putSize((*c.out)[begin:], len(*c.out)-begin-sizeSize)

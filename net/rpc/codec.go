@@ -147,7 +147,11 @@ func newGobDecoder(r io.Reader, maxMessage int) gobDecoder {
 // type's own decoding method, is an error.
 func (d *gobDecoder) decode(into any) error {
 	d.guard.want = wantOf(into)
-	return decode(d.dec, into, d.logger)
+	err := decode(d.dec, into, d.logger)
+	if err != nil {
+		d.guard.again(d.guard.uses)
+	}
+	return err
 }
 
 func decode(dec *gob.Decoder, into any, logger *slog.Logger) (err error) {
@@ -172,6 +176,7 @@ func decode(dec *gob.Decoder, into any, logger *slog.Logger) (err error) {
 // changes nothing in a gob decoder, only definitions of types do: it is given all those that
 // were read until then, before the value.
 type lateDecoder struct {
+	guard  *guard     // through which the values came
 	mu     sync.Mutex // guards what follows
 	dec    *gob.Decoder
 	feed   bytes.Reader // of dec
@@ -179,26 +184,36 @@ type lateDecoder struct {
 	logger *slog.Logger
 }
 
-func newLateDecoder(logger *slog.Logger) *lateDecoder {
-	d := &lateDecoder{logger: logger}
+// A lateValue is a value for a lateDecoder.
+type lateValue struct {
+	value []byte
+	uses  uses
+}
+
+func newLateDecoder(g *guard, logger *slog.Logger) *lateDecoder {
+	d := &lateDecoder{guard: g, logger: logger}
 	d.dec = gob.NewDecoder(&d.feed)
 	return d
 }
 
-// define takes the definitions that come before a value, and returns the value.
-func (d *lateDecoder) define(held []byte, defs int) (value []byte) {
+// define takes the definitions that come before a value, the guard's last one, and returns it.
+func (d *lateDecoder) define(held []byte, defs int) lateValue {
 	if defs > 0 {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.defs = append(d.defs, held[:defs]...)
 	}
-	return held[defs:]
+	return lateValue{held[defs:], d.guard.uses}
 }
 
 // decode decodes a value.
-func (d *lateDecoder) decode(value []byte, into any) error {
+func (d *lateDecoder) decode(v lateValue, into any) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.guard.spent() {
+		return errSteps
+	}
+	value := v.value
 	if len(d.defs) > 0 {
 		value = append(d.defs, value...)
 		d.defs = nil
@@ -206,6 +221,9 @@ func (d *lateDecoder) decode(value []byte, into any) error {
 	d.feed.Reset(value)
 	err := decode(d.dec, into, d.logger)
 	d.feed.Reset(nil)
+	if err != nil {
+		d.guard.again(v.uses)
+	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
@@ -277,7 +295,7 @@ func (c *gobServerCodec) ReadRequestBody(body any) error {
 }
 
 // holdRequestBody reads an argument that [lateDecoder.decode] may decode into body.
-func (c *gobServerCodec) holdRequestBody(body any) (value []byte, err error) {
+func (c *gobServerCodec) holdRequestBody(body any) (value lateValue, err error) {
 	c.guard.want = wantOf(body)
 	held, defs, err := c.guard.hold()
 	return c.late.define(held, defs), err

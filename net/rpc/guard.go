@@ -14,7 +14,8 @@ import (
 // message says of itself: it takes memory for a length before the bytes are there, makes a
 // map as large as the peer says it will be, and recurses as deep as values nest. The guard
 // reads first. A length beyond the limit is refused when it is seen, memory is taken only
-// as bytes arrive, and every count within a value must be true.
+// as bytes arrive, every count within a value must be true, and types may keep gob busy only for
+// so long.
 //
 // gob passes over a nil interface, which it sends as an element of a collection, as if more
 // followed it: it would see other counts behind it than the guard does, and other types. So
@@ -31,6 +32,8 @@ type guard struct {
 	locals map[string]reflect.Type // structs that gob knows by these names; nil: none
 	known  map[string]string       // names of methods
 	defs   int                     // bytes of the definitions of types so far
+	uses   uses                    // of the value that was admitted last
+	work   work
 
 	seen uint64 // bytes of all messages whose lengths have been read
 	head []byte // what comes before r's bytes
@@ -120,6 +123,7 @@ func (g *guard) next() error {
 
 // admit is next for a message whose length has been read.
 func (g *guard) admit(n uint64) error {
+	g.uses = uses{}
 	if n == 0 {
 		g.head = g.buf
 		return nil
@@ -137,6 +141,11 @@ func (g *guard) admit(n uint64) error {
 	case id < 0 && !c.bad:
 		return g.definition(n)
 	case c.bad || g.plain(id):
+		if !c.bad {
+			if err := g.weigh(uses{value: g.want.use(id)}); err != nil {
+				return err
+			}
+		}
 		// Nothing in it claims anything; only its length does, until a part of as much has arrived, now
 		// or in messages before.
 		paid := uint64(0)
@@ -300,7 +309,12 @@ func (g *guard) value(n uint64) error {
 		return err
 	}
 	w := walk{guard: g, cursor: cursor{b: g.buf, i: prefix}, from: prefix}
-	w.typed(w.int(), g.want)
+	id := w.int()
+	w.typed(id, g.want)
+	if !w.bad {
+		// All that it defines is defined by now.
+		w.err = g.weigh(uses{g.want.use(id), w.held})
+	}
 	switch {
 	case w.err != nil:
 		return w.err

@@ -521,9 +521,9 @@ func TestLate(t *testing.T) {
 	stream := guardStream(t, guardNames{"one"}, 2, other{3}, guardNames{"four"}, guardTree{Any: guardKey{5, 5}}, other{6}, guardTree{Any: guardLeaf{guardKey{7, 7}}})
 	for _, order := range [][]int{{0, 1, 2, 3, 4, 5, 6}, {6, 5, 4, 3, 2, 1, 0}, {3}, {5, 2}, {6, 3, 5}, {}} {
 		g := newGuard(bytes.NewReader(stream), 0)
-		late := newLateDecoder(nil)
+		late := newLateDecoder(g, nil)
 		places := []any{new(guardNames), new(int), new(other), new(guardNames), new(guardTree), new(other), new(guardTree)}
-		var values [][]byte
+		var values []lateValue
 		for _, into := range places {
 			g.want = wantOf(into)
 			held, defs, err := g.hold()

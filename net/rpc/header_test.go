@@ -197,8 +197,8 @@ func TestHeaderBeforeLateArguments(t *testing.T) {
 		far.Close()
 	}()
 	c := newGobServerCodec(near, 0, true)
-	c.late = newLateDecoder(nil)
-	var held [][]byte
+	c.late = newLateDecoder(c.guard, nil)
+	var held []lateValue
 	for i := range 3 {
 		var r Request
 		if err := c.ReadRequestHeader(&r); err != nil || r.ServiceMethod != "f" || r.Seq != uint64(i+1) || r.ext.metadata["k"] != "v" {

@@ -119,7 +119,7 @@ func (protocol) ServeConn(ctx context.Context, srv *yonder.Server, conn net.Conn
 		codec.logger = slog.Default()
 	}
 	if len(srv.Interceptors) > 0 {
-		codec.late = newLateDecoder(codec.logger) // they may refuse a call, whatever its argument is
+		codec.late = newLateDecoder(codec.guard, codec.logger) // they may refuse a call, whatever its argument is
 	}
 	s := server.newSession(codec, conn)
 	p := &procedures{srv: srv, session: s, maxMetadata: limits.MaxMetadata, known: make(map[string]*procedure)}
@@ -304,7 +304,7 @@ func (p *procedure) call(c *serverCall) (any, error) {
 			if err := late.decode(c.held, c.into); err != nil {
 				return err
 			}
-			c.held = nil
+			c.held = lateValue{}
 		}
 		p.fill(into, c.arg)
 		return nil

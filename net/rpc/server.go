@@ -541,7 +541,7 @@ type serverCall struct {
 	arg      reflect.Value
 	size     uint64                  // bytes of the request, as they came
 	unread   error                   // why the argument could not be decoded, for a procedure
-	held     []byte                  // the argument, not decoded
+	held     lateValue               // the argument, not decoded
 	into     any                     // what it is decoded into; nil: nothing
 	ctx      context.Context         // nil: the method takes none
 	cancel   context.CancelCauseFunc // of ctx

@@ -48,6 +48,8 @@ type wireType struct {
 
 	local  reflect.Type // that it was last decoded into
 	wanted []want       // of fields, then
+
+	passed uint64 // the last pass of a weighing that came by; see work
 }
 
 // plain reports whether values of a type are only scalars, strings, bytes and structs of
@@ -195,6 +197,8 @@ func (g *guard) define(c *cursor, id int64) {
 	if g.types == nil {
 		g.types = make(map[int64]*wireType)
 	}
+	g.work.mu.Lock()
+	defer g.work.mu.Unlock()
 	g.types[id] = t
 }
 
@@ -229,8 +233,9 @@ type walk struct {
 	depth int
 	out   []byte // the value as it is put together, up to from; nil: there was no interface
 	from  int
-	defs  []byte // messages that define types
-	err   error  // of the connection
+	defs  []byte       // messages that define types
+	held  map[use]bool // what it has in interfaces
+	err   error        // of the connection
 }
 
 // emit moves what has been walked since from to out.
@@ -359,6 +364,12 @@ func (w *walk) iface(outer want) {
 			held := want{kind: skipped}                         // gob passes over an interface by its length
 			if outer.kind != ignored && outer.kind != skipped {
 				held = w.guard.held(name, id)
+				if id >= gobUser {
+					if w.held == nil {
+						w.held = make(map[use]bool)
+					}
+					w.held[held.use(id)] = true
+				}
 			}
 			w.typed(id, held)
 			w.emit()

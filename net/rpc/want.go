@@ -71,21 +71,27 @@ func (t *wireType) wants(w want) (fields []want, other want) {
 		return nil, want{kind: ignored}
 	}
 	if t.local != local {
-		t.local, t.wanted = local, make([]want, len(t.fields))
-		for i, name := range t.names {
-			t.wanted[i] = want{kind: ignored}
-			if f, ok := local.FieldByName(name); ok && token.IsExported(name) {
-				t.wanted[i] = want{typed, f.Type}
-			}
-		}
+		t.local, t.wanted = local, t.fieldsIn(local)
 	}
 	return t.wanted, want{}
+}
+
+// fieldsIn returns what is wanted of a struct's fields that is decoded into local, another.
+func (t *wireType) fieldsIn(local reflect.Type) []want {
+	fields := make([]want, len(t.fields))
+	for i, name := range t.names {
+		fields[i] = want{kind: ignored}
+		if f, ok := local.FieldByName(name); ok && token.IsExported(name) {
+			fields[i] = want{typed, f.Type}
+		}
+	}
+	return fields
 }
 
 // held returns what is wanted of a value of type id in an interface that is decoded, by the
 // name that the peer gives the type.
 func (g *guard) held(name []byte, id int64) want {
-	if t := g.types[id]; t == nil || t.kind != kindStruct || g.plain(id) {
+	if t := g.types[id]; t == nil || t.kind != kindStruct {
 		return want{}
 	}
 	local, known := g.locals[string(name)]
