@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -164,6 +165,52 @@ func TestServerAnswers(t *testing.T) {
 		if got := out.String(); got != test.want+"\n" {
 			t.Errorf("%s: %s; want %s", test.request, got, test.want)
 		}
+	}
+}
+
+// Odd is a service whose replies JSON cannot encode.
+type Odd struct{}
+
+func (Odd) Divide(args *Pair, reply *float64) error {
+	*reply = float64(args.A) / float64(args.B)
+	return nil
+}
+
+func (Odd) Any(_ int, reply *any) error {
+	*reply = make(chan int)
+	return nil
+}
+
+// TestBadReply has a reply that JSON cannot encode fail its call, and no other.
+func TestBadReply(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	defer goleak.VerifyNone(t, before)
+	for _, mend := range []bool{false, true} {
+		s := rpc.NewServer()
+		s.BadReplyIsError = mend
+		s.Register(Odd{})
+		near, far := net.Pipe()
+		go s.ServeCodec(jsonrpc.NewServerCodec(far)) // ends with the connection
+		c := stock.NewClient(near)
+		for range 2 {
+			var f float64
+			call := c.Go("Odd.Divide", Pair{1, 0}, &f, nil)
+			select {
+			case <-call.Done:
+			case <-time.After(20 * time.Second):
+				t.Fatal("1/0: no answer")
+			}
+			if err := call.Error; err == nil || err.Error() != "json: unsupported value: +Inf" {
+				t.Errorf("1/0: %v", err)
+			}
+			if err := c.Call("Odd.Any", 1, new(any)); err == nil || err.Error() != "json: unsupported type: chan int" {
+				t.Errorf("a channel: %v", err)
+			}
+			if err := c.Call("Odd.Divide", Pair{1, 2}, &f); err != nil || f != 0.5 {
+				t.Errorf("1/2 = %v, %v", f, err)
+			}
+		}
+		c.Close()
 	}
 }
 

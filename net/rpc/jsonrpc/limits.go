@@ -19,8 +19,9 @@ type Limits struct {
 
 // NewServerCodec is the package's function with limits.
 func (l Limits) NewServerCodec(conn io.ReadWriteCloser) rpc.ServerCodec {
+	out := &output{Writer: conn}
 	return &serverCodec{
-		Closer: conn, dec: newDecoder(conn, l), enc: json.NewEncoder(conn), ids: make(map[uint64]*json.RawMessage),
+		Closer: conn, dec: newDecoder(conn, l), out: out, enc: json.NewEncoder(out), ids: make(map[uint64]*json.RawMessage),
 	}
 }
 

@@ -4,6 +4,9 @@ stream, for package rpc. Its API and its bytes are the standard package's, and s
 and servers are peers in both directions. To move a program, change the import paths of
 net/rpc and net/rpc/jsonrpc together.
 
+A reply that JSON cannot encode, such as an infinite number, is an error of its call; the standard
+package's server does not answer, and its client waits for ever.
+
 The wire has no room for what package rpc adds to its own: contexts end calls at the
 caller's end only, and neither deadlines nor metadata nor codes cross. A message has 64 MiB at
 most; the standard package has no limit, and [Limits] can have another.
@@ -44,8 +47,9 @@ type response struct {
 type serverCodec struct {
 	io.Closer
 	dec     *decoder
-	enc     *json.Encoder
-	request request // the last one read
+	out     *output
+	enc     *json.Encoder // to out
+	request request       // the last one read
 
 	mu  sync.Mutex // guards what follows
 	seq uint64
@@ -79,6 +83,8 @@ func (c *serverCodec) ReadRequestBody(into any) error {
 
 var null = json.RawMessage("null")
 
+// WriteResponse implements [rpc.ServerCodec]. A result that JSON cannot encode is answered by an
+// error, for else the caller would wait for ever.
 func (c *serverCodec) WriteResponse(r *rpc.Response, result any) error {
 	c.mu.Lock()
 	id, ok := c.ids[r.Seq]
@@ -94,5 +100,22 @@ func (c *serverCodec) WriteResponse(r *rpc.Response, result any) error {
 	if r.Error != "" {
 		a.Result, a.Error = nil, r.Error
 	}
-	return c.enc.Encode(a)
+	c.out.begun = false
+	err := c.enc.Encode(a)
+	if err != nil && !c.out.begun {
+		a.Result, a.Error = nil, err.Error()
+		err = c.enc.Encode(a)
+	}
+	return err
+}
+
+// output is where answers are written.
+type output struct {
+	io.Writer
+	begun bool // something of the answer may have been written
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.begun = true
+	return o.Writer.Write(p)
 }
