@@ -99,9 +99,6 @@ type request struct {
 // read makes a request of an envelope. why says what is wrong with it; "": nothing.
 func (r *request) read(e *envelope, limits *yonder.Limits) (why string) {
 	r.id, r.legacy = e.id, e.version == nil
-	if e.twice != "" {
-		return fmt.Sprintf("member %q is there twice", e.twice)
-	}
 	if !r.legacy {
 		if version, _ := stringOf(e.version); version != "2.0" {
 			r.id = idOf(r.id)
@@ -121,13 +118,16 @@ func (r *request) read(e *envelope, limits *yonder.Limits) (why string) {
 		r.legacy = false
 		return `"method" must be a string`
 	}
-	r.note = r.id == nil || r.legacy && isNull(r.id)
+	r.note = r.id == nil && e.twice != "id" || r.legacy && r.id != nil && isNull(r.id)
 	if r.legacy && r.id != nil && idOf(r.id) == nil { // any value will do, but an answer is one line
 		var line bytes.Buffer
 		if json.Compact(&line, r.id) != nil { // it is nested too deeply
 			line.WriteString("null")
 		}
 		r.id = line.Bytes()
+	}
+	if e.twice != "" {
+		return fmt.Sprintf("member %q is there twice", e.twice)
 	}
 	switch {
 	case e.params == nil || isNull(e.params):

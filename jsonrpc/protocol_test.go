@@ -75,6 +75,13 @@ var transcript = []struct{ send, want string }{
 	{`{"method":"none","params":[],"id":null}`, ``},
 	{`{"method":"none","params":[]}`, ``},
 	{`{"method":"none"}`, ``},
+	{`{"method":"none","params":5,"id":1}`, `{"id":1,"result":null,"error":"Invalid Request: \"params\" must be an array or an object"}`},
+	{`{"method":"none","params":5,"id":{"a":[]}}`, `{"id":{"a":[]},"result":null,"error":"Invalid Request: \"params\" must be an array or an object"}`},
+	{`{"method":"none","params":5,"id":null}`, ``},
+	{`{"method":"none","params":5}`, ``},
+	{`{"method":"none","timeout":"x","id":1}`, `{"id":1,"result":null,"error":"Invalid Request: \"timeout\" must be a number of milliseconds, more than 0"}`},
+	{`{"method":"none","method":"two","id":1}`, `{"id":1,"result":null,"error":"Invalid Request: member \"method\" is there twice"}`},
+	{`{"method":"none","id":1,"id":2}`, `{"id":null,"result":null,"error":"Invalid Request: member \"id\" is there twice"}`},
 
 	// Ids.
 	{`{"jsonrpc":"2.0","method":"none","id":1.0}`, `{"jsonrpc":"2.0","result":null,"id":1.0}`},
@@ -92,6 +99,7 @@ var transcript = []struct{ send, want string }{
 	// Members.
 	{`{"jsonrpc":"2.0","method":"none","id":1,"id":2}`, invalidRequest},
 	{`{"jsonrpc":"2.0","method":"none","method":"two","id":1}`, strings.Replace(invalidRequest, "null", "1", 1)},
+	{`{"jsonrpc":"2.0","method":"none","method":"two","id":[1]}`, invalidRequest},
 	{`{"jsonrpc":"2.0","method":"none","\u006dethod":"two","id":1}`, strings.Replace(invalidRequest, "null", "1", 1)},
 	{`{"jsonrpc":"2.0","\u006dethod":"none","i\u0064":1}`, `{"jsonrpc":"2.0","result":null,"id":1}`},
 	{`{"jsonrpc":"2.0","method":"none","ID":1}`, ``},
@@ -101,6 +109,7 @@ var transcript = []struct{ send, want string }{
 	{`{"jsonrpc":2.0,"method":"none","id":1}`, strings.Replace(invalidRequest, "null", "1", 1)},
 	{`{"jsonrpc":null,"method":"none","id":1}`, strings.Replace(invalidRequest, "null", "1", 1)},
 	{`{"jsonrpc":"\u0032.0","method":"none","id":1}`, `{"jsonrpc":"2.0","result":null,"id":1}`},
+	{`{"method":1,"id":1}`, strings.Replace(invalidRequest, "null", "1", 1)},
 	{`{"jsonrpc":"2.0","id":1}`, strings.Replace(invalidRequest, "null", "1", 1)},
 	{`{"jsonrpc":"2.0","result":1,"id":1}`, strings.Replace(invalidRequest, "null", "1", 1)},
 	{`{}`, invalidRequest},

@@ -224,7 +224,7 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 	start := out.Len()
 	if r.legacy {
 		out.WriteString(`{"id":`)
-		out.Write(r.id)
+		out.Write(idOrNull(r.id))
 		out.WriteString(`,"result":`)
 	} else {
 		out.WriteString(`{"jsonrpc":"2.0","result":`)
@@ -247,7 +247,7 @@ func (s *service) write(r *request, out *outBuffer, call *yonder.Call, c caller,
 	case err != nil && r.legacy:
 		out.Truncate(start)
 		out.WriteString(`{"id":`)
-		out.Write(r.id)
+		out.Write(idOrNull(r.id))
 		out.WriteString(`,"result":null,"error":`)
 		out.text(textOf(s.srv, err))
 	case err != nil:
@@ -319,12 +319,16 @@ func (s *service) refuseText(out *outBuffer, fault *textError) {
 	}
 }
 
-// reject appends the answer to what is no request, or one that has too much metadata.
+// reject appends the answer to what is no request, or one that has too much metadata. A
+// notification of version 1.0 has none: who called first might take one without an id for its own.
 func (s *service) reject(out *outBuffer, r *request, why string) {
 	switch {
-	case why != metaTooLarge:
+	case why != metaTooLarge && !r.legacy:
 		refuse(out, InvalidRequest, r.id)
-	case !r.note:
+	case r.note:
+	case why != metaTooLarge:
+		s.fail(r, out, &Error{Code: InvalidRequest, Message: "Invalid Request: " + why})
+	default:
 		s.fail(r, out, yonder.Errorf(yonder.ResourceExhausted, "yonder: call %q: the metadata is larger than %d bytes", r.method, s.limits.MaxMetadata))
 	}
 }
