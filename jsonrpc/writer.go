@@ -31,7 +31,7 @@ type writer struct {
 
 	mu      sync.Mutex // guards what follows
 	room    sync.Cond  // queued or err has changed
-	bundles []bundle   // the oldest first
+	bundles []bundle   // the oldest first; maxQueued keeps them few, a score at most
 	queued  int        // bytes of them
 	spared  []int      // what ends have been before, to be used again
 	writing bool
