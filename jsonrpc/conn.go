@@ -164,6 +164,7 @@ type conn struct {
 
 	mu       sync.Mutex // guards what follows
 	calls    activeCall // begins the list of them
+	byID     idIndex    // those that can be cancelled
 	cause    error      // what ended the calls; nil: nothing has
 	subs     map[uint64]*subscription
 	lastSub  uint64
@@ -531,6 +532,7 @@ func (c *conn) register(a *activeCall) {
 	c.mu.Lock()
 	a.prev, a.next = &c.calls, c.calls.next
 	a.prev.next, a.next.prev = a, a
+	c.byID.add(a)
 	cause := c.cause
 	c.mu.Unlock()
 	if cause != nil {
@@ -542,7 +544,10 @@ func (c *conn) register(a *activeCall) {
 func (c *conn) cancelAll(cause error) {
 	c.mu.Lock()
 	c.cause = cause
-	calls := c.callsLocked(func(*activeCall) bool { return true })
+	var calls []*activeCall
+	for a := c.calls.next; a != &c.calls; a = a.next {
+		calls = append(calls, a)
+	}
 	c.mu.Unlock()
 	for _, a := range calls {
 		a.cancel(cause)
@@ -556,6 +561,7 @@ func (c *conn) over(a *activeCall) {
 	last := a.open == 0
 	if last {
 		a.prev.next, a.next.prev = a.next, a.prev
+		c.byID.remove(a)
 	}
 	c.mu.Unlock()
 	if last {
@@ -630,15 +636,6 @@ func (c *conn) control(r *request) (result any, ok bool, err error) {
 	return c.cancelCall(p.ID, cause, p.Code == lateCode), true, nil
 }
 
-func (c *conn) callsLocked(which func(*activeCall) bool) (calls []*activeCall) {
-	for a := c.calls.next; a != &c.calls; a = a.next {
-		if which(a) {
-			calls = append(calls, a)
-		}
-	}
-	return calls
-}
-
 // lateCode is why a call is cancelled whose deadline has come: if this end knows of that, it has
 // come here, too, or is about to.
 var lateCode = yonder.DeadlineExceeded.String()
@@ -647,14 +644,12 @@ var lateCode = yonder.DeadlineExceeded.String()
 // there were any. late says that their deadlines have come.
 func (c *conn) cancelCall(id []byte, cause error, late bool) bool {
 	c.mu.Lock()
-	found := c.callsLocked(func(a *activeCall) bool { return len(id) > 0 && string(a.id) == string(id) })
+	calls, found := c.byID.cancelling(id, late)
 	c.mu.Unlock()
-	for _, a := range found {
-		if !late || !a.timed {
-			a.cancel(cause)
-		}
+	for _, a := range calls {
+		a.cancel(cause)
 	}
-	return len(found) > 0
+	return found
 }
 
 // subscribe implements [caller].

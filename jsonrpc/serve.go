@@ -86,6 +86,7 @@ type activeCall struct {
 	timed  bool               // it has a deadline
 
 	prev, next *activeCall // of the owner's; guarded by it
+	same       sameID      // guarded by the owner
 	owner      *conn       // to be told of its end; nil: nobody is
 	entered    caller      // to be left; nil: none is
 }
