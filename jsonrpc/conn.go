@@ -157,12 +157,13 @@ type conn struct {
 
 	ctx     context.Context // of the handlers
 	end     context.CancelCauseFunc
-	slots   chan struct{} // holds one a call that runs, or whose answer waits to be sent
-	batches chan struct{} // the same for batches
-
 	workers workers
 
 	mu       sync.Mutex // guards what follows
+	slots    slots      // of calls that run, or whose answers wait to be sent
+	batches  slots      // the same for batches
+	away     []*task    // that need not be served, but answered
+	turning  bool       // somebody answers those
 	calls    activeCall // begins the list of them
 	byID     idIndex    // those that can be cancelled
 	cause    error      // what ended the calls; nil: nothing has
@@ -179,8 +180,7 @@ type conn struct {
 func newConn(s service, closer io.Closer) *conn {
 	c := &conn{
 		service: s, closer: closer,
-		slots:   make(chan struct{}, s.limits.MaxCalls),
-		batches: make(chan struct{}, s.limits.MaxCalls),
+		slots: newSlots(s.limits.MaxCalls), batches: newSlots(s.limits.MaxCalls),
 	}
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.calls.next, c.calls.prev = &c.calls, &c.calls
@@ -236,6 +236,9 @@ func (c *conn) serve(stop context.Context) error {
 	}
 	c.end(cause)
 	c.cancelAll(cause)
+	c.mu.Lock()
+	c.batches.forget()
+	c.mu.Unlock()
 	c.workers.end()
 	c.w.drain()
 	c.closer.Close()
@@ -333,7 +336,7 @@ func (c *conn) read() error {
 			if err := c.take(cost); err != nil {
 				return err
 			}
-			go c.serveBatch(text, cost, faulty) // ends when all is answered
+			c.beginBatch(text, cost, faulty)
 			continue
 		}
 		t := &task{conn: c, cost: messageCost + len(text)}
@@ -346,7 +349,7 @@ func (c *conn) read() error {
 		}
 		if isControl(r.method) {
 			out := newBuffer()
-			c.answer(c.ctx, r, out, c, nil)
+			c.controls(r, out, c)
 			if out.Len() > 0 {
 				c.send(out)
 			}
@@ -357,7 +360,6 @@ func (c *conn) read() error {
 			return err
 		}
 		t.begin() // before what cancels it can be read
-		c.workers.start(t)
 	}
 }
 
@@ -441,19 +443,33 @@ func (c *conn) serveOne(t *task) {
 	defer c.give(t.cost)
 	out := newBuffer()
 	defer c.finish(out, &t.call)
-	c.answer(c.ctx, &t.r, out, c, t)
+	t.call.refuseOver(&t.ctx)
+	c.answer(&t.ctx, &t.r, out, c, &t.call)
+}
+
+// beginBatch has a message that is a batch served when there is a slot for it.
+func (c *conn) beginBatch(text []byte, cost int, deep bool) {
+	w := &waiter{start: func() { go c.serveBatch(text, cost, deep) }} // ends when all is answered
+	c.mu.Lock()
+	now := c.batches.enter(w)
+	c.mu.Unlock()
+	if now {
+		w.start()
+	}
 }
 
 // serveBatch serves a message that is a batch.
 func (c *conn) serveBatch(text []byte, cost int, deep bool) {
 	b := &connBatch{c, cost}
-	defer func() { c.give(b.cost) }()
-	select {
-	case c.batches <- struct{}{}:
-		defer func() { <-c.batches }()
-	case <-c.ctx.Done():
-		return
-	}
+	defer func() {
+		c.mu.Lock()
+		next := c.batches.leave()
+		c.mu.Unlock()
+		if next != nil {
+			next.start()
+		}
+		c.give(b.cost)
+	}()
 	out := newBuffer()
 	c.batch(c.ctx, text, deep, out, b)
 	c.finish(out, nil)
@@ -480,43 +496,29 @@ func (c *conn) finish(out *outBuffer, a *activeCall) {
 	}
 }
 
-// enter implements [caller].
-func (c *conn) enter(ctx context.Context) error {
+// refuseOver has a call not begin whose context has ended.
+func (a *activeCall) refuseOver(ctx context.Context) {
+	if err := ctx.Err(); err != nil && a.refused == nil {
+		a.refused = errUnbegun(err)
+	}
+}
+
+// leave implements [caller].
+func (c *conn) leave() {
 	c.mu.Lock()
-	refusing := c.refusing
+	next := c.slots.leave()
 	c.mu.Unlock()
-	if refusing {
-		return yonder.Errorf(yonder.Unavailable, "%w", errShutdown)
+	if next != nil {
+		next.start()
 	}
-	if ctx.Err() == nil {
-		select {
-		case c.slots <- struct{}{}:
-			return nil
-		default:
-		}
-		select {
-		case c.slots <- struct{}{}:
-			return nil
-		case <-ctx.Done():
-		}
-	}
-	return yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: the call was over before it began: %w", ctx.Err())
 }
 
-func (c *conn) leave() { <-c.slots }
-
-// begin implements [caller].
-func (c *conn) begin(ctx context.Context, r *request) (context.Context, *activeCall) {
-	ctx, a := newActive(ctx, r)
-	c.register(a)
-	return ctx, a
-}
-
-// begin registers the task's call.
+// begin registers the task's call, and has it served when there is a slot for it.
 func (t *task) begin() {
-	a := &t.call
+	a, c := &t.call, t.conn
 	a.open = 1
 	a.cancel = t.ctx.end
+	a.task = t
 	if !t.r.note {
 		a.id = t.r.id
 	}
@@ -524,20 +526,132 @@ func (t *task) begin() {
 		t.ctx.deadline = time.Now().Add(t.r.timeout)
 		a.timed = true
 	}
-	t.conn.register(a)
-}
-
-func (c *conn) register(a *activeCall) {
-	a.owner = c
 	c.mu.Lock()
-	a.prev, a.next = &c.calls, c.calls.next
-	a.prev.next, a.next.prev = a, a
-	c.byID.add(a)
-	cause := c.cause
+	refused, cause := c.registerLocked(a)
+	if refused == nil && c.slots.enter(&t.turn) {
+		c.mu.Unlock()
+		a.entered = c
+		c.workers.start(t)
+		return
+	}
+	if refused != nil {
+		c.turnAwayLocked(t, refused)
+	} else {
+		t.turn.start = func() {
+			a.entered = c
+			c.workers.start(t)
+		}
+		if a.timed {
+			late := time.AfterFunc(t.r.timeout, func() { c.giveUp(t, errUnbegun(context.DeadlineExceeded)) })
+			a.stop = func() { late.Stop() }
+		}
+	}
 	c.mu.Unlock()
 	if cause != nil {
 		a.cancel(cause)
 	}
+	if refused == nil && c.isUnknown(&t.r) {
+		c.giveUp(t, errMethod)
+	}
+}
+
+// giveUp has a call that waits for a slot wait no longer, but be answered by an error.
+func (c *conn) giveUp(t *task, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.slots.remove(&t.turn) {
+		c.turnAwayLocked(t, err)
+	}
+}
+
+// turnAwayLocked has a call without a slot answered by an error. One goroutine does that for all:
+// there may be many, and a peer that does not read its answers.
+func (c *conn) turnAwayLocked(t *task, err error) {
+	t.call.refused = err
+	c.away = append(c.away, t)
+	if !c.turning {
+		c.turning = true
+		go c.turnAway() // ends when nobody is left
+	}
+}
+
+func (c *conn) turnAway() {
+	for {
+		c.mu.Lock()
+		away, lost := c.away, c.cause != nil
+		c.away = nil
+		if len(away) == 0 {
+			c.turning = false
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		for i, t := range away {
+			away[i] = nil // it counts no longer when it is answered
+			if lost {     // nobody waits for answers
+				t.call.ended()
+				c.give(t.cost)
+				continue
+			}
+			c.serveOne(t)
+		}
+	}
+}
+
+// start implements [caller].
+func (c *conn) start(ctx context.Context, r *request, run func(ctx context.Context, a *activeCall)) {
+	ctx, a := newActive(ctx, r)
+	stop := func() bool { return true }
+	w := &waiter{start: func() {
+		stop()
+		a.entered = c
+		a.refuseOver(ctx)
+		go run(ctx, a) // ends with its handler
+	}}
+	c.mu.Lock()
+	refused, cause := c.registerLocked(a)
+	now := refused == nil && c.slots.enter(w)
+	giveUp := func(err error) {
+		c.mu.Lock()
+		waited := c.slots.remove(w)
+		c.mu.Unlock()
+		if waited {
+			a.refused = err
+			run(ctx, a)
+		}
+	}
+	if refused == nil && !now {
+		stop = context.AfterFunc(ctx, func() { giveUp(errUnbegun(ctx.Err())) })
+	}
+	c.mu.Unlock()
+	if cause != nil {
+		a.cancel(cause)
+	}
+	switch {
+	case now:
+		w.start()
+	case refused != nil:
+		a.refused = refused
+		go run(ctx, a) // ends when the error is written to the batch
+	case c.isUnknown(r):
+		go giveUp(errMethod) // the same
+	}
+}
+
+// registerLocked registers a call. It returns why it is not to begin, and what its context is to be
+// ended by; nil: nothing.
+func (c *conn) registerLocked(a *activeCall) (refused, cause error) {
+	a.owner = c
+	a.prev, a.next = &c.calls, c.calls.next
+	a.prev.next, a.next.prev = a, a
+	c.byID.add(a)
+	switch {
+	case c.refusing:
+		refused = yonder.Errorf(yonder.Unavailable, "%w", errShutdown)
+	case c.cause != nil:
+		refused = errUnbegun(context.Canceled)
+	}
+	return refused, c.cause
 }
 
 // cancelAll ends the contexts of all calls.
@@ -549,8 +663,16 @@ func (c *conn) cancelAll(cause error) {
 		calls = append(calls, a)
 	}
 	c.mu.Unlock()
+	c.cancel(calls, cause)
+}
+
+// cancel ends the contexts of calls. Those that wait need not begin.
+func (c *conn) cancel(calls []*activeCall, cause error) {
 	for _, a := range calls {
 		a.cancel(cause)
+		if a.task != nil {
+			c.giveUp(a.task, errUnbegun(context.Canceled))
+		}
 	}
 }
 
@@ -573,8 +695,10 @@ func (c *conn) reply(m yonder.Metadata) yonder.Metadata { return m }
 
 func (c *conn) failed(error) {}
 
-// note implements [caller], for those that are not in a batch.
-func (c *conn) note(size int, f func(ctx context.Context)) { f(c.ctx) }
+// note implements [caller].
+func (c *conn) note(r *request, _ int, run func(ctx context.Context, a *activeCall)) {
+	c.start(c.ctx, r, run)
+}
 
 // A connBatch is who the calls of a batch come from.
 type connBatch struct {
@@ -583,16 +707,16 @@ type connBatch struct {
 }
 
 // note implements [caller]. The notification takes its part of the batch's cost along.
-func (b *connBatch) note(size int, f func(ctx context.Context)) {
+func (b *connBatch) note(r *request, size int, run func(ctx context.Context, a *activeCall)) {
 	c, cost := b.conn, size+itemCost
 	b.cost -= cost
 	c.mu.Lock()
 	c.messages++
 	c.mu.Unlock()
-	go func() { // ends with the handler
+	c.note(r, size, func(ctx context.Context, a *activeCall) {
 		defer c.give(cost)
-		f(c.ctx)
-	}()
+		run(ctx, a)
+	})
 }
 
 // isControl reports whether a method is the protocol's own.
@@ -646,9 +770,7 @@ func (c *conn) cancelCall(id []byte, cause error, late bool) bool {
 	c.mu.Lock()
 	calls, found := c.byID.cancelling(id, late)
 	c.mu.Unlock()
-	for _, a := range calls {
-		a.cancel(cause)
-	}
+	c.cancel(calls, cause)
 	return found
 }
 

@@ -340,6 +340,80 @@ func TestMaxCalls(t *testing.T) {
 	}
 }
 
+// Calls that wait have no goroutines, in whatever form they come, and begin in the order in which
+// they came. Those that are cancelled, late or unknown do not wait any longer.
+func TestWaiting(t *testing.T) {
+	call := func(n int, more string) string {
+		return fmt.Sprintf(`{"jsonrpc":"2.0","method":"hang","params":[%d]%s}`, n, more)
+	}
+	over := func(code int, id string) string {
+		words := map[int][2]string{-32001: {"canceled", "context canceled"}, -32004: {"deadline_exceeded", "context deadline exceeded"}}[code]
+		name := map[int]string{-32001: "context.Canceled", -32004: "context.DeadlineExceeded"}[code]
+		return fmt.Sprintf(`{"jsonrpc":"2.0","error":{"code":%d,"message":"yonder: the call was over before it began: %s","data":{"code":"%s","causes":[{"message":"%s","is":["%s"]}]}},"id":%s}`,
+			code, words[1], words[0], words[1], name, id)
+	}
+	for name, many := range map[string]func(n int) string{
+		"calls":         func(n int) string { return call(n, `,"id":"many"`) },
+		"notifications": func(n int) string { return call(n, "") },
+		"batches":       func(n int) string { return "[" + call(n, `,"id":"many"`) + "]" },
+		"a batch": func(n int) string {
+			return "[" + strings.Repeat(call(n, `,"id":"many"`)+",", 99) + call(n, `,"id":"many"`) + "]"
+		},
+		"batches of notifications": func(n int) string {
+			return "[" + strings.Repeat(call(n, "")+",", 99) + call(n, "") + "]"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			srv := new(yonder.Server)
+			srv.Limits.MaxCalls = 2
+			running := make(chan int)
+			srv.Register("hang", func(ctx context.Context, n int) error {
+				select {
+				case running <- n:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			p := dialPeer(t, serve(t, srv))
+			p.send(call(1, `,"id":1`) + call(2, `,"id":2`))
+			if a, b := <-running, <-running; a+b != 3 {
+				t.Errorf("%d and %d run", a, b)
+			}
+			before := runtime.NumGoroutine()
+			p.send(call(3, `,"id":3`) + call(4, `,"id":4`) + call(5, `,"id":5,"timeout":100`) + call(6, `,"id":6`) + `{"jsonrpc":"2.0","method":"none","id":7}`)
+			for range 5 {
+				p.send(strings.Repeat(many(8), 100/max(1, strings.Count(many(8), "hang"))))
+			}
+			got := map[string]bool{p.read(): true, p.read(): true}
+			for _, want := range []string{`{"jsonrpc":"2.0","error":{"code":-32601,"message":"Method not found"},"id":7}`, over(-32004, "5")} {
+				if !got[want] {
+					t.Errorf("%s is not among %v", want, got)
+				}
+			}
+			cancel := func(id int) {
+				p.send(fmt.Sprintf(`{"jsonrpc":"2.0","method":"rpc.cancel","params":{"id":%d}}`, id))
+			}
+			cancel(4)
+			p.want(over(-32001, "4")) // all of the above has been read
+			if n := runtime.NumGoroutine() - before; n > 20 {
+				t.Errorf("%d goroutines for what waits", n)
+			}
+			for _, next := range []int{3, 6, 8} {
+				cancel(map[int]int{3: 1, 6: 2, 8: 3}[next])
+				if got := <-running; got != next {
+					t.Errorf("%d runs, want %d", got, next)
+				}
+				if got := p.read(); !strings.Contains(got, `"context canceled"`) || strings.Contains(got, "before it began") {
+					t.Error(got)
+				}
+			}
+		})
+	}
+}
+
 // Who has more calls wait than the server keeps, none of which ends, is sent away.
 func TestStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

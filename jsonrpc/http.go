@@ -305,18 +305,21 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 		c.send(out)
 		return
 	case r.note:
-		c.note(len(text), func(ctx context.Context) { c.answer(ctx, r, nil, c, nil).ended() })
+		c.note(r, len(text), func(ctx context.Context, a *activeCall) {
+			defer a.ended()
+			c.answer(ctx, r, nil, c, a)
+		})
 		c.send(out)
 		return
 	}
 	c.events = hasToken(c.r.Header, "Accept", "text/event-stream")
-	var a *activeCall // nil: there is none, or the user's code has called runtime.Goexit
-	apart(func() { a = c.answer(ctx, r, out, c, nil) })
+	callCtx, a := newActive(ctx, r)
 	defer a.ended()
+	apart(func() { c.answer(callCtx, r, out, c, a) })
 	switch {
 	case c.slot == nil:
 		c.send(out)
-	case a == nil || a.failed:
+	case a.failed:
 		c.closeStream()
 		c.send(out)
 	default:
@@ -466,28 +469,21 @@ func (c *httpCaller) closeStream() {
 	}
 }
 
-// enter implements [caller].
-func (c *httpCaller) enter(ctx context.Context) error {
-	if c.slots == nil {
-		return nil
-	}
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: the call was over before it began: %w", context.Cause(ctx))
-	}
+// start implements [caller].
+func (c *httpCaller) start(ctx context.Context, r *request, run func(ctx context.Context, a *activeCall)) {
+	ctx, a := newActive(ctx, r)
+	go func() { // ends with its handler, whose context ends with the batch
+		select {
+		case c.slots <- struct{}{}:
+			a.entered = c
+		case <-ctx.Done():
+			a.refused = yonder.Errorf(yonder.CodeOf(ctx.Err()), "yonder: the call was over before it began: %w", context.Cause(ctx))
+		}
+		run(ctx, a)
+	}()
 }
 
-func (c *httpCaller) leave() {
-	if c.slots != nil {
-		<-c.slots
-	}
-}
-
-func (c *httpCaller) begin(ctx context.Context, r *request) (context.Context, *activeCall) {
-	return newActive(ctx, r)
-}
+func (c *httpCaller) leave() { <-c.slots }
 
 // subscribe implements [caller]: one stream is sent as events, if the client takes them.
 func (c *httpCaller) subscribe(_ context.Context, _ *activeCall, slot *fn.Slot, v reflect.Value) (uint64, bool, error) {
@@ -563,7 +559,7 @@ func isVisible(value string) bool {
 }
 
 // note implements [caller]: the handler goes on when the request is answered.
-func (c *httpCaller) note(_ int, f func(ctx context.Context)) {
+func (c *httpCaller) note(r *request, _ int, run func(ctx context.Context, a *activeCall)) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.r.Context()))
 	_, leave, err := c.handler.srv.Join(closerFunc(func() { cancel(yonder.ErrServerClosed) }))
 	if err != nil {
@@ -583,6 +579,6 @@ func (c *httpCaller) note(_ int, f func(ctx context.Context)) {
 			<-c.handler.notes
 			cancel(nil)
 		}()
-		f(ctx)
+		run(newActive(ctx, r))
 	}()
 }

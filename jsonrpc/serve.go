@@ -54,13 +54,12 @@ func (s *service) logger() *slog.Logger {
 
 // A caller is who the calls of a message come from.
 type caller interface {
-	// enter waits until a call may run, or returns why it may not.
-	enter(ctx context.Context) error
+	// start begins a call of a batch, so that it can be cancelled, and has it run on a goroutine
+	// of its own as soon as it may, or is refused: see [activeCall].
+	start(ctx context.Context, r *request, run func(ctx context.Context, a *activeCall))
 	// leave lets the next call run. That is when the answer is sent: answers that wait to be
 	// are as many as calls, too.
 	leave()
-	// begin registers a call, so that it can be cancelled, and returns its context.
-	begin(ctx context.Context, r *request) (context.Context, *activeCall)
 	// subscribe has a stream sent apart from the answer, once that is sent, and returns the
 	// subscription's number. ok is false if it is to be a part of the answer.
 	subscribe(ctx context.Context, a *activeCall, slot *fn.Slot, v reflect.Value) (number uint64, ok bool, err error)
@@ -71,24 +70,26 @@ type caller interface {
 	reply(m yonder.Metadata) yonder.Metadata
 	// failed is told the error that an answer is to be.
 	failed(err error)
-	// note has a notification of so many bytes served, by f, without waiting for it.
-	note(size int, f func(ctx context.Context))
+	// note is start for a notification of so many bytes, whose end nobody waits for.
+	note(r *request, size int, run func(ctx context.Context, a *activeCall))
 }
 
 // An activeCall is a call whose handler runs or whose streams are open.
 type activeCall struct {
-	id     []byte // nil: it cannot be cancelled
-	cancel context.CancelCauseFunc
-	stop   context.CancelFunc // of the deadline; nil: there is none
-	open   int                // the handler, and the streams; guarded by the caller
-	begin  []*subscription    // to run when the answer is sent
-	failed bool               // the answer is an error
-	timed  bool               // it has a deadline
+	id      []byte // nil: it cannot be cancelled
+	cancel  context.CancelCauseFunc
+	stop    context.CancelFunc // of the deadline; nil: there is none
+	open    int                // the handler, and the streams; guarded by the caller
+	begin   []*subscription    // to run when the answer is sent
+	failed  bool               // the answer is an error
+	refused error              // why its handler may not run; nil: it may
+	timed   bool               // it has a deadline
 
 	prev, next *activeCall // of the owner's; guarded by it
 	same       sameID      // guarded by the owner
 	owner      *conn       // to be told of its end; nil: nobody is
 	entered    caller      // to be left; nil: none is
+	task       *task       // it is of; nil: of none
 }
 
 // left lets the next call run.
@@ -101,9 +102,6 @@ func (a *activeCall) left() {
 
 // ended ends the handler's part in the call.
 func (a *activeCall) ended() {
-	if a == nil {
-		return
-	}
 	a.left()
 	switch {
 	case a.owner != nil:
@@ -121,7 +119,7 @@ func (a *activeCall) release() {
 	a.cancel(context.Canceled)
 }
 
-// newActive is what a caller's begin does in any case.
+// newActive begins a call.
 func newActive(ctx context.Context, r *request) (context.Context, *activeCall) {
 	a := &activeCall{open: 1}
 	if !r.note {
@@ -135,46 +133,40 @@ func newActive(ctx context.Context, r *request) (context.Context, *activeCall) {
 	return ctx, a
 }
 
-// answer does what a request asks for and appends the answer, unless it is a
-// notification. What it returns is to be ended when the answer is sent and the streams
-// among its results have begun; nil: nothing is. t, if it is not nil, is of a call that
-// has begun.
+// controls does what a request of the protocol itself asks for, and appends the answer, unless it is
+// a notification. It reports whether it was such a request.
+func (s *service) controls(r *request, out *outBuffer, c caller) bool {
+	result, ok, err := c.control(r)
+	switch {
+	case !ok || r.note:
+	case err != nil:
+		s.fail(r, out, err)
+	default:
+		s.write(r, out, nil, c, func() error { return out.value(result) })
+	}
+	return ok
+}
+
+// answer serves a call, which is the caller's to end, and appends the answer, unless it is a
+// notification.
 //
 // It does not return if the user's code ends the goroutine by runtime.Goexit. The answer is an
-// error then, and what would have been returned has ended, unless it is t's.
-func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c caller, t *task) *activeCall {
-	if result, ok, err := c.control(r); ok {
-		switch {
-		case r.note:
-		case err != nil:
-			s.fail(r, out, err)
-		default:
-			s.write(r, out, nil, c, func() error { return out.value(result) })
-		}
-		return nil
-	}
-	a := (*activeCall)(nil)
-	if t != nil {
-		ctx, a = &t.ctx, &t.call
-	}
+// error then.
+func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c caller, a *activeCall) {
 	info := yonder.CallInfo{Procedure: r.method, Metadata: s.metadata(r), Protocol: protocolName, Conn: s.conn}
 	target, err := s.srv.Target(info)
+	switch {
+	case err != nil:
+		err = errMethod
+	case a.refused != nil:
+		err = ofCall(ctx, a.refused)
+	}
 	if err != nil {
 		if !r.note {
-			s.fail(r, out, errMethod)
+			s.fail(r, out, err)
 		}
-		return a
+		return
 	}
-	if a == nil {
-		ctx, a = c.begin(ctx, r)
-	}
-	if err := c.enter(ctx); err != nil {
-		if !r.note {
-			s.fail(r, out, ofCall(ctx, err))
-		}
-		return a
-	}
-	a.entered = c
 	returned := false
 	defer func() {
 		if returned {
@@ -184,9 +176,6 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 		if !r.note {
 			out.Reset()
 			s.fail(r, out, errExited(r.method))
-		}
-		if t == nil {
-			a.ended()
 		}
 	}()
 	call := target.NewCall(info, func(into []any) error { return fill(target, r.params, into) })
@@ -205,7 +194,17 @@ func (s *service) answer(ctx context.Context, r *request, out *outBuffer, c call
 		})
 	}
 	returned = true
-	return a
+}
+
+// isUnknown reports whether a request's procedure is none of those that it may call.
+func (s *service) isUnknown(r *request) bool {
+	_, err := s.srv.Target(yonder.CallInfo{Procedure: r.method, Protocol: protocolName, Conn: s.conn})
+	return err != nil
+}
+
+// errUnbegun is the error of a call whose context has ended, with err, before its handler began.
+func errUnbegun(err error) error {
+	return yonder.Errorf(yonder.CodeOf(err), "yonder: the call was over before it began: %w", err)
 }
 
 // errExited is the error of a call or stream whose code has called runtime.Goexit, which has
@@ -453,7 +452,7 @@ func panicked(logger *slog.Logger, procedure string, value any) error {
 
 // batch answers an array of requests, which is known to be one. What it appends is the
 // answer, or nothing if there is none to give. The calls run at the same time, as many
-// as enter lets. Nobody waits for notifications. deep says that something in the array is nested
+// as the caller lets. Nobody waits for notifications. deep says that something in the array is nested
 // too deeply.
 func (s *service) batch(ctx context.Context, text []byte, deep bool, out *outBuffer, c caller) {
 	count := 0
@@ -492,8 +491,20 @@ func (s *service) batch(ctx context.Context, text []byte, deep bool, out *outBuf
 			}
 			continue
 		}
+		if isControl(r.method) {
+			item := newBuffer()
+			if s.controls(r, item, c) {
+				if item.Len() > 0 {
+					b.add(item)
+				}
+				continue
+			}
+		}
 		if r.note {
-			c.note(to-from, func(ctx context.Context) { s.answer(ctx, r, nil, c, nil).ended() })
+			c.note(r, to-from, func(ctx context.Context, a *activeCall) {
+				defer a.ended()
+				s.answer(ctx, r, nil, c, a)
+			})
 			continue
 		}
 		item := &batchItem{r: r}
@@ -501,11 +512,12 @@ func (s *service) batch(ctx context.Context, text []byte, deep bool, out *outBuf
 		b.items = append(b.items, item)
 		b.left++
 		b.mu.Unlock()
-		go func() { // ends with its handler, whose context ends with the batch
+		c.start(ctx, r, func(ctx context.Context, a *activeCall) {
 			out := newBuffer()
 			defer b.finish(item, out)
-			s.answer(ctx, r, out, c, nil).ended()
-		}()
+			defer a.ended()
+			s.answer(ctx, r, out, c, a)
+		})
 	}
 	b.wait(ctx, out)
 }

@@ -23,6 +23,7 @@ type task struct {
 	r    request
 	call activeCall
 	ctx  callContext
+	turn waiter // for a slot
 }
 
 const (
