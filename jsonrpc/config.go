@@ -13,8 +13,9 @@ const protocolName = "jsonrpc"
 type Config struct {
 	// MaxBatch is the number of requests that a batch may have. Zero means 1,000.
 	MaxBatch int
-	// BatchTimeout is how long a batch may take: what is not answered by then is an error.
-	// Zero means a minute; less than zero, for ever.
+	// BatchTimeout is how long a batch may take: what is not answered by then is an error. It
+	// is also how long a notification over HTTP may, which no end of a connection ends: then
+	// its context does. Zero means a minute; less than zero, for ever.
 	BatchTimeout time.Duration
 	// BodyTimeout is how long the body of an HTTP request may take to arrive. Zero means 30
 	// seconds; less than zero, for ever.

@@ -37,13 +37,13 @@ func Handler(s *yonder.Server) http.Handler { return new(Config).Handler(s) }
 
 // Handler is the function of the same name, configured.
 func (c *Config) Handler(s *yonder.Server) http.Handler {
-	return &handler{srv: s, config: c, notes: make(chan struct{}, s.Limits.WithDefaults().MaxCalls)}
+	return &handler{srv: s, config: c, notes: newNotes(s.Limits.WithDefaults().MaxCalls)}
 }
 
 type handler struct {
 	srv    *yonder.Server
 	config *Config
-	notes  chan struct{} // holds one a notification that runs
+	notes  *notes
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -268,6 +268,8 @@ type httpCaller struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	slots   chan struct{} // of a batch: holds one a call that runs
+	waits   time.Time     // when its notifications wait no longer for places; zero: none has
+	dropped int           // notifications
 
 	// Of a single call, whose stream is sent as events.
 	events bool
@@ -291,6 +293,10 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 	if text[0] == '[' {
 		c.slots = make(chan struct{}, c.limits.MaxCalls)
 		c.batch(ctx, text, faulty, out, c)
+		if c.dropped > 0 {
+			c.logger().Warn("yonder: notifications dropped: as many run as the server takes of a client",
+				"protocol", protocolName, "peer", c.r.RemoteAddr, "dropped", c.dropped)
+		}
 		c.send(out)
 		return
 	}
@@ -309,6 +315,11 @@ func (c *httpCaller) serve(ctx context.Context, text []byte, out *outBuffer) {
 			defer a.ended()
 			c.answer(ctx, r, nil, c, a)
 		})
+		if c.dropped > 0 {
+			c.w.Header().Set("Retry-After", "1")
+			http.Error(c.w, "as many notifications of this client run as the server takes", http.StatusTooManyRequests)
+			return
+		}
 		c.send(out)
 		return
 	}
@@ -556,29 +567,4 @@ func isVisible(value string) bool {
 		}
 	}
 	return strings.TrimSpace(value) == value
-}
-
-// note implements [caller]: the handler goes on when the request is answered.
-func (c *httpCaller) note(r *request, _ int, run func(ctx context.Context, a *activeCall)) {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.r.Context()))
-	_, leave, err := c.handler.srv.Join(closerFunc(func() { cancel(yonder.ErrServerClosed) }))
-	if err != nil {
-		cancel(nil)
-		return
-	}
-	select {
-	case c.handler.notes <- struct{}{}:
-	case <-c.r.Context().Done():
-		cancel(nil)
-		leave()
-		return
-	}
-	context.AfterFunc(ctx, leave)
-	go func() { // ends with the handler
-		defer func() {
-			<-c.handler.notes
-			cancel(nil)
-		}()
-		run(newActive(ctx, r))
-	}()
 }
