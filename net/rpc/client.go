@@ -114,12 +114,12 @@ func (client *Client) Close() error {
 func (client *Client) Call(serviceMethod string, args any, reply any) error {
 	if client.gob == nil { // a codec may keep the Call's Request
 		call := &Call{ServiceMethod: serviceMethod, Args: args, Reply: reply, Done: make(chan *Call, 1)}
-		client.send(call)
+		client.send(call, false)
 		return (<-call.Done).Error
 	}
 	own := client.ownCall()
 	own.Call = Call{ServiceMethod: serviceMethod, Args: args, Reply: reply, Done: own.Done}
-	client.send(&own.Call)
+	client.send(&own.Call, false)
 	err := (<-own.Done).Error
 	client.free(own)
 	return err
@@ -150,12 +150,12 @@ func (client *Client) free(c *ownCall) {
 	client.spare.Put(c)
 }
 
-// Go starts a call and returns it. When it has ended, it is sent to done; nil: to a channel
-// that Go makes. Go panics if done has no buffer. A call for which the buffer has no room
-// is not delivered.
+// Go starts a call and returns it when it has been written, so that Close does not lose it.
+// When it has ended, it is sent to done; nil: to a channel that Go makes. Go panics if done
+// has no buffer. A call for which the buffer has no room is not delivered.
 func (client *Client) Go(serviceMethod string, args any, reply any, done chan *Call) *Call {
 	call := newCall(serviceMethod, args, reply, done)
-	client.send(call)
+	client.send(call, true)
 	return call
 }
 
@@ -179,7 +179,7 @@ func newCall(serviceMethod string, args any, reply any, done chan *Call) *Call {
 // other codecs CallContext does not return before the codec's WriteRequest has.
 func (client *Client) CallContext(ctx context.Context, serviceMethod string, args any, reply any) error {
 	call := &Call{ServiceMethod: serviceMethod, Args: args, Reply: reply, Done: make(chan *Call, 1)}
-	if !client.start(ctx, call) {
+	if !client.start(ctx, call, false) {
 		return call.Error
 	}
 	if call.with != nil {
@@ -193,10 +193,11 @@ func (client *Client) CallContext(ctx context.Context, serviceMethod string, arg
 	return (<-call.Done).Error
 }
 
-// GoContext is [Client.Go] as [Client.CallContext] is Call.
+// GoContext is [Client.Go] as [Client.CallContext] is Call. It does not wait for its call to be
+// written when ctx has ended.
 func (client *Client) GoContext(ctx context.Context, serviceMethod string, args any, reply any, done chan *Call) *Call {
 	call := newCall(serviceMethod, args, reply, done)
-	if !client.start(ctx, call) {
+	if !client.start(ctx, call, true) {
 		call.done()
 		return call
 	}
@@ -214,8 +215,8 @@ func (client *Client) GoContext(ctx context.Context, serviceMethod string, args 
 	return call
 }
 
-// start sends a call with a context, unless that has ended.
-func (client *Client) start(ctx context.Context, call *Call) bool {
+// start sends a call with a context, as send does, unless that has ended.
+func (client *Client) start(ctx context.Context, call *Call, wait bool) bool {
 	if err := over(ctx); err != nil {
 		call.Error = err
 		return false
@@ -227,7 +228,7 @@ func (client *Client) start(ctx context.Context, call *Call) bool {
 			call.with.fresh = reflect.New(v.Type().Elem())
 		}
 	}
-	client.send(call)
+	client.send(call, wait)
 	return true
 }
 
@@ -251,8 +252,9 @@ func (with *callContext) extension() *requestExt {
 	return &with.ext
 }
 
-// send sends a call, or ends it with an error.
-func (client *Client) send(call *Call) {
+// send sends a call, or ends it with an error. If wait is set, it returns when the call has been
+// written, or its context has ended.
+func (client *Client) send(call *Call, wait bool) {
 	if client.gob == nil {
 		client.sending.Lock()
 		defer client.sending.Unlock()
@@ -275,19 +277,19 @@ func (client *Client) send(call *Call) {
 			client.take(call.request.Seq)
 		}
 	}()
-	err := client.write(call, crowded)
+	err := client.write(call, crowded, wait)
 	sent = true
 	if err != nil && client.take(call.request.Seq) != nil {
 		client.end(call, err)
 	}
 }
 
-func (client *Client) write(call *Call, crowded bool) error {
+func (client *Client) write(call *Call, crowded, wait bool) error {
 	r := &call.request
 	if client.gob == nil {
 		return client.codec.WriteRequest(r, call.Args)
 	}
-	how := putting{crowded: crowded}
+	how := putting{crowded: crowded, wait: wait}
 	if call.with != nil {
 		r.ext = call.with.extension()
 		how.done = call.with.ctx.Done()

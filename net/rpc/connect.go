@@ -282,7 +282,7 @@ func (client *Client) try(call *Call) (err error) {
 			err = unencodable{fmt.Errorf("panic encoding %T: %v", call.Args, v)}
 		}
 	}()
-	client.send(call)
+	client.send(call, false)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -212,6 +213,65 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 			cancel()
 		}
 	})
+}
+
+// TestGoIsWritten has Go wait for the write that its call is in, which another's goes before, so
+// that Close after it loses nothing. GoContext waits no longer than its context.
+func TestGoIsWritten(t *testing.T) {
+	for _, read := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			c := rpc.NewClient(near)
+			brief, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			started := make(chan *rpc.Call, 4)
+			for range 3 {
+				go func() { // ends when the call is written, or the client is closed
+					started <- c.Go("Math.Add", Pair{1, 2}, new(int), nil)
+				}()
+			}
+			synctest.Wait()
+			go func() { // ends with the context, if not before
+				started <- c.GoContext(brief, "Math.Add", Pair{1, 2}, new(int), nil)
+			}()
+			synctest.Wait()
+			if n := len(started); n > 0 {
+				t.Fatalf("%d calls of Go have returned, and nothing is written", n)
+			}
+			if !read {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if n := len(started); n != 1 {
+					t.Fatalf("%d calls of Go have returned, and one context has ended", n)
+				}
+				c.Close()
+				for range 4 {
+					call := <-started
+					if <-call.Done; call.Error == nil {
+						t.Error("a call that was not written has no error")
+					}
+				}
+				return
+			}
+			arrived := make(chan int)
+			go func() { // ends with the connection
+				dec := gob.NewDecoder(far)
+				n := 0
+				for dec.Decode(new(rpc.Request)) == nil && dec.Decode(new(Pair)) == nil {
+					n++
+				}
+				arrived <- n
+			}()
+			for range 4 {
+				<-started
+			}
+			c.Close()
+			if n := <-arrived; n != 4 {
+				t.Errorf("%d of 4 calls have arrived", n)
+			}
+		})
+	}
 }
 
 // TestReplyAfterLeaving must not write to a reply whose caller has left.

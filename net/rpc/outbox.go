@@ -20,7 +20,8 @@ const (
 
 // An outbox encodes messages and writes them. Whoever adds a message and finds nobody
 // writing becomes the writer; what others add meanwhile goes out with its next write. So
-// one call alone waits for nobody, and many share system calls.
+// one call alone waits for nobody, and many share system calls. Who adds a message and does
+// not wait for an answer may wait for the write, so that it is not lost with the connection.
 type outbox struct {
 	w io.Writer
 	// failed is told, without the lock, which messages a failed write has taken along; nil:
@@ -39,6 +40,7 @@ type outbox struct {
 	whole   bool          // the value being encoded may go straight to w
 	taken   bool          // by such a value, although the lock is free
 	wrote   chan struct{} // closed when a write ends; nil: nobody waits for that
+	sent    chan struct{} // closed when full and buf have been written; nil: nobody waits for that
 	err     error         // nothing can be written any more
 }
 
@@ -115,10 +117,11 @@ type putting struct {
 	done    <-chan struct{} // not nil: another goroutine writes, and nothing waits after done is closed
 	crowded bool            // other messages are likely to follow at once
 	broken  bool            // if the body cannot be encoded, the header stays, and nothing follows
+	wait    bool            // put returns when the message has been written, or done is closed
 }
 
-// put encodes a header and a body, and has them written. It waits for earlier writes if
-// too much is queued. If the body cannot be encoded, the error is an encodeError.
+// put encodes a header and a body, and has them written, now or soon. It waits for earlier
+// writes if too much is queued. If the body cannot be encoded, the error is an encodeError.
 func (o *outbox) put(how putting, seq uint64, header header, body any) error {
 	body = gobvalue.Of(body)
 	o.mu.Lock()
@@ -158,16 +161,25 @@ func (o *outbox) put(how putting, seq uint64, header header, body any) error {
 		return nil
 	}
 	o.seqs = append(o.seqs, seq)
-	if o.writing {
+	if o.writing || how.done != nil {
+		var sent <-chan struct{}
+		if how.wait {
+			sent = o.sentLocked()
+		}
+		if !o.writing {
+			o.writing = true
+			go o.writeAll() // ends when nothing is left to write, or a write fails
+		}
 		o.mu.Unlock()
+		if how.wait {
+			select {
+			case <-sent:
+			case <-how.done:
+			}
+		}
 		return nil
 	}
 	o.writing = true
-	if how.done != nil {
-		o.mu.Unlock()
-		go o.writeAll() // ends when nothing is left to write, or a write fails
-		return nil
-	}
 	if how.crowded {
 		o.mu.Unlock()
 		runtime.Gosched()
@@ -198,6 +210,14 @@ func (o *outbox) waitLocked(done <-chan struct{}) bool {
 	case <-done:
 		return false
 	}
+}
+
+// sentLocked returns what is closed when all that waits has been written, or cannot be.
+func (o *outbox) sentLocked() <-chan struct{} {
+	if o.sent == nil {
+		o.sent = make(chan struct{})
+	}
+	return o.sent
 }
 
 var (
@@ -261,8 +281,8 @@ func (o *outbox) writeAll() {
 
 // writeLocked writes all that waits, and a message behind it if there is one, unlocking meanwhile.
 func (o *outbox) writeLocked(message []byte) {
-	full, buf, seqs := o.full, o.buf, o.seqs
-	o.full, o.buf, o.seqs = nil, nil, o.spares[:0]
+	full, buf, seqs, sent := o.full, o.buf, o.seqs, o.sent
+	o.full, o.buf, o.seqs, o.sent = nil, nil, o.spares[:0], nil
 	o.spares = nil
 	o.mu.Unlock()
 	var err error
@@ -299,6 +319,13 @@ func (o *outbox) writeLocked(message []byte) {
 	}
 	buffer.Put(buf)
 	o.spares = seqs
+	if sent != nil {
+		close(sent)
+	}
+	if err != nil && o.sent != nil { // for what nobody will write
+		close(o.sent)
+		o.sent = nil
+	}
 	if o.wrote != nil {
 		close(o.wrote)
 		o.wrote = nil
