@@ -462,7 +462,11 @@ func (client *Client) readAnswer() error {
 	if err != nil {
 		text := errors.New("reading body " + err.Error())
 		if refused(err, err) == nil {
-			client.end(call, yonder.Errorf(yonder.ResourceExhausted, "%w", text))
+			code := yonder.Internal
+			if e, ok := errors.AsType[*messageError](err); ok && e.size {
+				code = yonder.ResourceExhausted
+			}
+			client.end(call, yonder.Errorf(code, "%w", text))
 			return nil
 		}
 		if client.goesOn && client.gob != nil && client.gob.guard.err == nil {

@@ -19,20 +19,21 @@ import (
 //
 // gob passes over a nil interface, which it sends as an element of a collection, as if more
 // followed it: it would see other counts behind it than the guard does, and other types. So
-// nil interfaces are refused where the decoder passes them over, and where it may: in structs
-// that are elements of a collection that is in an interface.
+// where the decoder passes one over it is given another value in its place, and where it may,
+// since the guard does not know the type that an interface's value is decoded into, nil is refused.
 //
-// What is refused is not passed on. After a *messageError the next message can be read;
-// any other error stays.
+// What is refused is not passed on, but for the definitions of types in it. After a
+// *messageError the next message can be read; any other error stays.
 type guard struct {
 	r      *bufio.Reader
 	max    uint64 // largest message
 	types  map[int64]*wireType
-	want   want                    // what the decoder wants of the next value
-	locals map[string]reflect.Type // structs that gob knows by these names; nil: none
-	known  map[string]string       // names of methods
-	defs   int                     // bytes of the definitions of types so far
-	uses   uses                    // of the value that was admitted last
+	want   want                       // what the decoder wants of the next value
+	locals map[localName]reflect.Type // types that gob has for the peer's; nil: none
+	known  map[string]string          // names of methods
+	defs   int                        // bytes of the definitions of types so far
+	owed   []byte                     // definitions from a value that was refused, for the decoder to have first
+	uses   uses                       // of the value that was admitted last
 	work   work
 
 	seen uint64 // bytes of all messages whose lengths have been read
@@ -124,6 +125,15 @@ func (g *guard) next() error {
 // admit is next for a message whose length has been read.
 func (g *guard) admit(n uint64) error {
 	g.uses = uses{}
+	err := g.judge(n)
+	if err == nil && g.owed != nil {
+		g.head, g.owed = append(g.owed, g.head...), nil
+	}
+	return err
+}
+
+// judge is admit, but for what is owed.
+func (g *guard) judge(n uint64) error {
 	if n == 0 {
 		g.head = g.buf
 		return nil
@@ -319,9 +329,12 @@ func (g *guard) value(n uint64) error {
 	case w.err != nil:
 		return w.err
 	case w.bad && w.defs != nil:
-		return errMalformed // the decoder would lack the definitions
+		return errMalformed // where the value ends nobody knows, and the decoder would lack the definitions
 	case w.bad:
 		return &messageError{errMalformed.Error(), false}
+	case w.nils:
+		g.owed = append(g.owed, w.defs...)
+		return &messageError{errNil.Error(), false}
 	case w.out != nil:
 		w.emit()
 		g.head = append(appendUint(w.defs, uint64(len(w.out))), w.out...)
@@ -333,5 +346,6 @@ func (g *guard) value(n uint64) error {
 
 var (
 	errMalformed   = errors.New("rpc: what was received is not gob: a count or a type in it is not true")
+	errNil         = errors.New("rpc: a nil interface is in a struct whose type is not known here, where gob may lose its place; have gob.Register the type, or send something else than nil")
 	errDefinitions = fmt.Errorf("rpc: the definitions of the peer's types take more than %d bytes", maxDefs)
 )

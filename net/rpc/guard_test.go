@@ -7,11 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -62,7 +62,12 @@ func guardGob() {
 	gob.Register(guardLeaf{})
 	gob.Register(guardOther{})
 	gob.Register(guardHolder{})
-	gob.Register([]guardHolder{})
+	for _, v := range []any{
+		[]guardHolder{}, []*guardHolder{}, [][2]guardHolder{}, [2][1]guardHolder{}, map[string]guardHolder{}, map[guardKey]guardHolder{},
+		map[time.Time][]guardHolder{}, map[netip.Addr]guardHolder{}, []guardTree{},
+	} {
+		gob.Register(v)
+	}
 	gob.Register(map[string]any{})
 	gob.Register([]any{})
 }
@@ -137,9 +142,6 @@ func TestGuardPasses(t *testing.T) {
 // itself loses its place there, because it goes by the first part's length.
 func TestGuardMendsLengths(t *testing.T) {
 	for i, tree := range guardTrees() {
-		if slices.Contains(tree.Anys, nil) {
-			continue // gob cannot pass over it
-		}
 		d := newGobDecoder(bytes.NewReader(guardStream(t, tree)), 0)
 		var got guardNames
 		if err := d.decode(&got); err != nil || got.Name != tree.Name {
@@ -283,7 +285,8 @@ func guardHidden(tb testing.TB) []byte {
 	)...)
 }
 
-// TestGuardNils has nil interfaces be refused where gob passes them over, and nowhere else.
+// TestGuardNils has nil interfaces come through where gob decodes them, and where it passes over
+// them, which alone it gets wrong.
 func TestGuardNils(t *testing.T) {
 	decode := func(stream []byte, into any) (err error) {
 		d := newGobDecoder(bytes.NewReader(stream), 0)
@@ -293,44 +296,115 @@ func TestGuardNils(t *testing.T) {
 		return err
 	}
 	hidden := guardHidden(t)
-	for _, into := range []any{new(guardTable), nil} {
-		if err := decode(hidden, into); err == nil || !strings.Contains(err.Error(), "not true") {
-			t.Errorf("into %T: %v; want it refused", into, err)
+	var table guardTable
+	for _, into := range []any{&table, nil} {
+		if err := decode(hidden, into); err != nil || table.Table != nil {
+			t.Errorf("into %T: %v, %v; want nothing", into, err, table)
 		}
 	}
-	nils := guardStream(t, guardExtra{Extra: []any{nil, 1, nil}, Table: map[string]int{"x": 1}})
-	var extra guardExtra
-	if err := decode(nils, &extra); err != nil || len(extra.Extra) != 3 {
-		t.Errorf("what is wanted: %+v, %v", extra, err)
-	}
-	if err := decode(nils, new(guardTable)); err == nil {
-		t.Error("what is not wanted was not refused")
-	}
-	for _, test := range []struct {
-		name string
-		v    any
-		ok   bool
-	}{
-		{"a struct", guardHolder{[]any{nil}}, true},
-		{"in a pointer", &guardTree{Next: &guardTree{Anys: []any{nil}}}, true},
-		{"in an interface", guardTree{Any: guardHolder{[]any{nil}}}, true},
-		{"in a collection of interfaces", guardTree{Anys: []any{guardHolder{[]any{nil}}}}, true},
-		{"in a collection of structs in an interface", guardTree{Any: []guardHolder{{[]any{nil}}}}, false},
+	holder := guardHolder{[]any{nil, 1, nil}}
+	for _, v := range []any{
+		guardExtra{Extra: []any{nil, 1, nil}, Table: map[string]int{"x": 1}},
+		holder,
+		guardTree{Next: &guardTree{Anys: []any{nil}}},
+		guardTree{Anys: []any{nil, []any{nil}, map[string]any{"nil": nil}}},
+		guardTree{Any: holder},
+		guardTree{Any: []guardHolder{holder, {}, holder}},
+		guardTree{Any: []*guardHolder{&holder}},
+		guardTree{Any: [][2]guardHolder{{holder, holder}}},
+		guardTree{Any: [2][1]guardHolder{{holder}, {holder}}},
+		guardTree{Any: map[string]guardHolder{"k": holder}},
+		guardTree{Any: map[guardKey]guardHolder{{1, 2}: holder}},
+		guardTree{Any: map[time.Time][]guardHolder{time.Unix(1, 2).UTC(): {holder}}},
+		guardTree{Any: map[netip.Addr]guardHolder{netip.MustParseAddr("::1"): holder}},
+		guardTree{Any: []guardTree{{Any: []guardHolder{holder}, Trees: []guardTree{{Anys: []any{nil}}}}}},
+		guardTree{Anys: []any{holder, guardLeaf{[]guardHolder{holder}}}, Name: "behind"},
 	} {
-		into := reflect.New(reflect.Indirect(reflect.ValueOf(test.v)).Type())
-		if err := decode(guardStream(t, test.v), into.Interface()); (err == nil) != test.ok {
-			t.Errorf("nil in %s: %v", test.name, err)
-		} else if diff := cmp.Diff(reflect.Indirect(reflect.ValueOf(test.v)).Interface(), into.Elem().Interface()); test.ok && diff != "" {
-			t.Errorf("nil in %s:\n%s", test.name, diff)
+		stream := guardStream(t, v, guardNames{"next"})
+		for _, passed := range []bool{false, true} {
+			into, next := reflect.New(reflect.TypeOf(v)), guardNames{}
+			place := into.Interface()
+			if passed {
+				place = nil
+			}
+			d := newGobDecoder(bytes.NewReader(stream), 0)
+			if err := errors.Join(d.decode(place), d.decode(&next)); err != nil || next.Name != "next" {
+				t.Errorf("%+v into %T: %v, and %q comes next", v, place, err, next.Name)
+			}
+			if got := into.Elem().Interface(); !passed && !reflect.DeepEqual(v, got) {
+				t.Errorf("%+v became %+v", v, got)
+			}
 		}
 	}
-	if got := registered([]byte("github.com/yonder-rpc/yonder/net/rpc.guardHolder")); got != reflect.TypeFor[guardHolder]() {
-		t.Errorf("gob knows %v by the name of guardHolder", got)
-	}
-	for _, name := range []string{"int", "no such type", ""} {
-		if got := registered([]byte(name)); got != nil {
-			t.Errorf("gob knows a struct %v by the name %q", got, name)
+	for name, want := range map[string]reflect.Type{
+		"github.com/yonder-rpc/yonder/net/rpc.guardHolder": reflect.TypeFor[guardHolder](),
+		"int":          nil,
+		"no such type": nil,
+		"":             nil,
+	} {
+		// of number 65, a struct, and an empty value
+		if got := registered([]byte(name), []byte{0xff, 0x81, 3, 0, 0, 4, 0xff, 0x82, 1, 0}); got != want {
+			t.Errorf("gob knows a struct %v by the name %q; want %v", got, name, want)
 		}
+	}
+}
+
+// TestGuardNilUnknown has a nil interface refused where nobody can know whether gob passes over it,
+// and the definitions of types before it not be lost.
+func TestGuardNilUnknown(t *testing.T) {
+	leaf, holder := guardLeaf{guardKey{1, 2}}, guardHolder{[]any{nil}}
+	stream := guardStream(t, guardTree{Anys: []any{leaf, holder, guardOther{}}}, guardTree{Any: leaf}, guardTree{Any: guardOther{Leaf: leaf}})
+	stream = bytes.ReplaceAll(stream, []byte("rpc.guardHolder"), []byte("rpc.guardUnheard"[:len("rpc.guardHolder")]))
+	want := []guardTree{{}, {Any: leaf}, {Any: guardOther{Leaf: leaf}}}
+	d := newGobDecoder(bytes.NewReader(stream), 0)
+	g := newGuard(bytes.NewReader(stream), 0)
+	late := newLateDecoder(g, nil)
+	for i := range want {
+		var got, gotLate guardTree
+		err := d.decode(&got)
+		g.want = wantOf(&gotLate)
+		held, defs, errLate := g.hold()
+		if value := late.define(held, defs); errLate == nil {
+			errLate = late.decode(value, &gotLate)
+		}
+		for _, err := range []error{err, errLate} {
+			if e, ok := errors.AsType[*messageError](err); ok != (i == 0) || ok && !strings.Contains(e.text, "nil interface") || !ok && err != nil {
+				t.Errorf("value %d: %v", i, err)
+			}
+		}
+		if diff := cmp.Diff(want[i], got) + cmp.Diff(want[i], gotLate); diff != "" {
+			t.Errorf("value %d:\n%s", i, diff)
+		}
+	}
+}
+
+// TestGuardShapes has types of which no value is, or only a large one.
+func TestGuardShapes(t *testing.T) {
+	types := map[int64]*wireType{
+		100: {kind: kindArray, elem: 100, size: 2},
+		101: {kind: kindArray, elem: 102, size: 1 << 62},
+		102: {kind: kindArray, elem: 103, size: 1 << 62},
+		103: {kind: kindStruct, fields: []int64{gobInterface}, names: []string{"Any"}},
+		104: {kind: kindMap, key: 105, elem: 104},
+		106: {kind: kindSlice, elem: 106},
+		107: {kind: kindArray, elem: 103, size: maxEmpty + 1},
+	}
+	for i := range int64(2 * maxShape) {
+		types[200+i] = &wireType{kind: kindSlice, elem: 201 + i}
+	}
+	for id := range types {
+		g := &guard{types: types}
+		var got want
+		if spent := allocated(func() { got = g.held([]byte("[]interface {}"), id) }); got != (want{}) || spent > 1<<20 {
+			t.Errorf("type %d: %v, for %d bytes of memory", id, got, spent)
+		}
+	}
+	g := &guard{types: types}
+	for i := range 2 * maxLocals {
+		g.held(fmt.Append(nil, "name", i), 103)
+	}
+	if len(g.locals) > maxLocals {
+		t.Errorf("%d names are kept", len(g.locals))
 	}
 }
 

@@ -288,6 +288,72 @@ func TestMaxMessage(t *testing.T) {
 	expect(c, "the client's limit")
 }
 
+// A Row is one of a table, in which nil is a value as any other.
+type Row struct{ Cols []any }
+
+// Table is a service of values in interfaces.
+type Table struct{}
+
+func (Table) Echo(arg map[string]any, reply *map[string]any) error {
+	*reply = arg
+	return nil
+}
+
+// Narrow takes a part of what is sent, and passes over the rest.
+func (Table) Narrow(arg struct{ Name string }, reply *struct{ Name string }) error {
+	reply.Name = arg.Name
+	return nil
+}
+
+// TestNilInterfaces has nil in interfaces cross in both directions and between the packages.
+func TestNilInterfaces(t *testing.T) {
+	for _, v := range []any{Row{}, []Row{}, []*Row{}, map[string]Row{}, map[string]any{}} {
+		gob.Register(v)
+	}
+	log.SetOutput(io.Discard) // the standard server logs that its listener was closed
+	defer log.SetOutput(os.Stderr)
+	theirs := stock.NewServer()
+	theirs.Register(Table{})
+	theirs.Register(Math{})
+	l := listen(t)
+	go theirs.Accept(l) // ends with the test, which closes the listener
+	ours := serve(t, rpc.NewServer(), Table{})
+	row := Row{[]any{1, nil, map[string]any{"nil": nil}}}
+	want := map[string]any{
+		"nil": nil, "row": row, "rows": []Row{row, {}, row}, "pointers": []*Row{&row}, "map": map[string]Row{"row": row},
+	}
+	for name, c := range map[string]caller{
+		"yonder to yonder": dialOurs(t, ours), "yonder to standard": dialOurs(t, l.Addr().String()), "standard to yonder": dialStock(t, ours),
+	} {
+		for range 2 {
+			var got map[string]any
+			if err := c.Call("Table.Echo", want, &got); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s:\n%s", name, diff)
+			}
+		}
+		c.Close()
+	}
+	c := dialOurs(t, ours)
+	wide := struct {
+		Extra []any
+		Name  string
+	}{[]any{nil, []Row{row}, nil}, "name"}
+	var narrow struct{ Name string }
+	if err := c.Call("Table.Narrow", wide, &narrow); err != nil || narrow.Name != "name" {
+		t.Errorf("a field that the method does not have: %q, %v", narrow.Name, err)
+	}
+	if err := c.Call("Table.None", want, nil); err == nil || !strings.Contains(err.Error(), "can't find method") {
+		t.Errorf("an argument that is thrown away: %v", err)
+	}
+	if err := c.Call("Table.Echo", want, nil); err != nil {
+		t.Errorf("a reply that is thrown away: %v", err)
+	}
+	mustAdd(t, c)
+}
+
 // lines is a codec of JSON values, written as for the standard package.
 type lines struct {
 	io.Closer

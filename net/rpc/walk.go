@@ -48,6 +48,7 @@ type wireType struct {
 
 	local  reflect.Type // that it was last decoded into
 	wanted []want       // of fields, then
+	whole  bool         // who decodes such a value passes over nothing in it that needs to be looked at
 
 	passed uint64 // the last pass of a weighing that came by; see work
 }
@@ -226,7 +227,8 @@ func (t *wireType) parts(c *cursor, more ...func(int)) {
 // there the message is cut: it goes on in the next one, or, within another interface, in
 // place. A decoder that passes such an interface over goes by its length, one that wants it
 // by its contents, and the two can be made to differ. So a value with interfaces is put
-// together anew: all definitions first, then one message in which the lengths are true.
+// together anew: all definitions first, then one message in which the lengths are true, and in
+// the place of a nil interface that is passed over there is another value.
 type walk struct {
 	cursor
 	guard *guard
@@ -235,6 +237,7 @@ type walk struct {
 	from  int
 	defs  []byte       // messages that define types
 	held  map[use]bool // what it has in interfaces
+	nils  bool         // there is a nil interface that gob may pass over
 	err   error        // of the connection
 }
 
@@ -338,9 +341,17 @@ func (w *walk) scalars(n uint64) {
 
 // iface walks an interface's value: a name, definitions, the type, a length, the value.
 func (w *walk) iface(outer want) {
+	begin := w.i
 	n := w.count()
 	if n == 0 {
-		w.bad = w.bad || outer.kind >= unsure
+		switch {
+		case w.bad:
+		case outer.kind == unsure:
+			w.nils = true
+		case outer.kind == ignored:
+			w.out = append(append(w.out, w.b[w.from:begin]...), passable...)
+			w.from = w.i
+		}
 		return
 	}
 	name := w.b[w.i : w.i+n]
@@ -387,6 +398,9 @@ func (w *walk) iface(outer want) {
 	}
 }
 
+// passable is what gob passes over in an interface: a bool, of a name that it does not look at.
+var passable = []byte{1, '-', gobBool << 1, 0xf8, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0}
+
 // more reads the message that the value goes on in.
 func (w *walk) more() bool {
 	g := w.guard
@@ -407,6 +421,14 @@ func (w *walk) more() bool {
 		w.err, w.bad = err, true
 	}
 	return err == nil
+}
+
+// appendInt appends a number that may be less than zero as gob encodes it.
+func appendInt(b []byte, n int64) []byte {
+	if n < 0 {
+		return appendUint(b, uint64(^n)<<1|1)
+	}
+	return appendUint(b, uint64(n)<<1)
 }
 
 // appendUint appends a number as gob encodes it.
