@@ -715,3 +715,39 @@ func TestEndlessError(t *testing.T) {
 		mustAdd(t, c)
 	})
 }
+
+// Unsound is a service whose errors panic.
+type Unsound struct{}
+
+// Unwrap returns an error whose Unwrap panics, since it is nil.
+func (Unsound) Unwrap(_ int, _ *int) error { return (*net.OpError)(nil) }
+
+// As returns an error of which nobody can ask what it is.
+func (Unsound) As(_ int, _ *int) error { return unsound{} }
+
+// Text returns an error without a text.
+func (Unsound) Text(_ int, _ *int) error { return (*fs.PathError)(nil) }
+
+type unsound struct{}
+
+func (unsound) Error() string { return "unsound" }
+func (unsound) As(any) bool   { panic("as") }
+
+// TestErrorThatPanics has an error be its text, if there is one, whatever else of it panics.
+func TestErrorThatPanics(t *testing.T) {
+	log.SetOutput(io.Discard) // the panics are logged
+	defer log.SetOutput(os.Stderr)
+	synctest.Test(t, func(t *testing.T) {
+		c := pipe(t, rpc.NewServer(), Unsound{})
+		for _, ctx := range []context.Context{t.Context(), context.Background()} {
+			for method, want := range map[string]string{
+				"Unsound.Unwrap": "<nil>", "Unsound.As": "unsound", "Unsound.Text": "rpc: Unsound.Text panicked",
+			} {
+				if err := c.CallContext(ctx, method, 1, new(int)); err == nil || err.Error() != want {
+					t.Errorf("%s: %v; want %s", method, err, want)
+				}
+			}
+		}
+		mustAdd(t, c)
+	})
+}

@@ -318,7 +318,7 @@ func (p *procedure) call(c *serverCall) (any, error) {
 		}
 	}
 	if err != nil {
-		return nil, sound(err, func(any) error { // EncodeError logs it, and makes an error of it
+		return nil, sound(err, func(*string, any) error { // EncodeError logs it, and makes an error of it
 			return new(yonder.Dialer).DecodeError(p.of.srv.EncodeError(err, yonder.JSON), yonder.JSON)
 		})
 	}

@@ -191,27 +191,31 @@ func (m *method) call(c *serverCall) (any, error) {
 	reply := m.newReply()
 	err := m.invoke(c.ctx, c.request.ServiceMethod, c.arg, reply)
 	if err != nil {
-		err = sound(err, func(v any) error {
-			if v == errEndless {
-				return errors.New(err.Error())
+		err = sound(err, func(text *string, v any) error {
+			if v != errEndless {
+				log.Printf("rpc: an error of %s panicked: %v\n%s", c.request.ServiceMethod, v, debug.Stack())
 			}
-			log.Printf("rpc: an error of %s panicked: %v\n%s", c.request.ServiceMethod, v, debug.Stack())
-			return panicked(c.request.ServiceMethod)
+			if text == nil {
+				return panicked(c.request.ServiceMethod)
+			}
+			return errors.New(*text) // which is all that a stock server asks for
 		})
 	}
 	return reply.Interface(), err
 }
 
 // sound returns err, or what otherwise makes of a panic of err's own methods, or of errEndless.
-func sound(err error, otherwise func(v any) error) (same error) {
+// text is err's; nil: to ask for it is what panicked.
+func sound(err error, otherwise func(text *string, v any) error) (same error) {
+	var text *string
 	defer func() {
 		if v := recover(); v != nil {
-			same = otherwise(v)
+			same = otherwise(text, v)
 		}
 	}()
-	_ = err.Error()
+	text = new(err.Error())
 	if left := maxWrapped; !ends(err, &left) {
-		return otherwise(errEndless)
+		return otherwise(text, errEndless)
 	}
 	yonder.CodeOf(err)
 	return err
