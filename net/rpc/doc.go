@@ -30,6 +30,11 @@ With one:
   - [Server.BadReplyIsError] and [Server.EmptyErrorIsError] mend what the standard package's
     own tests insist on.
 
+# What you lose
+
+A value that is nested deeper than 50,000 levels, such as a linked list of as many nodes, fails
+its call: gob takes stack for each level, and one that is full ends the process.
+
 # Beside package yonder
 
 [Protocol] has a [yonder.Server] answer net/rpc's clients on the port that speaks yonder's own

@@ -68,7 +68,7 @@ func newGuard(r io.Reader, maxMessage int) *guard {
 // messageError is why a message was refused that has been read to its end.
 type messageError struct {
 	text string
-	size bool // it was too large
+	size bool // it was too large, or nested too deep
 }
 
 func (e *messageError) Error() string { return e.text }
@@ -328,6 +328,9 @@ func (g *guard) value(n uint64) error {
 	switch {
 	case w.err != nil:
 		return w.err
+	case w.deep:
+		g.owed = append(g.owed, w.defs...)
+		return &messageError{errNested.Error(), true}
 	case w.bad && w.defs != nil:
 		return errMalformed // where the value ends nobody knows, and the decoder would lack the definitions
 	case w.bad:
@@ -347,5 +350,6 @@ func (g *guard) value(n uint64) error {
 var (
 	errMalformed   = errors.New("rpc: what was received is not gob: a count or a type in it is not true")
 	errNil         = errors.New("rpc: a nil interface is in a struct whose type is not known here, where gob may lose its place; have gob.Register the type, or send something else than nil")
+	errNested      = fmt.Errorf("rpc: a value is nested deeper than %d levels", maxNesting)
 	errDefinitions = fmt.Errorf("rpc: the definitions of the peer's types take more than %d bytes", maxDefs)
 )

@@ -235,9 +235,25 @@ func TestGuardRefuses(t *testing.T) {
 		for _, depth := range []int{maxNesting - 1, maxNesting, 5_000_000} {
 			deep := append(stream[:last:last], guardMessage(id, bytes.Repeat([]byte{field}, depth)...)...)
 			d := newGobDecoder(bytes.NewReader(deep), 0)
-			if err := d.decode(new(guardTree)); (err == nil) != (depth < maxNesting) {
+			err := d.decode(new(guardTree))
+			if e, ok := errors.AsType[*messageError](err); ok != (depth >= maxNesting) || ok && !strings.Contains(e.text, "nested deeper than 50000 levels") || !ok && err != nil {
 				t.Errorf("%d deep: %v", depth, err)
 			}
+		}
+	})
+	t.Run("nesting behind definitions", func(t *testing.T) {
+		deep := new(guardTree)
+		for range maxNesting {
+			deep = &guardTree{Next: deep}
+		}
+		leaf := guardLeaf{guardKey{1, 2}}
+		d := newGobDecoder(bytes.NewReader(guardStream(t, guardTree{Any: leaf, Next: deep}, guardTree{Any: leaf})), 0)
+		if err := d.decode(new(guardTree)); textOf(err) != errNested.Error() {
+			t.Errorf("%v; want %v", err, errNested)
+		}
+		var got guardTree
+		if err := d.decode(&got); err != nil || got.Any != any(leaf) {
+			t.Errorf("the next value: %+v, %v", got, err)
 		}
 	})
 	t.Run("definitions", func(t *testing.T) {

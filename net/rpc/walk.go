@@ -238,6 +238,7 @@ type walk struct {
 	defs  []byte       // messages that define types
 	held  map[use]bool // what it has in interfaces
 	nils  bool         // there is a nil interface that gob may pass over
+	deep  bool         // it is nested deeper than may be
 	err   error        // of the connection
 }
 
@@ -273,7 +274,7 @@ func (w *walk) value(id int64, want want) {
 		return
 	}
 	if w.depth++; w.depth > maxNesting {
-		w.bad = true
+		w.bad, w.deep = true, true
 		return
 	}
 	if id == gobInterface {
