@@ -510,9 +510,9 @@ func TestStreams(t *testing.T) {
 		}
 		var none func(context.Context) (iter.Seq[int], io.Reader, error)
 		c.Bind("none", &none)
-		empty, r, err := none(ctx)
-		if r != nil || err != nil {
-			t.Fatal(r, err)
+		empty, nothing, err := none(ctx)
+		if nothing != nil || err != nil {
+			t.Fatal(nothing, err)
 		}
 		for n := range empty {
 			t.Errorf("a stream that is nil yields %d", n)

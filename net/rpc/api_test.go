@@ -2,10 +2,13 @@ package rpc_test
 
 import (
 	"os/exec"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/yonder-rpc/yonder/net/rpc"
 )
 
 // TestAPI checks that every exported name of the standard packages is here, with the same
@@ -23,6 +26,15 @@ func TestAPI(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestComparable has values of structs be keys of maps, as the standard package's can be.
+func TestComparable(t *testing.T) {
+	for _, s := range []reflect.Type{reflect.TypeFor[rpc.Call](), reflect.TypeFor[rpc.Request](), reflect.TypeFor[rpc.Response]()} {
+		if !s.Comparable() {
+			t.Errorf("%v cannot be compared", s)
+		}
 	}
 }
 

@@ -20,8 +20,9 @@ type Request struct {
 	ServiceMethod string // "Service.Method"
 	Seq           uint64 // chosen by the client, to tell its calls apart
 
+	// By pointers, so that Requests, and Calls, can be compared.
 	ext   *requestExt // beyond what the standard package sends; nil: nothing
-	space requestExt  // for ext
+	space *requestExt // for ext; nil: it is made
 }
 
 // Response is the header of an answer: with gob it travels before the reply.
@@ -277,8 +278,11 @@ func (c *gobServerCodec) ReadRequestHeader(r *Request) error {
 	}
 	r.ServiceMethod, r.Seq = f.method, f.seq
 	if f.timeout != 0 || f.metadata != nil || f.features != 0 {
-		r.space = requestExt{f.timeout, metadata(f.metadata), f.features}
-		r.ext = &r.space
+		if r.space == nil {
+			r.space = new(requestExt)
+		}
+		*r.space = requestExt{f.timeout, metadata(f.metadata), f.features}
+		r.ext = r.space
 	}
 	return nil
 }

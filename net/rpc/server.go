@@ -536,6 +536,7 @@ func (s *session) kill(cause error) {
 type serverCall struct {
 	session  *session
 	request  Request
+	ext      requestExt // of request
 	response Response
 	method   callee
 	arg      reflect.Value
@@ -559,6 +560,7 @@ func (c *serverCall) read() (readable bool, err error) {
 	before := uint64(0)
 	if s.gob != nil {
 		before = s.gob.guard.seen
+		c.request.space = &c.ext
 	}
 	if err := s.codec.ReadRequestHeader(&c.request); err != nil {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
