@@ -267,18 +267,6 @@ func (c *Call) deliver(ctx context.Context) {
 
 // send is the innermost Handler of the caller's side.
 func (c *Client) send(ctx context.Context, call *Call) error {
-	err := c.dispatch(ctx, call)
-	if err == nil && !call.plan.Plain {
-		for i, p := range call.into {
-			v := reflect.ValueOf(p).Elem()
-			v.Set(ranged(&call.plan.Results[i], v))
-		}
-	}
-	return err
-}
-
-// dispatch has a call made over whatever the client has.
-func (c *Client) dispatch(ctx context.Context, call *Call) error {
 	if c.intercepted {
 		call.carry(ctx)
 	}
@@ -289,7 +277,13 @@ func (c *Client) dispatch(ctx context.Context, call *Call) error {
 		if err := call.describe(); err != nil {
 			return err
 		}
-		return c.transport.Call(ctx, call)
+		err := c.transport.Call(ctx, call)
+		if err == nil && !call.plan.Plain {
+			for i, p := range call.into {
+				rangeable(&call.plan.Results[i], p)
+			}
+		}
+		return err
 	}
 	if r := call.ref; r == nil || r.client != c || r.Name != call.Procedure { // an interceptor may have changed that
 		if err := call.describe(); err != nil {

@@ -282,6 +282,7 @@ func (c *Call) settle(served *Call) error {
 			return Errorf(Internal, "yonder: %s: result %d: %w", quoted(c), i+1, err)
 		}
 		to.Set(v)
+		rangeable(&c.plan.Results[i], c.into[i])
 	}
 	if hasStreams(served.proc.plan.Results) {
 		served.context.release()

@@ -415,6 +415,8 @@ func (l *link) answer(call *Call, o *mux.Outgoing, streams *conversation) error 
 			var there *int
 			if rest, err = l.codec.Decode(rest, &there); err == nil && there != nil {
 				err = streams.result(i, slot, call.into[i])
+			} else if err == nil {
+				rangeable(slot, call.into[i])
 			}
 		}
 		if err != nil {

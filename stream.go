@@ -99,13 +99,15 @@ func iteratorOf(slot *fn.Slot, run streamed) reflect.Value {
 	})
 }
 
-// ranged returns a result, or if that is an iterator and nil, one that yields nothing: its caller ranges
-// over it, and the other end, which says that there is none, should not thereby end the program.
-func ranged(slot *fn.Slot, v reflect.Value) reflect.Value {
-	if (slot.Kind == fn.Seq || slot.Kind == fn.Seq2) && v.IsZero() {
-		return iteratorOf(slot, func(reflect.Value, func() bool) error { return nil })
+// rangeable makes a result that is an iterator and nil one that yields nothing: its caller ranges over it,
+// and the other end, which says that there is none, should not thereby end the program.
+func rangeable(slot *fn.Slot, into any) {
+	if slot.Kind != fn.Seq && slot.Kind != fn.Seq2 {
+		return
 	}
-	return v
+	if v := reflect.ValueOf(into).Elem(); v.IsZero() {
+		v.Set(iteratorOf(slot, func(reflect.Value, func() bool) error { return nil }))
+	}
 }
 
 // outStream is an iterator or a reader of this end's, and where it goes.
