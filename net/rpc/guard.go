@@ -349,7 +349,7 @@ func (g *guard) value(n uint64) error {
 
 var (
 	errMalformed   = errors.New("rpc: what was received is not gob: a count or a type in it is not true")
-	errNil         = errors.New("rpc: a nil interface is in a struct whose type is not known here, where gob may lose its place; have gob.Register the type, or send something else than nil")
+	errNil         = fmt.Errorf("rpc: a nil interface is in a struct whose type is not known here, or more than %d are passed over, where gob may lose its place; have gob.Register the type, or send something else than nil", maxPassed)
 	errNested      = fmt.Errorf("rpc: a value is nested deeper than %d levels", maxNesting)
 	errDefinitions = fmt.Errorf("rpc: the definitions of the peer's types take more than %d bytes", maxDefs)
 )

@@ -394,6 +394,25 @@ func TestGuardNilUnknown(t *testing.T) {
 	}
 }
 
+// TestGuardManyNils has so many nil interfaces thrown away that what is put in their place would be
+// many times the message.
+func TestGuardManyNils(t *testing.T) {
+	stream := guardStream(t, guardTree{Anys: make([]any, 1<<20)}, guardTree{Name: "next"})
+	d := newGobDecoder(bytes.NewReader(stream), 0)
+	var err error
+	spent := allocated(func() { err = d.decode(nil) })
+	if e, ok := errors.AsType[*messageError](err); !ok || !strings.Contains(e.text, "nil interface") {
+		t.Errorf("thrown away: %v", err)
+	}
+	if spent > 8<<20 {
+		t.Errorf("a message of %d bytes took %d", len(stream), spent)
+	}
+	var next guardTree
+	if err := d.decode(&next); err != nil || next.Name != "next" {
+		t.Errorf("the next value: %v, %+v", err, next)
+	}
+}
+
 // TestGuardShapes has types of which no value is, or only a large one.
 func TestGuardShapes(t *testing.T) {
 	types := map[int64]*wireType{

@@ -231,15 +231,16 @@ func (t *wireType) parts(c *cursor, more ...func(int)) {
 // the place of a nil interface that is passed over there is another value.
 type walk struct {
 	cursor
-	guard *guard
-	depth int
-	out   []byte // the value as it is put together, up to from; nil: there was no interface
-	from  int
-	defs  []byte       // messages that define types
-	held  map[use]bool // what it has in interfaces
-	nils  bool         // there is a nil interface that gob may pass over
-	deep  bool         // it is nested deeper than may be
-	err   error        // of the connection
+	guard  *guard
+	depth  int
+	out    []byte // the value as it is put together, up to from; nil: there was no interface
+	from   int
+	defs   []byte       // messages that define types
+	held   map[use]bool // what it has in interfaces
+	nils   bool         // there is a nil interface that gob may pass over
+	passed int          // nil interfaces that have been replaced
+	deep   bool         // it is nested deeper than may be
+	err    error        // of the connection
 }
 
 // emit moves what has been walked since from to out.
@@ -347,9 +348,10 @@ func (w *walk) iface(outer want) {
 	if n == 0 {
 		switch {
 		case w.bad:
-		case outer.kind == unsure:
+		case outer.kind == unsure || outer.kind == ignored && w.passed == maxPassed:
 			w.nils = true
 		case outer.kind == ignored:
+			w.passed++
 			w.out = append(append(w.out, w.b[w.from:begin]...), passable...)
 			w.from = w.i
 		}
@@ -398,6 +400,9 @@ func (w *walk) iface(outer want) {
 		w.from = w.i
 	}
 }
+
+// maxPassed is how many nil interfaces of a value are replaced. Each is a byte that becomes 14.
+const maxPassed = 1 << 16
 
 // passable is what gob passes over in an interface: a bool, of a name that it does not look at.
 var passable = []byte{1, '-', gobBool << 1, 0xf8, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0}
