@@ -191,6 +191,9 @@ func copyReader(s outStream) error {
 	buf := readerChunks.Get().(*[32 << 10]byte)
 	defer readerChunks.Put(buf)
 	for {
+		if err := s.to.Err(); err != nil {
+			return err
+		}
 		n, err := r.Read(buf[:])
 		if n > 0 {
 			if _, err := s.to.Write(buf[:n]); err != nil {
@@ -406,7 +409,7 @@ func (l *link) converse(ctx context.Context, call *Call, o *mux.Outgoing) error 
 		}
 		s := outStream{slot, v, o.SendStream(uint8(i + 1))}
 		go func() { // ends with the call, at the latest when the user's iterator next yields
-			if !o.Sent() {
+			if !o.Sent(s.to) && slot.Kind != fn.ReadCloser { // that is closed, as by who has read it
 				return
 			}
 			record, _ := l.produce(name, s)

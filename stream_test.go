@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"runtime"
 	"runtime/metrics"
 	"slices"
@@ -1143,6 +1144,56 @@ func TestReaderClosedEarly(t *testing.T) {
 }
 
 // A reader of any size takes constant memory.
+// haltingConn can be read only so far.
+type haltingConn struct {
+	net.Conn
+	left int
+	gate chan bool
+}
+
+func (c *haltingConn) Read(b []byte) (int, error) {
+	if c.left == 0 {
+		<-c.gate
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// A reader of a call that is given up while its request is still being sent is closed, as one is that
+// has been read, and nobody waits for the peer to take the rest.
+func TestReaderOfUnsentCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var srv yonder.Server
+		srv.Register("store", func([]byte, io.ReadCloser) {})
+		near, far := net.Pipe()
+		stuck := &haltingConn{Conn: far, left: 100 << 10, gate: make(chan bool)}
+		served := make(chan error, 1)
+		go func() { served <- srv.ServeConn(stuck) }() // ends with the connection
+		c := yonder.NewClient(near)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		closed := make(chan bool, 1)
+		var store func(context.Context, []byte, io.ReadCloser) error
+		c.Bind("store", &store)
+		err := store(ctx, make([]byte, 4<<20), &notingCloser{Reader: endless{}, closed: closed})
+		if yonder.CodeOf(err) != yonder.DeadlineExceeded {
+			t.Error(err)
+		}
+		synctest.Wait()
+		select {
+		case <-closed:
+		default:
+			t.Error("the reader is open")
+		}
+		close(stuck.gate)
+		c.Close()
+		srv.Close()
+		<-served
+	})
+}
+
 func TestReaderMemory(t *testing.T) {
 	const chunk = 1 << 20
 	total := int64(1 << 30)

@@ -565,14 +565,22 @@ func (o *Outgoing) FreeBody() {
 }
 
 // Sent waits until the whole call has been sent, before which none of its streams may be, and reports
-// whether it has. Only its caller may ask.
-func (o *Outgoing) Sent() bool {
+// whether it has. It does not wait for a stream that has been stopped. Only the call's caller may ask.
+func (o *Outgoing) Sent(s *SendStream) bool {
 	p := o.sending
 	if p == nil {
 		return true
 	}
-	<-p.done
-	return !p.dropped
+	for {
+		select {
+		case <-p.done:
+			return !p.dropped
+		case <-s.wake:
+			if s.Err() != nil {
+				return false
+			}
+		}
+	}
 }
 
 // Forget lets the call go on without its caller, who wants no response.

@@ -437,7 +437,7 @@ func converse(ctx context.Context, c *Conn, q *Request, streams int) (wrong erro
 	for i := range streams {
 		p := o.SendStream(uint8(i + 1))
 		producers.Go(func() {
-			if o.Sent() {
+			if o.Sent(p) {
 				sendItems(p, 20, i == 1)
 				o.CloseStream(p, nil)
 			}

@@ -127,7 +127,7 @@ type part struct {
 	tail    []byte
 	// done is closed when the message is written, dropped, or never will be.
 	done    chan struct{}
-	dropped bool // nobody wants the rest; guarded by writer.mu until done is closed
+	dropped bool // nobody wants the rest, or there is no way to send it; guarded by writer.mu until done is closed
 }
 
 // roomLocked sees to it that there is room for n bytes in buf.
@@ -257,6 +257,7 @@ func (w *writer) partsLocked(h wire.Header, head []byte, channel uint8, msg *Mes
 	}
 	p := &part{flag: flag, header: h, head: head, channel: channel, msg: msg, data: msg.Bytes(), tail: msg.tail, done: make(chan struct{})}
 	if w.err != nil {
+		p.dropped = true
 		close(p.done)
 	} else {
 		if ends(h) {
@@ -544,6 +545,7 @@ func (w *writer) leaveLocked() {
 // forgetPartsLocked lets go of the messages that will never be complete.
 func (w *writer) forgetPartsLocked() {
 	for _, p := range w.parts {
+		p.dropped = true
 		w.forget(p)
 	}
 	w.parts = nil
@@ -699,7 +701,6 @@ func (w *writer) fail(err error) {
 // close refuses all further frames.
 func (w *writer) close(err error) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = err
 	}
@@ -707,12 +708,14 @@ func (w *writer) close(err error) {
 	w.ends.Add(-w.newEnds)
 	w.newEnds = 0
 	for _, p := range w.waiting {
+		p.dropped = true
 		w.forget(p)
 	}
 	w.waiting = nil
 	if !w.flushing { // they wait for the peer's word; else the flusher sees to them
 		w.forgetPartsLocked()
 	}
+	w.mu.Unlock()
 }
 
 // idleC returns a channel that is closed once nothing is left to write.
@@ -733,16 +736,18 @@ func (w *writer) idleC() <-chan struct{} {
 // busy reports whether something is being written.
 func (w *writer) busy() bool {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.flushing || w.keep != nil && w.keep.full()
+	busy := w.flushing || w.keep != nil && w.keep.full()
+	w.mu.Unlock()
+	return busy
 }
 
 // parted returns how much the peer has taken of messages in parts, in bytes, and whether
 // there is more that waits for that.
 func (w *writer) parted() (taken uint64, held bool) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.pace.taken, len(w.parts) > 0 && !w.pace.room()
+	taken, held = w.pace.taken, len(w.parts) > 0 && !w.pace.room()
+	w.mu.Unlock()
+	return taken, held
 }
 
 const (
