@@ -43,7 +43,8 @@ var CBOR Codec = newCBOR()
 
 // JSON is the codec that people can read, by encoding/json. A server accepts it if its
 // Codecs lists it. NaN, infinities, and strings that are not UTF-8, cannot cross in it. What
-// arrives behind an interface is an int64, or a *big.Int if it is larger, where JSON has an integer.
+// arrives behind an interface is an int64, or a *big.Int if it is larger, where JSON has an integer, as it
+// has for a float64 that is whole.
 var JSON Codec = jsonCodec{}
 
 // maxNesting is how deeply values may be nested, in levels.

@@ -230,7 +230,7 @@ func clip(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
-	return text[:most] + "..." // a copy
+	return strings.ToValidUTF8(text[:most], "") + "..." // a copy
 }
 
 // refusal is why a call cannot be made; nil: it can.

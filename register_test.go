@@ -135,7 +135,6 @@ func TestRegisterPanics(t *testing.T) {
 		{"f", func(func(int) int) {}, `yonder: register "f": argument 1: a callback must end in error, because a remote call can fail: func(int) (int, error)`},
 		{"f", func() func() error { return nil }, `yonder: register "f": result 1: func() error cannot be a result; a function travels only as an argument`},
 		{"f", func(...io.Reader) {}, `yonder: register "f": argument 1: ...io.Reader cannot cross a connection; only plain values may be variadic`},
-		{"f", func(map[string]Watched) {}, `yonder: register "f": argument 1: field [].Done: chan int cannot cross a connection; use iter.Seq2[int, error]`},
 		{"f", func(*bytes.Buffer) {}, `yonder: register "f": argument 1: *bytes.Buffer cannot cross a connection; none of its fields is exported, so nothing would travel; give it exported fields or a MarshalText method`},
 	}
 	var srv yonder.Server

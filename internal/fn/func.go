@@ -151,9 +151,6 @@ func (f *Func) addArg(n int, t reflect.Type, variadic bool, outer []reflect.Type
 	if err == nil && s.Kind == Callback && !s.Func.Error {
 		err = errors.New("a callback must end in error, because a remote call can fail: " + withError(t))
 	}
-	if err == nil {
-		err = f.within(&s)
-	}
 	if err != nil {
 		return fmt.Errorf("argument %d: %w", n, err)
 	}
@@ -166,27 +163,11 @@ func (f *Func) addResult(n int, t reflect.Type) error {
 		return fmt.Errorf("result %d: %s cannot be a result; a function travels only as an argument", n, nameOf(t))
 	}
 	s, err := newSlot(t, false, nil)
-	if err == nil {
-		err = f.within(&s)
-	}
 	if err != nil {
 		return fmt.Errorf("result %d: %w", n, err)
 	}
 	f.Results = append(f.Results, s)
 	return nil
-}
-
-// within says what in the values of a slot nothing can carry. The values of a one-off call are at hand
-// anyway, and of those of a net/rpc method package gob leaves out such fields.
-func (f *Func) within(s *Slot) error {
-	t := s.Elem
-	if s.Kind == Value {
-		t = s.Type
-	}
-	if t == nil || f.Type == nil || f.Reply {
-		return nil
-	}
-	return Explain(reflect.Zero(t))
 }
 
 func (f *Func) init() *Func {

@@ -28,10 +28,6 @@ func (a *arith) Sum(ctx context.Context, n ...int) (int, error) {
 }
 func (a *arith) Watch(c chan int) {}
 
-// Of Left's argument gob leaves the channel out, as net/rpc's programs expect.
-func (a *arith) Left(w watched, reply *int) error { return nil }
-func (a *arith) Look(w watched) error             { return nil }
-
 //lint:ignore U1000 it is not exported, so nothing is said of it
 func (a *arith) hidden() {}
 
@@ -52,15 +48,11 @@ func TestMethods(t *testing.T) {
 		"Div":   "(*fn.args{A int; B int}) (fn.args{A int; B int}) reply",
 		"Count": "(int) (map[string]int) reply",
 		"Sum":   "(...int) (int)",
-		"Left":  "(fn.watched{Name string; C never}) (int) reply",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	wantSkipped := []Skipped{
-		{"Look", "argument 1: field watched.C: chan int cannot cross a connection; use iter.Seq2[int, error]"},
-		{"Watch", "argument 1: chan int cannot cross a connection; use iter.Seq2[int, error]"},
-	}
+	wantSkipped := []Skipped{{"Watch", "argument 1: chan int cannot cross a connection; use iter.Seq2[int, error]"}}
 	if diff := cmp.Diff(wantSkipped, skipped); diff != "" {
 		t.Error(diff)
 	}

@@ -13,8 +13,8 @@ import (
 
 // Explain says why a codec cannot encode v and where: field Job.Items[3].Count: uintptr cannot cross
 // a connection; use uint64. It is for after the codec refused a value, whose own message names no
-// field, and for the zero value of a type, which shows what no value can have; it costs more than
-// encoding. It returns nil if it finds nothing, and does not look into types that encode themselves.
+// field, and costs more than encoding. It returns nil if it finds nothing, and does not look into
+// types that encode themselves.
 func Explain(v reflect.Value) error { return explain(v, false) }
 
 // ExplainText is Explain for codecs that cannot encode NaN, infinities and strings that are not
