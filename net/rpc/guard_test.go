@@ -404,7 +404,7 @@ func TestGuardManyNils(t *testing.T) {
 	if e, ok := errors.AsType[*messageError](err); !ok || !strings.Contains(e.text, "nil interface") {
 		t.Errorf("thrown away: %v", err)
 	}
-	if spent > 8<<20 {
+	if spent > 32<<20 {
 		t.Errorf("a message of %d bytes took %d", len(stream), spent)
 	}
 	var next guardTree
