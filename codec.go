@@ -7,15 +7,12 @@ import (
 	"errors"
 	"io"
 	"math"
-	"math/big"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/yonder-rpc/yonder/internal/anyjson"
 	"github.com/yonder-rpc/yonder/internal/cborjson"
 	"github.com/yonder-rpc/yonder/internal/fn"
 	"github.com/yonder-rpc/yonder/internal/plain"
@@ -246,129 +243,10 @@ func (jsonCodec) Decode(data []byte, v any) ([]byte, error) {
 	d.UseNumber()
 	err := d.Decode(v)
 	if err == nil {
-		err = numbers(reflect.ValueOf(v))
+		err = anyjson.Numbers(reflect.ValueOf(v), maxDigits)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return bytes.TrimLeft(data[d.InputOffset():], " \t\r\n"), nil
-}
-
-// numbers replaces each json.Number behind an interface by what [number] makes of it.
-func numbers(v reflect.Value) error {
-	kind := v.Kind()
-	if !holdsAny(v.Type()) || !v.CanSet() && kind != reflect.Pointer && kind != reflect.Struct {
-		return nil
-	}
-	switch kind {
-	case reflect.Interface:
-		if v.IsNil() {
-			return nil
-		}
-		n, err := plainNumbers(v.Elem().Interface())
-		if err == nil {
-			v.Set(reflect.ValueOf(n))
-		}
-		return err
-	case reflect.Pointer:
-		if !v.IsNil() {
-			return numbers(v.Elem())
-		}
-	case reflect.Slice, reflect.Array:
-		for i := range v.Len() {
-			if err := numbers(v.Index(i)); err != nil {
-				return err
-			}
-		}
-	case reflect.Struct:
-		for i := range v.NumField() {
-			f := v.Field(i)
-			if !f.CanSet() && !v.Type().Field(i).Anonymous { // it is not exported
-				continue
-			}
-			if err := numbers(f); err != nil {
-				return err
-			}
-		}
-	case reflect.Map:
-		for entries := v.MapRange(); entries.Next(); {
-			e := reflect.New(v.Type().Elem()).Elem()
-			e.Set(entries.Value())
-			if err := numbers(e); err != nil {
-				return err
-			}
-			v.SetMapIndex(entries.Key(), e)
-		}
-	}
-	return nil
-}
-
-// plainNumbers is numbers for what encoding/json makes of a value without a type.
-func plainNumbers(v any) (_ any, err error) {
-	switch v := v.(type) {
-	case json.Number:
-		return number(string(v))
-	case []any:
-		for i, e := range v {
-			if v[i], err = plainNumbers(e); err != nil {
-				return nil, err
-			}
-		}
-	case map[string]any:
-		for k, e := range v {
-			if v[k], err = plainNumbers(e); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return v, nil
-}
-
-// number returns what a number of JSON is: an int64, a *big.Int, or a float64, which has not room for all
-// integers.
-func number(text string) (any, error) {
-	if text != "-0" && !strings.ContainsAny(text, ".eE") { // -0 was written as a float64
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return n, nil
-		}
-		if n, ok := new(big.Int).SetString(text, 10); ok {
-			return n, nil
-		}
-	}
-	return strconv.ParseFloat(text, 64)
-}
-
-// anyHolders has what [holdsAny] has found out, bool by reflect.Type. The types of a program are few.
-var anyHolders sync.Map
-
-// holdsAny reports whether encoding/json may put a number behind an interface in a value of type t.
-func holdsAny(t reflect.Type) bool {
-	if known, ok := anyHolders.Load(t); ok {
-		return known.(bool)
-	}
-	holds := findAny(t, map[reflect.Type]bool{})
-	anyHolders.Store(t, holds)
-	return holds
-}
-
-var jsonUnmarshaler = reflect.TypeFor[json.Unmarshaler]()
-
-func findAny(t reflect.Type, seen map[reflect.Type]bool) bool {
-	if seen[t] || t.Kind() != reflect.Pointer && reflect.PointerTo(t).Implements(jsonUnmarshaler) {
-		return false
-	}
-	seen[t] = true
-	switch t.Kind() {
-	case reflect.Interface:
-		return t.NumMethod() == 0
-	case reflect.Map, reflect.Slice, reflect.Array, reflect.Pointer:
-		return findAny(t.Elem(), seen)
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if f := t.Field(i); (f.IsExported() || f.Anonymous) && findAny(f.Type, seen) {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -16,7 +16,6 @@ import (
 // typeInfo is what is known of a type that values are decoded into.
 type typeInfo struct {
 	t    reflect.Type
-	any  bool  // it may hold a number behind an interface
 	plan *plan // nil: it is left to encoding/json
 }
 
@@ -28,7 +27,7 @@ func infoOf(t reflect.Type) *typeInfo {
 	place := &infos[reflect.ValueOf(t).Pointer()/64%uintptr(len(infos))]
 	info := place.Load()
 	if info == nil || info.t != t {
-		info = &typeInfo{t: t, any: findAny(t, make(map[reflect.Type]bool))}
+		info = &typeInfo{t: t}
 		if plannable(t, make(map[reflect.Type]bool)) {
 			info.plan = planOf(t, make(map[reflect.Type]*plan))
 			info.plan.writes = writable(t, make(map[reflect.Type]bool))

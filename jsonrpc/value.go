@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"encoding"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"math"
-	"math/big"
 	"reflect"
 	"strconv"
-	"strings"
 	"sync"
 
+	"github.com/yonder-rpc/yonder/internal/anyjson"
 	"github.com/yonder-rpc/yonder/internal/fn"
 )
 
@@ -158,7 +154,7 @@ func decode(text []byte, into any) error {
 			return nil
 		}
 	}
-	if !holdsAny(v.Type()) {
+	if !anyjson.Holds(v.Type()) {
 		return json.Unmarshal(text, into)
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -166,18 +162,7 @@ func decode(text []byte, into any) error {
 	if err := d.Decode(into); err != nil {
 		return err
 	}
-	return numbers(v)
-}
-
-// holdsAny reports whether values of a type may hold a number behind an interface.
-func holdsAny(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Interface:
-		return true
-	case reflect.Struct, reflect.Map, reflect.Slice, reflect.Array, reflect.Pointer:
-		return infoOf(t).any
-	}
-	return false
+	return anyjson.Numbers(v, maxDigits)
 }
 
 var (
@@ -185,139 +170,6 @@ var (
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-func findAny(t reflect.Type, seen map[reflect.Type]bool) bool {
-	if seen[t] || reflect.PointerTo(t).Implements(unmarshaler) {
-		return false
-	}
-	seen[t] = true
-	switch t.Kind() {
-	case reflect.Interface:
-		return true
-	case reflect.Map, reflect.Slice, reflect.Array, reflect.Pointer:
-		return findAny(t.Elem(), seen)
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if f := t.Field(i); (f.IsExported() || f.Anonymous) && findAny(f.Type, seen) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// numbers replaces each json.Number behind an interface by the number it is: an int64,
-// a *big.Int if it is larger than that, or a float64. A float64 would lose what an
-// int64 has beyond 53 bits.
-func numbers(v reflect.Value) error {
-	switch v.Kind() {
-	case reflect.Interface:
-		if v.IsNil() {
-			return nil
-		}
-		switch e := v.Elem().Interface().(type) {
-		case json.Number:
-			n, err := number(string(e))
-			if err == nil && v.CanSet() {
-				v.Set(reflect.ValueOf(n))
-			}
-			return err
-		case []any:
-			return plainNumbers(e)
-		case map[string]any:
-			return plainNumbers(e)
-		}
-	case reflect.Pointer:
-		if !v.IsNil() && holdsAny(v.Type()) {
-			return numbers(v.Elem())
-		}
-	case reflect.Slice, reflect.Array:
-		if !holdsAny(v.Type()) {
-			return nil
-		}
-		for i := range v.Len() {
-			if err := numbers(v.Index(i)); err != nil {
-				return err
-			}
-		}
-	case reflect.Struct:
-		if !holdsAny(v.Type()) {
-			return nil
-		}
-		for i := range v.NumField() {
-			if f := v.Field(i); f.CanSet() || v.Type().Field(i).Anonymous {
-				if err := numbers(f); err != nil {
-					return err
-				}
-			}
-		}
-	case reflect.Map:
-		if !holdsAny(v.Type()) {
-			return nil
-		}
-		for entries := v.MapRange(); entries.Next(); {
-			e := reflect.New(v.Type().Elem()).Elem()
-			e.Set(entries.Value())
-			if err := numbers(e); err != nil {
-				return err
-			}
-			v.SetMapIndex(entries.Key(), e)
-		}
-	}
-	return nil
-}
-
-// plainNumbers is numbers for what encoding/json makes of arrays and objects.
-func plainNumbers(v any) (err error) {
-	one := func(e any) any {
-		switch e := e.(type) {
-		case json.Number:
-			n, why := number(string(e))
-			if why != nil {
-				err = why
-			}
-			return n
-		case []any, map[string]any:
-			if why := plainNumbers(e); why != nil {
-				err = why
-			}
-		}
-		return e
-	}
-	switch v := v.(type) {
-	case []any:
-		for i, e := range v {
-			v[i] = one(e)
-		}
-	case map[string]any:
-		for k, e := range v {
-			v[k] = one(e)
-		}
-	}
-	return err
-}
-
 // maxDigits is the length of the longest number that becomes a *big.Int: the time that
 // takes grows faster than the number's length.
 const maxDigits = 4096
-
-func number(text string) (any, error) {
-	if text == "-0" { // a float64, as which it was written
-		return math.Copysign(0, -1), nil
-	}
-	if !strings.ContainsAny(text, ".eE") {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return n, nil
-		}
-		if len(text) > maxDigits {
-			return nil, fmt.Errorf("a number of more than %d digits", maxDigits)
-		}
-		if n, ok := new(big.Int).SetString(text, 10); ok {
-			return n, nil
-		}
-	}
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsInf(f, 0) {
-		return nil, errors.New("a number that is too large for a float64")
-	}
-	return f, nil
-}
